@@ -1,0 +1,65 @@
+//! One line per hook: its number on the wire, its payload, its name.
+
+/// Declares [`Hook`], so that a hook is one line.
+macro_rules! hooks {
+    ($($(#[$doc:meta])* $name:ident = $id:literal, $payload:ident, $text:literal;)*) => {
+        /// Where in the kernel an event comes from. Numbers are never reused.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u16)]
+        pub enum Hook { $($(#[$doc])* $name = $id),* }
+
+        impl Hook {
+            /// Every hook, in the order of its number.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            /// The hook of a number on the wire.
+            pub const fn from_wire(id: u16) -> Option<Self> {
+                match id { $($id => Some(Self::$name),)* _ => None }
+            }
+
+            /// Kernel name of the attach point (and of the eBPF program, and of the file that holds it).
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text),* }
+            }
+
+            /// Length of the hook's payload in bytes.
+            pub const fn payload_len(self) -> usize {
+                match self { $(Self::$name => core::mem::size_of::<crate::$payload>()),* }
+            }
+        }
+
+        /// A payload with its type.
+        #[derive(Clone, Copy, Debug)]
+        pub enum Event<'a> { $($name(&'a crate::$payload)),* }
+
+        pub(crate) fn payload(hook: Hook, bytes: &[u8]) -> Option<Event<'_>> {
+            match hook {
+                $(Hook::$name => <crate::$payload as zerocopy::FromBytes>::ref_from_bytes(bytes).ok().map(Event::$name)),*
+            }
+        }
+    };
+}
+
+hooks! {
+    /// A connection's end: `inet_sock_set_state` to FIN_WAIT1, LAST_ACK or CLOSE when something looks wrong.
+    InetSockSetState = 0, StateChange, "inet_sock_set_state";
+    /// A listener of a pod opened or closed: the same tracepoint, to and from LISTEN.
+    Listen = 1, Listener, "inet_sock_set_state/listen";
+    /// This kernel sends a RST.
+    TcpSendReset = 2, ResetSent, "tcp_send_reset";
+    /// A socket of this node received a RST.
+    TcpReceiveReset = 3, SockErr, "tcp_receive_reset";
+    /// A socket error is reported to its owner.
+    InetSkErrorReport = 4, SockErr, "inet_sk_error_report";
+    /// A segment is retransmitted after a timeout.
+    TcpRetransmitSkb = 5, Retransmit, "tcp_retransmit_skb";
+    /// A signal for a process in a pod.
+    SignalGenerate = 6, Signal, "signal_generate";
+    /// The last thread of a process in a pod exits.
+    SchedProcessExit = 7, ProcessExit, "sched_process_exit";
+    /// The out-of-memory killer chose a victim.
+    MarkVictim = 8, OomVictim, "mark_victim";
+}
+
+/// Number of hooks; size of the per-hook counter arrays.
+pub const HOOK_COUNT: usize = Hook::ALL.len();

@@ -1,0 +1,23 @@
+//! The ABI between zdt's kernel half (`zdt-ebpf`) and its daemon (`zdt-daemon`).
+//!
+//! One event is a [`Header`] and the payload that its [`Hook`] names. Everything is an integer or an array of
+//! integers, little or big endian as the machine is (both halves run on one machine), without implicit padding.
+//! Both halves compile this crate; it has no logic beyond decoding.
+#![no_std]
+
+mod addr;
+mod decode;
+mod header;
+mod hook;
+mod offsets;
+mod payload;
+
+pub use addr::{ADDR_LOCAL_POD, ADDR_NODE, ADDR_POD, ADDR_VIP, Addr, Endpoint};
+pub use decode::{DecodeError, Decoded, Event, decode};
+pub use header::{ABI, HEADER_LEN, Header};
+pub use hook::{HOOK_COUNT, Hook};
+pub use offsets::{ABSENT, OFFSET_SPECS, OffsetSpec, Offsets};
+pub use payload::{
+    CGROUP_NAME_LEN, COMM_LEN, Cgroup, Listener, OomVictim, ProcessExit, ResetSent, Retransmit,
+    SIGNAL_NO_CODE, Signal, SockErr, SockView, StateChange, Task,
+};

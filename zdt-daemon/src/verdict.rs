@@ -1,0 +1,260 @@
+//! What zdt says: one verdict per failed request, and one summary per rollout.
+
+use std::{fmt, net::SocketAddr};
+
+use serde::Serialize;
+
+use crate::input::{Ktime, NsName, PodUid, Wall, Workload};
+
+/// What leaves the correlator, in order.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Output {
+    Verdict(Box<Verdict>),
+    Rollout(Box<RolloutSummary>),
+}
+
+/// What the client saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    Refused,
+    Reset,
+    TimedOut,
+    Unreachable,
+    ClosedEarly,
+    ServedError,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Refused => "refused",
+            Self::Reset => "reset",
+            Self::TimedOut => "timed-out",
+            Self::Unreachable => "unreachable",
+            Self::ClosedEarly => "closed-early",
+            Self::ServedError => "served-error",
+        })
+    }
+}
+
+/// Who started what broke the request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Trigger {
+    RollingUpdate,
+    ScaleDown,
+    Delete,
+    Eviction,
+    #[default]
+    None,
+}
+
+impl fmt::Display for Trigger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::RollingUpdate => "rolling update",
+            Self::ScaleDown => "scale-down",
+            Self::Delete => "delete",
+            Self::Eviction => "eviction",
+            Self::None => "nobody",
+        })
+    }
+}
+
+/// Whether and how far to trust a verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "level")]
+pub enum Confidence {
+    Full,
+    /// `lost` pieces of information were lost in the verdict's window.
+    Degraded {
+        lost: u64,
+    },
+}
+
+/// Whose failure it is; decides what a report counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Blame {
+    /// A change of pods, endpoints or services broke the request.
+    Rollout,
+    /// A request failed, and no rollout did it.
+    NotTheRollout,
+    /// Not a client's request: the kubelet's probe, a scanner.
+    NotARequest,
+    /// Unexplained.
+    Unknown,
+}
+
+/// One piece of evidence.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Evidence {
+    pub at: Ktime,
+    /// Milliseconds since the pod's deletion was seen, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since_deletion_ms: Option<f64>,
+    /// A sentence without a time in it: "listener 0.0.0.0:8080 closed".
+    pub what: String,
+}
+
+/// Why a rule is sure, and what it measured.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Finding {
+    /// The whole in one sentence.
+    pub because: String,
+    pub evidence: Vec<Evidence>,
+    /// Named measurements in milliseconds, for summaries and advice.
+    pub measures: Vec<(Measure, f64)>,
+}
+
+/// What a finding may measure; all in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Measure {
+    /// SIGTERM to the listener's close.
+    ListenerClosedAfterTerm,
+    /// Deletion seen to the listener's close (or the end of the pod's network).
+    StoppedServingAfterDeletion,
+    /// Deletion seen to this connection's first SYN: the node still routed to the pod then.
+    RoutedAfterDeletion,
+    /// SIGTERM to the exit of the process.
+    ExitAfterTerm,
+    /// SIGTERM (or deletion) to SIGKILL.
+    KillAfterTerm,
+    /// First byte of the request, or the connection, to its end.
+    RequestUnfinishedFor,
+}
+
+/// Explained or not; there is no cause without a finding.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "judgement")]
+pub enum Judgement {
+    Explained {
+        cause: &'static str,
+        finding: Finding,
+    },
+    /// What was seen, and what was missing to decide.
+    Unexplained {
+        seen: Vec<Evidence>,
+        missing: Vec<String>,
+    },
+}
+
+/// Kubernetes identity of a pod at the time that matters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PodRef {
+    pub uid: PodUid,
+    #[serde(flatten)]
+    pub pod: NsName,
+    pub workload: Option<Workload>,
+    pub template_hash: Option<String>,
+}
+
+/// One failed request, explained.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Verdict {
+    /// Post-NAT tuple and the second of the first SYN: equal on every node that sees the connection.
+    pub id: String,
+    pub node: String,
+    /// When the connection began, as far as known.
+    pub began: Ktime,
+    /// When it failed.
+    pub ended: Ktime,
+    pub wall: Wall,
+    pub outcome: Outcome,
+    pub blame: Blame,
+    /// The client, before any masquerade.
+    pub client: SocketAddr,
+    /// What the client dialled, where known.
+    pub dialled: Option<SocketAddr>,
+    /// The pod's address that was chosen for it, where known.
+    pub server: Option<SocketAddr>,
+    /// Namespace/name of the service that `dialled` belongs to.
+    pub service: Option<NsName>,
+    pub pod: Option<PodRef>,
+    pub trigger: Trigger,
+    /// kebab-case, sorted.
+    pub amplifiers: Vec<&'static str>,
+    #[serde(flatten)]
+    pub judgement: Judgement,
+    /// Other causes whose rules matched.
+    pub also_matched: Vec<&'static str>,
+    pub confidence: Confidence,
+}
+
+impl Verdict {
+    /// The cause's name; `unexplained` where there is none.
+    pub fn cause(&self) -> &'static str {
+        match &self.judgement {
+            Judgement::Explained { cause, .. } => cause,
+            Judgement::Unexplained { .. } => "unexplained",
+        }
+    }
+
+    /// A measurement of the finding.
+    pub fn measure(&self, measure: Measure) -> Option<f64> {
+        match &self.judgement {
+            Judgement::Explained { finding, .. } => finding
+                .measures
+                .iter()
+                .find(|(m, _)| *m == measure)
+                .map(|(_, v)| *v),
+            Judgement::Unexplained { .. } => None,
+        }
+    }
+}
+
+/// A template revision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Revision {
+    pub number: Option<u64>,
+    pub template_hash: String,
+}
+
+/// One rollout (or scale-down, or deletion) of one workload as this node saw it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RolloutSummary {
+    pub node: String,
+    pub namespace: String,
+    pub workload: Workload,
+    pub trigger: Trigger,
+    pub from: Option<Revision>,
+    pub to: Option<Revision>,
+    /// Pods of this node that ended in it.
+    pub pods: usize,
+    pub began: Ktime,
+    pub wall: Wall,
+    pub took_ms: f64,
+    /// Failed requests that are the rollout's or unexplained.
+    pub failed: usize,
+    pub explained: usize,
+    pub unexplained: usize,
+    pub events_lost: u64,
+    /// Failed requests in the window that are not the rollout's.
+    pub not_the_rollout: usize,
+    pub causes: Vec<CauseCount>,
+    pub advice: Vec<Advice>,
+}
+
+/// One line of a summary.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CauseCount {
+    pub cause: &'static str,
+    pub count: usize,
+    pub summary: String,
+}
+
+/// The setting that prevents failures.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Advice {
+    /// Path in the pod template (`lifecycle.preStop.sleep.seconds`), or what to do in the application.
+    pub setting: String,
+    /// The value, where there is one.
+    pub value: Option<u64>,
+    /// Where the value comes from, with the number of samples.
+    pub because: String,
+    /// Failed requests it would have prevented.
+    pub prevents: usize,
+}
