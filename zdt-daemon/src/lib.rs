@@ -8,12 +8,12 @@
 // pub mod cli;
 pub mod clock;
 // pub mod cluster;
-// pub mod config;
+pub mod config;
 // pub mod correlate;
 pub mod input;
 // pub mod kernel;
 // pub mod netfilter;
-// pub mod record;
-// pub mod report;
-// pub mod sink;
+pub mod record;
+pub mod report;
+pub mod sink;
 pub mod verdict;

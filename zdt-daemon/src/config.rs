@@ -1,0 +1,142 @@
+//! The only reader of arguments and environment.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::sink::Format;
+
+/// zdt, the zero-downtime tracker: names the cause of each request that a rollout failed.
+#[derive(Debug, Parser)]
+#[command(name = "zdt", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to log on stderr, as tracing-subscriber's EnvFilter reads it (`debug`, `zdt_daemon=debug,kube=info`)
+    #[arg(
+        long,
+        global = true,
+        env = "ZDT_LOG",
+        default_value = "info",
+        value_name = "FILTER"
+    )]
+    pub log: String,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Watch this node and print a verdict for each failed request
+    Run(Run),
+    /// Write what happens on this node to a file, for `zdt replay`
+    Record(Record),
+    /// Print the verdicts of a recorded file
+    Replay(Replay),
+    /// List the causes that zdt knows
+    Causes(Causes),
+    /// Say what this kernel and these permissions allow, and what each missing thing costs
+    Doctor(Doctor),
+}
+
+#[derive(Debug, Args)]
+pub struct Run {
+    #[command(flatten)]
+    pub node: Node,
+    #[command(flatten)]
+    pub output: OutputFormat,
+    /// Also write the input stream to FILE
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Record {
+    /// Where to write; an existing file is replaced
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub node: Node,
+}
+
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// A file that `zdt record` wrote; `-` is standard input
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub output: OutputFormat,
+}
+
+#[derive(Debug, Args)]
+pub struct Causes {
+    #[command(flatten)]
+    pub output: OutputFormat,
+}
+
+#[derive(Debug, Args)]
+pub struct Doctor {
+    #[command(flatten)]
+    pub kernel: Kernel,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct OutputFormat {
+    /// How to print
+    #[arg(
+        short = 'o',
+        long = "output",
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT"
+    )]
+    pub format: Format,
+}
+
+/// Which node, and how to reach its API server.
+#[derive(Clone, Debug, Args)]
+pub struct Node {
+    /// Kubeconfig file; without it the pod's service account is used
+    #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Name of this node as Kubernetes has it
+    #[arg(long = "node", env = "NODE_NAME", value_name = "NAME")]
+    pub name: Option<String>,
+    #[command(flatten)]
+    pub kernel: Kernel,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Kernel {
+    /// Type information of the running kernel
+    #[arg(
+        long,
+        hide = true,
+        env = "ZDT_BTF_PATH",
+        default_value = "/sys/kernel/btf/vmlinux",
+        value_name = "FILE"
+    )]
+    pub btf_path: PathBuf,
+}
+
+impl Cli {
+    /// Reads arguments and environment; on a usage error prints it and exits with 2, on `--help` with 0.
+    pub fn read() -> Self {
+        let mut cli = Self::parse();
+        // `KUBECONFIG=` and `NODE_NAME=` mean the same as without them, as for kubectl.
+        match &mut cli.verb {
+            Verb::Run(Run { node, .. }) | Verb::Record(Record { node, .. }) => {
+                node.kubeconfig.take_if(|f| f.as_os_str().is_empty());
+                node.name.take_if(|n| n.is_empty());
+            }
+            Verb::Replay(_) | Verb::Causes(_) | Verb::Doctor(_) => {}
+        }
+        cli
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn arguments_are_well_formed() {
+        super::Cli::command().debug_assert();
+    }
+}

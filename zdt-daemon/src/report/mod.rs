@@ -1,0 +1,11 @@
+//! Outputs as text for people: one line a verdict, one block a rollout.
+
+mod escape;
+mod rollout;
+mod style;
+mod verdict;
+
+pub use escape::escape;
+pub use rollout::rollout_block;
+pub use style::Style;
+pub use verdict::verdict_line;

@@ -1,0 +1,51 @@
+//! Standard output: one line a verdict, one block a rollout (text), or one JSON object a line.
+
+use std::io::{self, Write};
+
+use super::Sink;
+use crate::{
+    report::{self, Style},
+    verdict::Output,
+};
+
+/// How outputs are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// One line a verdict, one block a rollout.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Writes outputs to `to`.
+#[derive(Debug)]
+pub struct Stdout<W> {
+    to: W,
+    format: Format,
+    style: Style,
+}
+
+impl<W: Write> Stdout<W> {
+    pub fn new(to: W, format: Format, style: Style) -> Self {
+        Self { to, format, style }
+    }
+}
+
+impl<W: Write> Sink for Stdout<W> {
+    fn deliver(&mut self, output: &Output) -> io::Result<()> {
+        let mut text = match self.format {
+            Format::Json => serde_json::to_string(output)?,
+            Format::Text => match output {
+                Output::Verdict(verdict) => report::verdict_line(verdict, self.style),
+                Output::Rollout(rollout) => report::rollout_block(rollout, self.style),
+            },
+        };
+        text.push('\n');
+        self.to.write_all(text.as_bytes())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
