@@ -1,1 +1,64 @@
-fn main() {}
+//! Everything a developer runs: `cargo xtask <verb>`. One verb per file; CI calls nothing else.
+
+mod build;
+mod child;
+mod demo;
+mod layout;
+mod lint;
+mod needs;
+mod run;
+mod score;
+mod setup;
+mod test;
+mod toolchain;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Everything a developer of zdt runs", version)]
+struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Make this machine ready: a rustc with the sources of core, bpf-linker, the packages that the lab needs.
+    /// The other verbs do this by themselves.
+    Setup(setup::Args),
+    /// Build everything: the eBPF object, the daemon `zdt` with the object inside, the lab.
+    Build(build::Args),
+    /// Build, then start the daemon on this machine; arguments go to `zdt run`.
+    Run(run::Args),
+    /// Show what zdt is for: a rolling update that loses requests, explained, and the same one with the advised setting.
+    Demo(demo::Args),
+    /// Run scenarios in the lab and print recall, precision and cause accuracy.
+    Score(score::Args),
+    /// rustfmt and clippy, as CI asks for them.
+    Lint,
+    /// Everything that CI checks: lints, tests, the eBPF build, the lab with root, the score table.
+    Test(test::Args),
+    /// The same as `test`.
+    Ci(test::Args),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Args::parse().verb {
+        Verb::Setup(args) => setup::run(&args),
+        Verb::Build(args) => build::run(&args),
+        Verb::Run(args) => run::run(&args),
+        Verb::Demo(args) => demo::run(&args),
+        Verb::Score(args) => score::run(&args),
+        Verb::Lint => lint::run(),
+        Verb::Test(args) | Verb::Ci(args) => Ok(test::run(&args)),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}

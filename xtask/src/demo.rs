@@ -1,0 +1,23 @@
+//! `cargo xtask demo`: a rolling update that loses requests, explained, and the same one with the advised setting.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::{build, child, layout};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Seed of the client's timing and of the service's choice of pods.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+pub fn run(args: &Args) -> Result<ExitCode> {
+    build::all(true)?;
+    let mut lab = child::as_root(layout::binary("zdt-lab", true))?;
+    lab.arg("demo").arg("--zdt").arg(layout::binary("zdt", true));
+    lab.arg("--seed").arg(args.seed.to_string());
+    lab.arg(layout::scenarios().join("core/rolling-update-no-prestop.yaml"));
+    child::status(&mut lab)
+}

@@ -1,0 +1,87 @@
+//! What must be on the machine: programs and files, the Debian package of each, and why.
+
+use std::path::Path;
+
+use crate::child;
+
+/// The LLVM that bpf-linker is built with. It reads the bitcode of every rustc whose LLVM is not newer.
+pub const LLVM: u32 = 22;
+/// The LLVM of [`LLVM`] where Debian installs it.
+pub const LLVM_DIR: &str = "/usr/lib/llvm-22";
+pub const BPF_LINKER: &str = "0.13.0";
+
+/// One thing that must be there.
+#[derive(Debug)]
+pub struct Need {
+    /// A program's name, or a file's absolute path.
+    pub what: &'static str,
+    pub package: &'static str,
+    pub why: &'static str,
+}
+
+impl Need {
+    pub fn is_met(&self) -> bool {
+        if self.what.starts_with('/') {
+            Path::new(self.what).exists()
+        } else {
+            child::find(self.what).is_some()
+        }
+    }
+}
+
+/// For the lab (`cargo xtask demo`, `score`, `test`).
+pub const LAB: &[Need] = &[
+    Need {
+        what: "ip",
+        package: "iproute2",
+        why: "the lab's network namespaces, veth pairs and bridge",
+    },
+    Need {
+        what: "iptables-nft-restore",
+        package: "iptables",
+        why: "kube-proxy's rules, nft and legacy backend",
+    },
+    Need {
+        what: "nft",
+        package: "nftables",
+        why: "kube-proxy's rules in its nftables mode, and to look at rule generations",
+    },
+    Need {
+        what: "conntrack",
+        package: "conntrack",
+        why: "each scenario starts from a known conntrack state",
+    },
+];
+
+/// To build bpf-linker.
+pub const LINKER: &[Need] = &[
+    Need {
+        what: "/usr/lib/llvm-22/lib/libLLVM.so",
+        package: "llvm-22-dev",
+        why: "bpf-linker is made of LLVM",
+    },
+    Need {
+        what: "c++",
+        package: "g++",
+        why: "bpf-linker links libstdc++",
+    },
+];
+
+/// A complete Rust toolchain beside the developer's own.
+pub const RUST: &[Need] = &[
+    Need {
+        what: "/usr/bin/rustc",
+        package: "rustc-web",
+        why: "a compiler whose sources of core are installed",
+    },
+    Need {
+        what: "/usr/bin/cargo",
+        package: "cargo-web",
+        why: "the cargo of that compiler",
+    },
+    Need {
+        what: "/usr/lib/rustlib/src/rust/library/core",
+        package: "rust-web-src",
+        why: "the sources of core, to build them for the eBPF target",
+    },
+];

@@ -1,0 +1,37 @@
+//! `cargo xtask score`: builds, runs every scenario of a folder in the lab and prints the table or one JSON object.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::{Context as _, Result};
+
+use crate::{build, child, layout};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Folder of scenarios (*.yaml); the default is tests/scenarios/core.
+    #[arg(long)]
+    scenarios: Option<PathBuf>,
+    /// Runs of each scenario, with the seeds 1 to N.
+    #[arg(long, default_value_t = 1)]
+    seeds: u64,
+    /// Exactly one JSON object on stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &Args) -> Result<ExitCode> {
+    build::all(true)?;
+    let scenarios = match &args.scenarios {
+        // Relative to where the developer is, not to the repository.
+        Some(dir) => std::path::absolute(dir).context("the scenario folder has no absolute path")?,
+        None => layout::scenarios().join("core"),
+    };
+    let mut lab = child::as_root(layout::binary("zdt-lab", true))?;
+    lab.arg("score").arg("--zdt").arg(layout::binary("zdt", true));
+    lab.arg("--scenarios").arg(scenarios);
+    lab.arg("--seeds").arg(args.seeds.to_string());
+    if args.json {
+        lab.arg("--json");
+    }
+    child::status(&mut lab)
+}
