@@ -2,3 +2,7 @@
 
 pub mod api;
 pub mod controllers;
+pub mod truth;
+pub mod app;
+pub mod client;
+pub mod clock;

@@ -114,7 +114,9 @@ pub enum Phase {
 pub enum TruthError {
     #[error("cannot read the ground truth {path}: {source}; did the load client run?")]
     Read { path: PathBuf, source: io::Error },
-    #[error("{path}:{line} is not a line of ground truth ({source}); was the load client killed while it wrote?")]
+    #[error(
+        "{path}:{line} is not a line of ground truth ({source}); was the load client killed while it wrote?"
+    )]
     Line {
         path: PathBuf,
         line: usize,
@@ -175,7 +177,10 @@ mod tests {
         assert_eq!(r.local, Some("10.244.1.9:40000".parse().unwrap()));
         assert!(r.outcome.failed() && !Outcome::Aborted.failed());
         for outcome in Outcome::ALL {
-            assert_eq!(serde_json::to_string(outcome).unwrap(), format!("\"{}\"", outcome.name()));
+            assert_eq!(
+                serde_json::to_string(outcome).unwrap(),
+                format!("\"{}\"", outcome.name())
+            );
         }
     }
 
