@@ -189,7 +189,7 @@ impl Verdict {
     pub fn cause(&self) -> &'static str {
         match &self.judgement {
             Judgement::Explained { cause, .. } => cause,
-            Judgement::Unexplained { .. } => "unexplained",
+            Judgement::Unexplained { .. } => crate::causes::UNEXPLAINED,
         }
     }
 

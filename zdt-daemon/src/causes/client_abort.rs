@@ -1,0 +1,64 @@
+//! X1: the client left first. Reported, and never the rollout's.
+
+use super::{Rule, Sample, Setting};
+use crate::{
+    correlate::{Case, Phase},
+    input::Side,
+    verdict::{Blame, Finding, Outcome},
+};
+
+pub static RULE: Rule = Rule {
+    name: "client-abort",
+    id: "X1",
+    blame: Blame::NotTheRollout,
+    what: "the client hung up before the answer, while the server was there",
+    told_by: "the first FIN or RST came from the client's side, and nothing on the connection had been retransmitted \
+              before. A client that gives up on a dead or silent pod retransmits first.",
+    remedy: "nothing in the rollout: the client's timeout, or the server's answer time",
+    needs: &["inet_sock_set_state"],
+    judge,
+    summarise: |_, _| "the client hung up before the answer".to_owned(),
+    advise: |_: &[&Sample], _: &Setting| None,
+};
+
+fn judge(case: &Case<'_>) -> Option<Finding> {
+    let flow = case.flow;
+    // Look back first: it may have given up on a pod that was dead.
+    if case.phase != Phase::Established
+        || case.ended_by != Some(Side::Client)
+        || case.outcome != Outcome::TimedOut
+        || flow.request_retransmits > 0
+        || flow.answer_retransmits > 0
+    {
+        return None;
+    }
+    // A pod whose network has ended cannot answer, whoever closes first.
+    if case
+        .target
+        .pod
+        .and_then(|p| p.network_down())
+        .is_some_and(|down| down <= case.ended)
+    {
+        return None;
+    }
+    let at = flow.client_end.as_ref().map_or(case.ended, |e| e.at);
+    let because = format!(
+        "{} closed the connection before {} answered",
+        flow.client,
+        case.pod_name()
+    );
+    let mut evidence = vec![case.evidence(at, "the client's side ended the connection first")];
+    if let Some(end) = &flow.server_end {
+        let text = format!(
+            "server's side: {} bytes in, {} bytes out",
+            end.received(),
+            end.tcp.bytes_sent
+        );
+        evidence.push(case.evidence(end.at, text));
+    }
+    Some(Finding {
+        because,
+        evidence,
+        measures: Vec::new(),
+    })
+}

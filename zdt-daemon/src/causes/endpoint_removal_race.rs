@@ -1,0 +1,104 @@
+//! A1: the pod closed its listener before its endpoint was out of every rule set.
+
+use super::{
+    Rule, Sample, Setting,
+    sample::{pre_stop_sleep, quantile, say_ms, sorted},
+};
+use crate::{
+    correlate::{Case, Phase},
+    verdict::{Blame, Finding, Measure, Outcome},
+};
+
+pub static RULE: Rule = Rule {
+    name: "endpoint-removal-race",
+    id: "A1",
+    blame: Blame::Rollout,
+    what: "a terminating pod closed its listener while the node still sent it new connections, which were refused",
+    told_by: "the pod's kernel answered a SYN with a RST after the listener of that port had closed, and the pod was \
+              asked to stop before that. Not a pod that has never listened, a crash (nobody asked it to stop), a RST \
+              to an established connection, or the kubelet's probe.",
+    remedy: "lifecycle.preStop.sleep.seconds, long enough for the slowest consumer to drop the endpoint; \
+             terminationGracePeriodSeconds above preStop plus the longest request",
+    needs: &["inet_sock_set_state", "tcp_send_reset", "signal_generate"],
+    judge,
+    summarise,
+    advise: pre_stop_sleep,
+};
+
+fn judge(case: &Case<'_>) -> Option<Finding> {
+    if case.phase != Phase::Connect || case.outcome != Outcome::Refused {
+        return None;
+    }
+    let reset = case
+        .flow
+        .server_reset
+        .as_ref()
+        .filter(|r| r.to_syn && !r.has_socket)?;
+    let pod = case.target.pod?;
+    let listener = pod.listener_closed(case.server?.port(), reset.at)?;
+    let closed = listener.closed?;
+    let asked = pod.asked_to_stop(closed)?;
+    // A pod that is asked to stop without being deleted is restarted by its kubelet (liveness): another cause.
+    let deleted = pod.deletion_seen.filter(|d| *d <= reset.at)?;
+
+    let began = case.flow.began;
+    let after_term = closed.ms_since(asked.at);
+    let routed = began.ms_since(deleted);
+    let how = if listener.by_exit {
+        "by the exit of its process"
+    } else {
+        "by the application"
+    };
+    let because = format!(
+        "SYN refused: {} closed its listener {} after SIGTERM, node {} still routed to it {} after the deletion",
+        case.pod_name(),
+        say_ms(after_term),
+        case.node,
+        say_ms(routed),
+    );
+    let evidence = vec![
+        case.evidence(deleted, "deletion of the pod seen"),
+        case.evidence(
+            asked.at,
+            format!("signal {} from {}", asked.sig, asked.sender_comm),
+        ),
+        case.evidence(closed, format!("listener {} closed {how}", listener.local)),
+        case.evidence(began, format!("SYN from {}", case.flow.client_as_seen())),
+        case.evidence(
+            reset.at,
+            format!(
+                "RST to the SYN, {}",
+                reset.reason.as_deref().unwrap_or("no reason given")
+            ),
+        ),
+    ];
+    let measures = vec![
+        (Measure::ListenerClosedAfterTerm, after_term),
+        (Measure::StoppedServingAfterDeletion, closed.ms_since(deleted)),
+        (Measure::RoutedAfterDeletion, routed),
+    ];
+    Some(Finding {
+        because,
+        evidence,
+        measures,
+    })
+}
+
+fn summarise(samples: &[&Sample], setting: &Setting) -> String {
+    let closed = sorted(samples, Measure::ListenerClosedAfterTerm);
+    let routed = sorted(samples, Measure::RoutedAfterDeletion);
+    let (Some(closed), Some(p50), Some(p99)) = (
+        quantile(&closed, 0.5),
+        quantile(&routed, 0.5),
+        quantile(&routed, 0.99),
+    ) else {
+        return "SYN refused after the listener closed".to_owned();
+    };
+    format!(
+        "SYN refused: listener closed {} after SIGTERM, node {} kept routing for {} (p99 {})",
+        say_ms(closed),
+        setting.node,
+        say_ms(p50),
+        say_ms(p99),
+    )
+}

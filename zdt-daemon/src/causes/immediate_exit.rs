@@ -1,0 +1,104 @@
+//! B1: the process ended on its stop signal with requests unanswered.
+
+use super::{
+    Rule, Sample, Setting,
+    sample::{quantile, say_ms, sorted},
+};
+use crate::{
+    correlate::{Case, Phase},
+    input::Side,
+    verdict::{Advice, Blame, Finding, Measure},
+};
+
+pub static RULE: Rule = Rule {
+    name: "immediate-exit",
+    id: "B1",
+    blame: Blame::Rollout,
+    what: "the application ended (or closed its connections) on its stop signal with requests unanswered",
+    told_by: "the server's socket ended with a request in and no answer out, after the stop signal and without a \
+              SIGKILL. A request that had been read ends in a FIN, one that had not in a RST (TCP_ABORT_ON_CLOSE). Not \
+              a kill at the end of the grace, not a crash (nobody asked it to stop), not a client that left first.",
+    remedy: "handle SIGTERM: finish requests in flight before exit; declare the right STOPSIGNAL; exec-form ENTRYPOINT so \
+             that PID 1 gets the signal",
+    needs: &["inet_sock_set_state", "tcp_send_reset", "signal_generate"],
+    judge,
+    summarise,
+    advise,
+};
+
+fn judge(case: &Case<'_>) -> Option<Finding> {
+    if case.phase != Phase::Established || case.ended_by != Some(Side::Server) {
+        return None;
+    }
+    let end = case.flow.server_end.as_ref();
+    let reset = case.flow.server_reset.as_ref().filter(|r| r.has_socket);
+    let at = [end.map(|e| e.at), reset.map(|r| r.at)]
+        .into_iter()
+        .flatten()
+        .min()?;
+    let container = case.serving_container()?;
+    if container.killed(at).is_some() || container.oom.is_some_and(|o| o <= at) {
+        return None;
+    }
+    let asked = container.asked_to_stop(at)?;
+    let exiting = end.is_some_and(|e| e.exiting);
+    let after = at.ms_since(asked.at);
+    let how = match (reset, exiting) {
+        (Some(_), _) => "with the request unread (RST)",
+        (None, true) => "with the request read (FIN)",
+        (None, false) => "which it closed itself (FIN)",
+    };
+    let because = format!(
+        "request cut: {} ended the connection {} after SIGTERM {how}, no answer sent",
+        case.pod_name(),
+        say_ms(after),
+    );
+    let mut evidence = Vec::new();
+    if let Some(deleted) = case.deletion_seen() {
+        evidence.push(case.evidence(deleted, "deletion of the pod seen"));
+    }
+    evidence.push(case.evidence(
+        asked.at,
+        format!("signal {} from {}", asked.sig, asked.sender_comm),
+    ));
+    if let Some(exit) = container.exits.iter().find(|e| e.at >= asked.at) {
+        evidence.push(case.evidence(exit.at, format!("process {} ({}) exits", exit.tgid, exit.comm)));
+    }
+    if let Some(end) = end {
+        let text = format!(
+            "connection ends: {} bytes in, {} bytes out",
+            end.received(),
+            end.tcp.bytes_sent
+        );
+        evidence.push(case.evidence(end.at, text));
+    }
+    if let Some(reset) = reset {
+        let reason = reset.reason.as_deref().unwrap_or("no reason given");
+        evidence.push(case.evidence(reset.at, format!("RST sent, {reason}")));
+    }
+    Some(Finding {
+        because,
+        evidence,
+        measures: vec![(Measure::ExitAfterTerm, after)],
+    })
+}
+
+fn summarise(samples: &[&Sample], _: &Setting) -> String {
+    match quantile(&sorted(samples, Measure::ExitAfterTerm), 0.5) {
+        Some(after) => format!("request cut {} after SIGTERM, no answer sent", say_ms(after)),
+        None => "request cut after SIGTERM, no answer sent".to_owned(),
+    }
+}
+
+fn advise(samples: &[&Sample], _: &Setting) -> Option<Advice> {
+    let after = quantile(&sorted(samples, Measure::ExitAfterTerm), 0.5)?;
+    Some(Advice {
+        setting: "handle SIGTERM: finish requests in flight before exit".to_owned(),
+        value: None,
+        because: format!(
+            "connections ended {} after SIGTERM with requests unanswered",
+            say_ms(after)
+        ),
+        prevents: 0,
+    })
+}

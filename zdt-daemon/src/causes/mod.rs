@@ -1,0 +1,57 @@
+//! The causes, one file each: what it is, how it is told from its look-alikes, the rule, the advice.
+//!
+//! A rule is a causal link between one failed flow and one pod, endpoint or process. It never concludes from "at about
+//! the same time" (invariant I12). The first rule of [`RULES`] that matches names the cause.
+
+mod client_abort;
+mod endpoint_removal_race;
+mod grace_period_exceeded;
+mod immediate_exit;
+mod kubelet_probe;
+mod pod_ip_gone;
+pub(crate) mod sample;
+pub(crate) mod unexplained;
+
+pub(crate) use sample::sum_up;
+pub use sample::{Sample, Setting};
+pub use unexplained::NAME as UNEXPLAINED;
+
+use crate::{
+    correlate::Case,
+    verdict::{Advice, Blame, Finding},
+};
+
+/// One cause.
+#[derive(Debug)]
+pub struct Rule {
+    /// kebab-case; the only place where it is spelled.
+    pub name: &'static str,
+    /// Id in the catalogue of failure modes.
+    pub id: &'static str,
+    pub blame: Blame,
+    /// What it is, in one sentence.
+    pub what: &'static str,
+    /// How it is told from its look-alikes.
+    pub told_by: &'static str,
+    /// What to change.
+    pub remedy: &'static str,
+    /// Hooks without which it cannot be named.
+    pub needs: &'static [&'static str],
+    /// The causal link, or None.
+    pub judge: fn(&Case<'_>) -> Option<Finding>,
+    /// One line over all its samples in a rollout.
+    pub summarise: fn(&[&Sample], &Setting) -> String,
+    /// The setting that would have prevented them.
+    pub advise: fn(&[&Sample], &Setting) -> Option<Advice>,
+}
+
+/// Every cause, in the order in which they are asked: what is no request first, then the causes with the strictest
+/// evidence.
+pub const RULES: &[&Rule] = &[
+    &kubelet_probe::RULE,
+    &endpoint_removal_race::RULE,
+    &pod_ip_gone::RULE,
+    &grace_period_exceeded::RULE,
+    &immediate_exit::RULE,
+    &client_abort::RULE,
+];

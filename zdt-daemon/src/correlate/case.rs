@@ -1,0 +1,102 @@
+//! What a rule sees: one flow that failed, with everything known of its pod at that time. Read-only.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::{
+    endpoints::{EndpointHistory, Endpoints},
+    flow::Flow,
+    pods::{ContainerHistory, PodHistory},
+};
+use crate::{
+    input::{CgroupId, Ktime, NsName, Side},
+    verdict::{Evidence, Outcome},
+};
+
+/// How far the connection got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Connect,
+    Established,
+}
+
+/// What stood at the server's address then.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// A pod of this node.
+    pub pod: Option<&'a PodHistory>,
+    /// What the endpoint slices said; also for pods of other nodes.
+    pub endpoint: Option<&'a EndpointHistory>,
+}
+
+/// One failed flow, ready to be judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Case<'a> {
+    pub flow: &'a Flow,
+    pub outcome: Outcome,
+    pub phase: Phase,
+    /// Which side ended an established connection.
+    pub ended_by: Option<Side>,
+    /// When it failed.
+    pub ended: Ktime,
+    /// The pod's address and port.
+    pub server: Option<SocketAddr>,
+    pub service: Option<&'a NsName>,
+    pub target: Target<'a>,
+    pub node: &'a str,
+    /// Addresses of the node itself.
+    pub node_addrs: &'a [IpAddr],
+    pub endpoints: &'a Endpoints,
+}
+
+impl<'a> Case<'a> {
+    /// When this node learned that the pod is to go: from its own watch, else from the slice.
+    pub fn deletion_seen(&self) -> Option<Ktime> {
+        self.target
+            .pod
+            .and_then(|p| p.deletion_seen)
+            .or_else(|| self.target.endpoint.and_then(|e| e.terminating))
+    }
+
+    /// The pod's name, for sentences.
+    pub fn pod_name(&self) -> &'a str {
+        if let Some(pod) = self.target.pod {
+            return &pod.state.pod.name;
+        }
+        self.target
+            .endpoint
+            .and_then(|e| e.pod.as_ref())
+            .map_or("the pod", |(_, name)| name)
+    }
+
+    /// The container that a cgroup belongs to, in the target pod.
+    pub fn container(&self, cgroup: CgroupId) -> Option<&'a ContainerHistory> {
+        self.target.pod.and_then(|p| p.containers.get(&cgroup))
+    }
+
+    /// The container whose socket served this flow.
+    pub fn serving_container(&self) -> Option<&'a ContainerHistory> {
+        let end = self.flow.server_end.as_ref().map(|e| e.cgroup);
+        let cgroup = end.or_else(|| {
+            self.flow
+                .server_reset
+                .as_ref()
+                .filter(|r| r.has_socket)
+                .map(|r| r.cgroup)
+        })?;
+        self.container(cgroup)
+    }
+
+    /// The client is the node itself (kubelet, host network, masqueraded).
+    pub fn client_is_node(&self) -> bool {
+        self.node_addrs.contains(&self.flow.client.ip())
+    }
+
+    /// A piece of evidence, dated from the pod's deletion.
+    pub fn evidence(&self, at: Ktime, what: impl Into<String>) -> Evidence {
+        Evidence {
+            at,
+            since_deletion_ms: self.deletion_seen().map(|d| at.ms_since(d)),
+            what: what.into(),
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Services and endpoint slices: which service an address belongs to, and which pod stood behind an endpoint then.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::{IpAddr, SocketAddr},
+};
+
+use crate::input::{Ktime, NsName, PodUid, ServiceState, SliceState};
+
+/// One address in one service's slices, over time. Also for pods of other nodes.
+#[derive(Clone, Debug)]
+pub struct EndpointHistory {
+    pub service: NsName,
+    pub pod: Option<(PodUid, String)>,
+    pub node: Option<String>,
+    pub ports: Vec<u16>,
+    pub added: Ktime,
+    /// When the slice update that says terminating arrived.
+    pub terminating: Option<Ktime>,
+    /// When it left the slice.
+    pub removed: Option<Ktime>,
+    pub ready: bool,
+    pub serving: bool,
+}
+
+#[derive(Debug, Default)]
+pub struct Endpoints {
+    services: BTreeMap<NsName, ServiceState>,
+    /// (address, port) → service, for cluster, external and load balancer addresses.
+    vips: HashMap<SocketAddr, NsName>,
+    node_ports: HashMap<u16, NsName>,
+    by_addr: HashMap<IpAddr, Vec<EndpointHistory>>,
+    /// What each slice holds now: (address, owner).
+    slices: BTreeMap<NsName, Vec<(IpAddr, Option<PodUid>)>>,
+}
+
+impl Endpoints {
+    /// The service that a client dials with this address and port.
+    pub fn service_at(&self, addr: SocketAddr) -> Option<&NsName> {
+        self.vips.get(&addr)
+    }
+
+    /// The service of a node port.
+    pub fn node_port(&self, port: u16) -> Option<&NsName> {
+        self.node_ports.get(&port)
+    }
+
+    /// The endpoint that had this address at `at`: the last one added by then.
+    pub fn endpoint(&self, addr: IpAddr, at: Ktime) -> Option<&EndpointHistory> {
+        let all = self.by_addr.get(&addr)?;
+        all.iter().rev().find(|e| e.added <= at).or_else(|| all.first())
+    }
+
+    /// Whether `server` is or was an endpoint of `service`.
+    pub fn serves(&self, service: &NsName, server: SocketAddr) -> bool {
+        let serves = |e: &EndpointHistory| e.service == *service && e.ports.contains(&server.port());
+        self.by_addr
+            .get(&server.ip())
+            .is_some_and(|all| all.iter().any(serves))
+    }
+
+    /// Whether an endpoint ever had this address and port.
+    pub fn is_endpoint(&self, server: SocketAddr) -> bool {
+        self.by_addr
+            .get(&server.ip())
+            .is_some_and(|all| all.iter().any(|e| e.ports.contains(&server.port())))
+    }
+
+    pub(super) fn service_applied(&mut self, service: &ServiceState) {
+        self.service_gone(&service.service);
+        for port in &service.ports {
+            for vip in &service.vips {
+                self.vips
+                    .insert(SocketAddr::new(*vip, port.port), service.service.clone());
+            }
+            if port.node_port != 0 {
+                self.node_ports.insert(port.node_port, service.service.clone());
+            }
+        }
+        self.services.insert(service.service.clone(), service.clone());
+    }
+
+    pub(super) fn service_gone(&mut self, name: &NsName) {
+        if let Some(service) = self.services.remove(name) {
+            for port in &service.ports {
+                for vip in &service.vips {
+                    self.vips.remove(&SocketAddr::new(*vip, port.port));
+                }
+                self.node_ports.remove(&port.node_port);
+            }
+        }
+    }
+
+    pub(super) fn slice_applied(&mut self, at: Ktime, slice: &SliceState) {
+        let service = NsName {
+            namespace: slice.slice.namespace.clone(),
+            name: slice.service.clone(),
+        };
+        let ports: Vec<u16> = slice.ports.iter().map(|p| p.port).collect();
+        let mut held = Vec::new();
+        for endpoint in &slice.endpoints {
+            let uid = endpoint.pod.as_ref().map(|(uid, _)| uid.clone());
+            for addr in &endpoint.addrs {
+                held.push((*addr, uid.clone()));
+                let all = self.by_addr.entry(*addr).or_default();
+                let same = |e: &&mut EndpointHistory| {
+                    e.service == service
+                        && e.removed.is_none()
+                        && e.pod.as_ref().map(|(u, _)| u) == uid.as_ref()
+                };
+                let history = match all.iter_mut().rev().find(same) {
+                    Some(history) => history,
+                    None => {
+                        all.push(EndpointHistory {
+                            service: service.clone(),
+                            pod: endpoint.pod.clone(),
+                            node: endpoint.node.clone(),
+                            ports: ports.clone(),
+                            added: at,
+                            terminating: None,
+                            removed: None,
+                            ready: false,
+                            serving: false,
+                        });
+                        match all.last_mut() {
+                            Some(history) => history,
+                            None => continue,
+                        }
+                    }
+                };
+                history.ports.clone_from(&ports);
+                history.ready = endpoint.ready;
+                history.serving = endpoint.serving;
+                if endpoint.terminating {
+                    history.terminating.get_or_insert(at);
+                }
+            }
+        }
+        let before = self
+            .slices
+            .insert(slice.slice.clone(), held.clone())
+            .unwrap_or_default();
+        self.mark_removed(at, &service, before.iter().filter(|e| !held.contains(e)));
+    }
+
+    pub(super) fn slice_gone(&mut self, at: Ktime, slice: &NsName) {
+        let Some(held) = self.slices.remove(slice) else {
+            return;
+        };
+        for (addr, uid) in held {
+            for history in self.by_addr.get_mut(&addr).into_iter().flatten() {
+                if history.removed.is_none() && history.pod.as_ref().map(|(u, _)| u) == uid.as_ref() {
+                    history.removed = Some(at);
+                }
+            }
+        }
+    }
+
+    fn mark_removed<'a>(
+        &mut self,
+        at: Ktime,
+        service: &NsName,
+        removed: impl Iterator<Item = &'a (IpAddr, Option<PodUid>)>,
+    ) {
+        for (addr, uid) in removed {
+            for history in self.by_addr.get_mut(addr).into_iter().flatten() {
+                let same =
+                    history.service == *service && history.pod.as_ref().map(|(u, _)| u) == uid.as_ref();
+                if same && history.removed.is_none() {
+                    history.removed = Some(at);
+                }
+            }
+        }
+    }
+
+    pub(super) fn forget(&mut self, before: Ktime) {
+        self.by_addr.retain(|_, all| {
+            all.retain(|e| e.removed.is_none_or(|r| r >= before));
+            !all.is_empty()
+        });
+    }
+}

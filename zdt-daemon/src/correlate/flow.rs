@@ -1,0 +1,260 @@
+//! One TCP connection attempt, from up to two socket views, packets without a socket, and the node's translation.
+
+use std::net::SocketAddr;
+
+use crate::{
+    input::{CgroupId, Ktime, Side, Sock, TcpCounters, TcpState, Tuple},
+    verdict::Outcome,
+};
+
+/// Linux errno numbers that a socket error can be (errno(3)).
+const EINVAL: i32 = 22;
+const ENETUNREACH: i32 = 101;
+const ECONNRESET: i32 = 104;
+const ETIMEDOUT: i32 = 110;
+const ECONNREFUSED: i32 = 111;
+const EHOSTUNREACH: i32 = 113;
+const EPIPE: i32 = 32;
+
+/// The end of one socket view.
+#[derive(Clone, Debug)]
+pub struct End {
+    pub at: Ktime,
+    pub old: TcpState,
+    pub new: TcpState,
+    /// Closed by a dying process.
+    pub exiting: bool,
+    pub cgroup: CgroupId,
+    /// positive errno
+    pub err: i32,
+    pub err_soft: i32,
+    pub tcp: TcpCounters,
+}
+
+impl End {
+    /// The peer's FIN, when it has come: it counts as one received byte.
+    fn fin(&self) -> u64 {
+        u64::from(self.old == TcpState::CloseWait)
+    }
+
+    /// Payload bytes received.
+    pub fn received(&self) -> u64 {
+        self.tcp.bytes_received.saturating_sub(self.fin())
+    }
+
+    /// This side closed first and in order (a FIN), not after the peer's FIN and not by a RST.
+    pub fn closed_first(&self) -> bool {
+        self.new == TcpState::FinWait1
+    }
+
+    /// A request was in when this server's socket ended, and its answer was not (design.md §5).
+    pub fn request_unanswered(&self) -> bool {
+        let fin = u32::from(self.old == TcpState::CloseWait);
+        if self.received() == 0 {
+            return false;
+        }
+        if self.tcp.bytes_sent == 0 {
+            return true;
+        }
+        // After a client's FIN, only "nothing was ever sent" is proof: a TLS client's close_notify is data after the
+        // last answer, too.
+        fin == 0
+            && (self.tcp.unread > 0
+                || self.tcp.since_last_segment > 0
+                || self.tcp.last_in_after_out_jiffies > 0)
+    }
+
+    /// A client's socket ended with a request sent and no byte of an answer.
+    pub fn nothing_came_back(&self) -> bool {
+        self.tcp.bytes_sent > 0 && self.received() == 0
+    }
+
+    /// A client's socket ended with something sent after the last byte came.
+    pub fn awaiting(&self) -> bool {
+        self.nothing_came_back() || (self.tcp.bytes_sent > 0 && self.tcp.last_in_after_out_jiffies < 0)
+    }
+}
+
+/// A RST that this kernel sent.
+#[derive(Clone, Debug)]
+pub struct ResetSeen {
+    pub at: Ktime,
+    pub reason: Option<String>,
+    pub to_syn: bool,
+    pub has_socket: bool,
+    pub cgroup: CgroupId,
+}
+
+/// Where the node's address translation sent the connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Translated {
+    /// `from`: the pod. `to`: the client as the pod saw it.
+    pub reply: Option<Tuple>,
+    pub replied: bool,
+}
+
+/// One connection attempt.
+#[derive(Clone, Debug)]
+pub struct Flow {
+    /// The client's address before any masquerade, as far as known.
+    pub client: SocketAddr,
+    pub dialled: Option<SocketAddr>,
+    pub server: Option<SocketAddr>,
+    pub began: Ktime,
+    pub ended: Option<Ktime>,
+    pub last: Ktime,
+    pub client_end: Option<End>,
+    pub server_end: Option<End>,
+    /// The first RST that the server's side sent, and the first that the client's side sent.
+    pub server_reset: Option<ResetSeen>,
+    pub client_reset: Option<ResetSeen>,
+    pub client_got_reset: Option<Ktime>,
+    pub server_got_reset: Option<Ktime>,
+    pub syn_retransmits: u32,
+    pub request_retransmits: u32,
+    pub answer_retransmits: u32,
+    pub translated: Option<Translated>,
+}
+
+impl Flow {
+    pub(super) fn new(client: SocketAddr, began: Ktime) -> Self {
+        Self {
+            client,
+            dialled: None,
+            server: None,
+            began,
+            ended: None,
+            last: began,
+            client_end: None,
+            server_end: None,
+            server_reset: None,
+            client_reset: None,
+            client_got_reset: None,
+            server_got_reset: None,
+            syn_retransmits: 0,
+            request_retransmits: 0,
+            answer_retransmits: 0,
+            translated: None,
+        }
+    }
+
+    /// The pod's side after translation: seen on its socket or packets, or as conntrack says, or dialled directly.
+    pub fn server_addr(&self) -> Option<SocketAddr> {
+        self.server
+            .or_else(|| self.translated.and_then(|t| t.reply).map(|r| r.from))
+    }
+
+    /// The client as the server saw it.
+    pub fn client_as_seen(&self) -> SocketAddr {
+        self.translated
+            .and_then(|t| t.reply)
+            .map_or(self.client, |r| r.to)
+    }
+
+    /// The connection was never established.
+    pub fn failed_to_connect(&self) -> bool {
+        self.server_reset.as_ref().is_some_and(|r| r.to_syn)
+            || self
+                .client_end
+                .as_ref()
+                .is_some_and(|e| e.old == TcpState::SynSent)
+    }
+
+    /// Which side ended an established connection, from whichever view tells.
+    pub fn ended_by(&self) -> Option<Side> {
+        // A FIN or RST of one side: its own state change or RST is the proof; the earliest one counts.
+        let mut ends: Vec<(Ktime, Side)> = Vec::new();
+        if let Some(end) = &self.server_end {
+            match (end.old, end.new) {
+                (_, TcpState::FinWait1) => ends.push((end.at, Side::Server)),
+                (TcpState::CloseWait, _) => ends.push((end.at.minus_ms(1), Side::Client)),
+                _ if self.server_got_reset.is_some() || end.err == ECONNRESET || end.err == EPIPE => {
+                    ends.push((end.at, Side::Client));
+                }
+                _ => ends.push((end.at, Side::Server)),
+            }
+        }
+        if let Some(end) = &self.client_end {
+            match (end.old, end.new) {
+                (_, TcpState::FinWait1) => ends.push((end.at, Side::Client)),
+                (TcpState::CloseWait, _) => ends.push((end.at.minus_ms(1), Side::Server)),
+                _ if self.client_got_reset.is_some() || end.err == ECONNRESET || end.err == EPIPE => {
+                    ends.push((end.at, Side::Server));
+                }
+                // Its own abort, or its own error.
+                _ => ends.push((end.at, Side::Client)),
+            }
+        }
+        if let Some(reset) = &self.server_reset {
+            ends.push((reset.at, Side::Server));
+        }
+        if let Some(reset) = &self.client_reset {
+            ends.push((reset.at, Side::Client));
+        }
+        ends.into_iter().min_by_key(|(at, _)| *at).map(|(_, side)| side)
+    }
+
+    /// What the client saw, if a request failed at all.
+    pub fn outcome(&self) -> Option<Outcome> {
+        if self.failed_to_connect() {
+            return Some(self.connect_outcome());
+        }
+        let client_reset_by_peer = self.client_got_reset.is_some()
+            || self
+                .client_end
+                .as_ref()
+                .is_some_and(|e| e.err == ECONNRESET || e.err == EPIPE);
+        match self.ended_by()? {
+            Side::Server => {
+                let unanswered = self.server_end.as_ref().is_some_and(End::request_unanswered)
+                    || self
+                        .client_end
+                        .as_ref()
+                        .is_some_and(|e| e.nothing_came_back() || (client_reset_by_peer && e.awaiting()));
+                let aborted = self.server_reset.as_ref().is_some_and(|r| r.has_socket);
+                match (unanswered, aborted || client_reset_by_peer) {
+                    // A RST because of unread data is an unanswered request whatever else is known.
+                    (_, true) if self.aborted_unread() => Some(Outcome::Reset),
+                    (true, true) => Some(Outcome::Reset),
+                    (true, false) => Some(Outcome::ClosedEarly),
+                    (false, _) => None,
+                }
+            }
+            Side::Client => {
+                let unanswered = self.server_end.as_ref().is_some_and(End::request_unanswered)
+                    || self.client_end.as_ref().is_some_and(End::nothing_came_back);
+                match self.client_end.as_ref().map(|e| e.err) {
+                    _ if !unanswered => None,
+                    Some(EHOSTUNREACH | ENETUNREACH) => Some(Outcome::Unreachable),
+                    _ => Some(Outcome::TimedOut),
+                }
+            }
+        }
+    }
+
+    /// The server closed with unread data: the kernel answers with a RST (net/ipv4/tcp.c __tcp_close).
+    fn aborted_unread(&self) -> bool {
+        self.server_reset
+            .as_ref()
+            .is_some_and(|r| r.reason.as_deref() == Some("TCP_ABORT_ON_CLOSE"))
+    }
+
+    fn connect_outcome(&self) -> Outcome {
+        let Some(end) = &self.client_end else {
+            return Outcome::Refused;
+        };
+        match end.err {
+            ECONNREFUSED => Outcome::Refused,
+            EHOSTUNREACH | ENETUNREACH | EINVAL => Outcome::Unreachable,
+            ETIMEDOUT => Outcome::TimedOut,
+            _ if self.server_reset.as_ref().is_some_and(|r| r.to_syn) => Outcome::Refused,
+            // The application gave up waiting.
+            _ => Outcome::TimedOut,
+        }
+    }
+}
+
+/// When the connection of this socket began, as far as the socket tells.
+pub(super) fn began(sock: &Sock) -> Option<Ktime> {
+    sock.tcp.and_then(|t| t.first_syn)
+}

@@ -1,0 +1,141 @@
+//! From a flow that ended to a verdict, if a request failed: builds the case, asks the rules in order, and when none
+//! matches says what was seen and what was missing.
+
+use super::{
+    case::{Case, Phase, Target},
+    endpoints::Endpoints,
+    flow::Flow,
+    loss::Losses,
+    pods::Pods,
+    rollout::Rollouts,
+};
+use crate::{
+    causes::{RULES, unexplained},
+    input::{Ktime, Start, Wall, Workload},
+    verdict::{Blame, Judgement, PodRef, Verdict},
+};
+
+/// What judging may look at.
+pub(super) struct Context<'a> {
+    pub now: Ktime,
+    pub grace_ms: u64,
+    pub start: Option<&'a (Ktime, Start)>,
+    pub pods: &'a Pods,
+    pub endpoints: &'a Endpoints,
+    pub losses: &'a Losses,
+    pub rollouts: &'a Rollouts,
+}
+
+impl Context<'_> {
+    fn wall(&self, at: Ktime) -> Wall {
+        wall(self.start, at)
+    }
+}
+
+/// Wall clock time of a monotonic time, from the start's pair of clocks.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "milliseconds of an uptime fit an i64"
+)]
+pub(super) fn wall(start: Option<&(Ktime, Start)>, at: Ktime) -> Wall {
+    start.map_or(Wall(0), |(t0, start)| {
+        Wall(start.wall.0 + at.ms_since(*t0) as i64)
+    })
+}
+
+pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
+    let outcome = flow.outcome()?;
+    let ended = flow.ended?;
+    let server = flow
+        .server_addr()
+        .or_else(|| flow.dialled.filter(|d| context.endpoints.is_endpoint(*d)));
+    let pod = server.and_then(|s| context.pods.owner(s.ip(), flow.began));
+    let endpoint = server.and_then(|s| context.endpoints.endpoint(s.ip(), flow.began));
+    let service = flow
+        .dialled
+        .and_then(|d| context.endpoints.service_at(d))
+        .or_else(|| endpoint.map(|e| &e.service));
+    let connect = flow.failed_to_connect();
+    let case = Case {
+        flow,
+        outcome,
+        phase: if connect {
+            Phase::Connect
+        } else {
+            Phase::Established
+        },
+        ended_by: if connect { None } else { flow.ended_by() },
+        ended,
+        server,
+        service,
+        target: Target { pod, endpoint },
+        node: context.start.map_or("", |(_, s)| s.node.as_str()),
+        node_addrs: context.start.map_or(&[], |(_, s)| s.node_addrs.as_slice()),
+        endpoints: context.endpoints,
+    };
+
+    let mut matched = RULES
+        .iter()
+        .filter_map(|rule| (rule.judge)(&case).map(|finding| (*rule, finding)));
+    let (judgement, blame) = match matched.next() {
+        Some((rule, finding)) => (
+            Judgement::Explained {
+                cause: rule.name,
+                finding,
+            },
+            rule.blame,
+        ),
+        None => (unexplained::judge(&case), Blame::Unknown),
+    };
+    let also_matched = matched.map(|(rule, _)| rule.name).collect();
+
+    let pod_ref = pod.filter(|p| p.known).map(|p| PodRef {
+        uid: p.state.uid.clone(),
+        pod: p.state.pod.clone(),
+        workload: p.state.workload.clone(),
+        template_hash: p.state.template_hash.clone(),
+    });
+    let pod_ref = pod_ref.or_else(|| {
+        let endpoint = endpoint?;
+        let (uid, name) = endpoint.pod.as_ref()?;
+        Some(PodRef {
+            uid: uid.clone(),
+            pod: crate::input::NsName {
+                namespace: endpoint.service.namespace.clone(),
+                name: name.clone(),
+            },
+            workload: None::<Workload>,
+            template_hash: None,
+        })
+    });
+    let began_wall = context.wall(flow.began);
+    Some(Verdict {
+        id: format!(
+            "{}>{}@{}",
+            flow.client_as_seen(),
+            server.map_or_else(|| "?".to_owned(), |s| s.to_string()),
+            began_wall.0.div_euclid(1_000)
+        ),
+        node: case.node.to_owned(),
+        began: flow.began,
+        ended,
+        wall: context.wall(ended),
+        outcome,
+        blame,
+        client: flow.client,
+        dialled: flow.dialled,
+        server,
+        service: service.cloned(),
+        trigger: pod_ref
+            .as_ref()
+            .map(|p| context.rollouts.trigger(&p.uid))
+            .unwrap_or_default(),
+        pod: pod_ref,
+        amplifiers: Vec::new(),
+        judgement,
+        also_matched,
+        confidence: context
+            .losses
+            .confidence(flow.began, ended.plus_ms(context.grace_ms).min(context.now)),
+    })
+}

@@ -1,0 +1,229 @@
+//! The pure heart: inputs in, verdicts and summaries out. No IO, no clock, no lock, no failure (invariant I3). Time is
+//! what the inputs say.
+
+mod case;
+mod endpoints;
+mod flow;
+mod judge;
+mod loss;
+mod pods;
+mod rollout;
+mod table;
+
+#[cfg(test)]
+mod tests;
+
+pub use case::{Case, Phase, Target};
+pub use endpoints::{EndpointHistory, Endpoints};
+pub use flow::{End, Flow, ResetSeen};
+pub use pods::{ContainerHistory, ExitSeen, ListenerHistory, PodHistory, Pods, SignalSeen};
+
+use crate::{
+    input::{Input, Ktime, Observation, Start, What},
+    verdict::Output,
+};
+
+/// How the correlator is set. Times in milliseconds of input time.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// A flow is judged this long after it failed, so that what the API server and the ring buffer deliver late still
+    /// counts. The slowest fact needed is the pod watch; 2 s is four times the slowest seen under load in the lab.
+    pub judge_grace_ms: u64,
+    /// A rollout is summed up when nothing has happened to its pods and flows for so long.
+    pub rollout_quiet_ms: u64,
+    /// Pods, endpoints and translations are remembered this long after they are gone (design.md §5).
+    pub retention_ms: u64,
+    /// A flow that has not ended this long after its last event is forgotten; SYN retries last 131 s (ip-sysctl).
+    pub flow_expiry_ms: u64,
+    /// Most flows kept.
+    pub max_flows: usize,
+    /// Most pods kept, living or remembered.
+    pub max_pods: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            judge_grace_ms: 2_000,
+            rollout_quiet_ms: 10_000,
+            retention_ms: 15 * 60_000,
+            flow_expiry_ms: 180_000,
+            max_flows: 65_536,
+            max_pods: 16_384,
+        }
+    }
+}
+
+/// Joins what the kernel saw with the life of the pods.
+#[derive(Debug)]
+pub struct Correlator {
+    settings: Settings,
+    now: Ktime,
+    start: Option<(Ktime, Start)>,
+    pods: Pods,
+    endpoints: Endpoints,
+    flows: table::Flows,
+    losses: loss::Losses,
+    rollouts: rollout::Rollouts,
+}
+
+impl Correlator {
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            now: Ktime::default(),
+            start: None,
+            pods: Pods::new(settings.max_pods),
+            endpoints: Endpoints::default(),
+            flows: table::Flows::new(settings.max_flows),
+            losses: loss::Losses::default(),
+            rollouts: rollout::Rollouts::default(),
+        }
+    }
+
+    /// Takes one input in and appends what follows from it to `out`.
+    pub fn step(&mut self, input: &Input, out: &mut Vec<Output>) {
+        let at = input.at;
+        let turn = at > self.now;
+        self.now = self.now.max(at);
+        match &input.what {
+            What::Start(start) => {
+                self.start = Some((at, start.clone()));
+                self.losses.tick(at);
+            }
+            What::Kernel(observation) => self.observe(at, observation),
+            What::Translation(translation) => self.flows.translation(at, translation),
+            What::Pod(state) => {
+                let change = self.pods.applied(at, state);
+                self.rollouts.pod_changed(at, state, change);
+            }
+            What::PodGone { uid } => {
+                self.pods.gone(at, uid);
+                self.rollouts.pod_gone(at, uid);
+            }
+            What::Slice(slice) => self.endpoints.slice_applied(at, slice),
+            What::SliceGone { slice } => self.endpoints.slice_gone(at, slice),
+            What::Service(service) => self.endpoints.service_applied(service),
+            What::ServiceGone { service } => self.endpoints.service_gone(service),
+            What::ReplicaSet(rs) => self.rollouts.replica_set(rs),
+            What::ReplicaSetGone { replica_set } => self.rollouts.replica_set_gone(replica_set),
+            What::WatchGap { since, .. } => self.losses.gap(*since, at),
+            What::Loss { count, .. } => self.losses.lost(at, *count),
+            What::Tick => self.losses.tick(at),
+        }
+        if turn {
+            self.judge_due(out);
+        }
+        if matches!(input.what, What::Tick) {
+            self.forget();
+            self.rollouts.report_quiet(
+                self.now,
+                self.settings.rollout_quiet_ms,
+                &self.pods,
+                &self.losses,
+                self.start.as_ref(),
+                out,
+            );
+        }
+    }
+
+    /// The input has ended: judges what waits and sums up what is open.
+    pub fn finish(&mut self, out: &mut Vec<Output>) {
+        for flow in self.flows.take_all() {
+            self.judge(&flow, out);
+        }
+        self.rollouts
+            .report_all(self.now, &self.pods, &self.losses, self.start.as_ref(), out);
+    }
+
+    fn observe(&mut self, at: Ktime, observation: &Observation) {
+        match observation {
+            Observation::Listener {
+                place,
+                local,
+                open,
+                exiting,
+                ..
+            } => {
+                self.pods.listener(at, place, *local, *open, *exiting);
+            }
+            Observation::Signal {
+                place,
+                tgid,
+                sig,
+                code,
+                delivered,
+                sender_comm,
+                ..
+            } => {
+                let seen = SignalSeen {
+                    at,
+                    tgid: *tgid,
+                    sig: *sig,
+                    code: *code,
+                    delivered: *delivered,
+                    sender_comm: sender_comm.clone(),
+                };
+                self.pods.signal(place, seen);
+            }
+            Observation::Exit {
+                place,
+                tgid,
+                comm,
+                exit_code,
+            } => {
+                self.pods.exit(
+                    place,
+                    ExitSeen {
+                        at,
+                        tgid: *tgid,
+                        comm: comm.clone(),
+                        exit_code: *exit_code,
+                    },
+                );
+            }
+            Observation::OomVictim { place, .. } => self.pods.oom(at, place),
+            Observation::FlowEnd { .. }
+            | Observation::ResetSent { .. }
+            | Observation::ResetReceived { .. }
+            | Observation::SockError { .. }
+            | Observation::Retransmit { .. } => {
+                self.flows
+                    .observe(at, observation, &self.endpoints, self.settings.judge_grace_ms);
+            }
+        }
+    }
+
+    fn judge_due(&mut self, out: &mut Vec<Output>) {
+        while let Some(flow) = self.flows.take_due(self.now) {
+            self.judge(&flow, out);
+        }
+    }
+
+    fn judge(&mut self, flow: &Flow, out: &mut Vec<Output>) {
+        let context = judge::Context {
+            now: self.now,
+            grace_ms: self.settings.judge_grace_ms,
+            start: self.start.as_ref(),
+            pods: &self.pods,
+            endpoints: &self.endpoints,
+            losses: &self.losses,
+            rollouts: &self.rollouts,
+        };
+        if let Some(verdict) = judge::judge(flow, &context) {
+            self.rollouts.verdict(self.now, &verdict);
+            out.push(Output::Verdict(Box::new(verdict)));
+        }
+    }
+
+    fn forget(&mut self) {
+        let before = self.now.minus_ms(self.settings.retention_ms);
+        self.pods.forget(before);
+        self.endpoints.forget(before);
+        self.rollouts.forget(before, &self.pods);
+        let evicted = self.flows.forget(self.now.minus_ms(self.settings.flow_expiry_ms));
+        if evicted > 0 {
+            self.losses.lost(self.now, evicted);
+        }
+    }
+}

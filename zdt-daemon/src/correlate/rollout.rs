@@ -1,0 +1,391 @@
+//! Rollouts: which pods of which workload ended together, who started it, and the sum of what it broke.
+
+use std::collections::BTreeMap;
+
+use super::{
+    judge::wall,
+    loss::Losses,
+    pods::{PodChange, Pods},
+};
+use crate::{
+    causes::{self, Sample, Setting},
+    input::{Ktime, NsName, PodState, PodUid, ReplicaSetState, Start, Wall, Workload},
+    verdict::{Blame, CauseCount, Output, Revision, RolloutSummary, Trigger, Verdict},
+};
+
+/// Most samples kept of one rollout; further ones are counted only.
+const MAX_SAMPLES: usize = 16_384;
+
+/// Namespace and workload.
+type Key = (String, Workload);
+
+#[derive(Debug, Default)]
+struct Member {
+    hash: Option<String>,
+    deleted: Option<Ktime>,
+    gone: Option<Ktime>,
+    evicted: bool,
+}
+
+#[derive(Debug)]
+struct Rollout {
+    began: Ktime,
+    last_pod_change: Ktime,
+    last: Ktime,
+    from: Option<String>,
+    members: BTreeMap<PodUid, Member>,
+    samples: Vec<Sample>,
+    counts: BTreeMap<&'static str, usize>,
+    unexplained: usize,
+    not_the_rollout: usize,
+    /// Summed up, and nothing new since.
+    reported: bool,
+}
+
+/// What is known of one workload besides its rollouts.
+#[derive(Debug, Default)]
+struct Revisions {
+    /// Creation time and template hash of the newest pod.
+    newest: Option<(Option<Wall>, Option<String>)>,
+    /// Pods by hash that were first seen, with when.
+    first_seen: Vec<(Ktime, Option<String>)>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Rollouts {
+    /// Under way: at most one of a workload.
+    open: BTreeMap<Key, Rollout>,
+    /// Summed up at least once. A late verdict still counts here and sums it up again; a later deletion opens a new one.
+    closed: Vec<(Key, Rollout)>,
+    revisions: BTreeMap<Key, Revisions>,
+    /// ReplicaSet → (template hash, revision)
+    numbers: BTreeMap<NsName, (String, u64)>,
+    workload_of: BTreeMap<PodUid, Key>,
+}
+
+impl Rollouts {
+    pub(super) fn replica_set(&mut self, rs: &ReplicaSetState) {
+        if let (Some(hash), Some(revision)) = (&rs.template_hash, rs.revision) {
+            self.numbers
+                .insert(rs.replica_set.clone(), (hash.clone(), revision));
+        }
+    }
+
+    pub(super) fn replica_set_gone(&mut self, replica_set: &NsName) {
+        self.numbers.remove(replica_set);
+    }
+
+    pub(super) fn pod_changed(&mut self, at: Ktime, state: &PodState, change: PodChange) {
+        let Some(workload) = &state.workload else { return };
+        let key = (state.pod.namespace.clone(), workload.clone());
+        self.workload_of.insert(state.uid.clone(), key.clone());
+        let revisions = self.revisions.entry(key.clone()).or_default();
+        if change == PodChange::New {
+            revisions.first_seen.push((at, state.template_hash.clone()));
+            if revisions.first_seen.len() > MAX_SAMPLES {
+                revisions.first_seen.remove(0);
+            }
+            let newer = revisions
+                .newest
+                .as_ref()
+                .is_none_or(|(created, _)| *created <= state.created);
+            if newer && state.deletion.is_none() {
+                let before = revisions
+                    .newest
+                    .replace((state.created, state.template_hash.clone()));
+                if let Some((_, hash)) = before.filter(|(_, hash)| *hash != state.template_hash) {
+                    // The first pod of a new template: a rolling update begins, before it deletes anything.
+                    self.open(at, &key).from = hash;
+                }
+            }
+        }
+        if change == PodChange::Deleted {
+            let rollout = self.open(at, &key);
+            let member = rollout.members.entry(state.uid.clone()).or_default();
+            member.hash.clone_from(&state.template_hash);
+            member.deleted = Some(at);
+            member.evicted = state.disruption.is_some();
+            if rollout.from.is_none() {
+                rollout.from.clone_from(&state.template_hash);
+            }
+        } else if let Some(rollout) = self.open.get_mut(&key) {
+            rollout.touch(at);
+        }
+    }
+
+    pub(super) fn pod_gone(&mut self, at: Ktime, uid: &PodUid) {
+        let Some(rollout) = self.workload_of.get(uid).and_then(|k| self.open.get_mut(k)) else {
+            return;
+        };
+        rollout.touch(at);
+        if let Some(member) = rollout.members.get_mut(uid) {
+            member.gone = Some(at);
+            member.deleted.get_or_insert(at);
+        }
+    }
+
+    /// Who started the end of this pod.
+    pub(super) fn trigger(&self, uid: &PodUid) -> Trigger {
+        let Some(key) = self.workload_of.get(uid) else {
+            return Trigger::None;
+        };
+        let closed = self.closed.iter().rev().filter(|(k, _)| k == key).map(|(_, r)| r);
+        let mut all = self.open.get(key).into_iter().chain(closed);
+        let Some(member) = all.find_map(|r| r.members.get(uid)) else {
+            return Trigger::None;
+        };
+        self.member_trigger(key, member)
+    }
+
+    fn member_trigger(&self, key: &Key, member: &Member) -> Trigger {
+        if member.evicted {
+            return Trigger::Eviction;
+        }
+        let Some(revisions) = self.revisions.get(key) else {
+            return Trigger::Delete;
+        };
+        if revisions
+            .newest
+            .as_ref()
+            .is_some_and(|(_, hash)| *hash != member.hash)
+        {
+            return Trigger::RollingUpdate;
+        }
+        // A replacement of the same template says that the pod was deleted; none says that fewer were wanted.
+        let deleted = member.deleted.unwrap_or_default();
+        let replaced = revisions
+            .first_seen
+            .iter()
+            .any(|(at, hash)| *at > deleted && *hash == member.hash);
+        if replaced || key.1.kind == "pod" {
+            Trigger::Delete
+        } else {
+            Trigger::ScaleDown
+        }
+    }
+
+    /// Counts a verdict in the rollout that its pod (or else its service's namespace) is part of.
+    pub(super) fn verdict(&mut self, now: Ktime, verdict: &Verdict) {
+        if verdict.blame == Blame::NotARequest {
+            return;
+        }
+        let rollout = match &verdict.pod {
+            Some(pod) => {
+                let Some(key) = self.workload_of.get(&pod.uid) else {
+                    return;
+                };
+                let own = |r: &Rollout| r.members.contains_key(&pod.uid);
+                let late = self
+                    .closed
+                    .iter_mut()
+                    .rev()
+                    .find(|(k, r)| k == key && own(r))
+                    .map(|(_, r)| r);
+                late.or_else(|| self.open.get_mut(key))
+            }
+            None => {
+                let namespace = verdict.service.as_ref().map(|s| &s.namespace);
+                let mut open = self.open.iter_mut();
+                open.find(|(k, _)| namespace.is_none_or(|n| *n == k.0))
+                    .map(|(_, r)| r)
+            }
+        };
+        if let Some(rollout) = rollout {
+            rollout.last = now;
+            rollout.reported = false;
+            rollout.count(verdict);
+        }
+    }
+
+    /// Sums up the rollouts in which nothing happens any more.
+    pub(super) fn report_quiet(
+        &mut self,
+        now: Ktime,
+        quiet_ms: u64,
+        pods: &Pods,
+        losses: &Losses,
+        start: Option<&(Ktime, Start)>,
+        out: &mut Vec<Output>,
+    ) {
+        self.report(now, pods, losses, start, out, |r| {
+            let ended = r.members.values().all(|m| m.gone.is_some());
+            ended && r.last.plus_ms(quiet_ms) <= now
+        });
+    }
+
+    /// Sums up every rollout that has news.
+    pub(super) fn report_all(
+        &mut self,
+        now: Ktime,
+        pods: &Pods,
+        losses: &Losses,
+        start: Option<&(Ktime, Start)>,
+        out: &mut Vec<Output>,
+    ) {
+        self.report(now, pods, losses, start, out, |_| true);
+    }
+
+    fn report(
+        &mut self,
+        now: Ktime,
+        pods: &Pods,
+        losses: &Losses,
+        start: Option<&(Ktime, Start)>,
+        out: &mut Vec<Output>,
+        ready: impl Fn(&Rollout) -> bool,
+    ) {
+        let done: Vec<Key> = self
+            .open
+            .iter()
+            .filter(|(_, r)| ready(r))
+            .map(|(k, _)| k.clone())
+            .collect();
+        for key in done {
+            if let Some(rollout) = self.open.remove(&key) {
+                self.closed.push((key, rollout));
+            }
+        }
+        let mut closed = std::mem::take(&mut self.closed);
+        for (key, rollout) in &mut closed {
+            // A new template whose old pods all live on other nodes is not this node's rollout.
+            if !rollout.reported && !rollout.members.is_empty() && ready(rollout) {
+                let summary = self.summary(now, key, rollout, pods, losses, start);
+                out.push(Output::Rollout(Box::new(summary)));
+                rollout.reported = true;
+            }
+        }
+        self.closed = closed;
+    }
+
+    fn summary(
+        &self,
+        now: Ktime,
+        key: &Key,
+        rollout: &Rollout,
+        pods: &Pods,
+        losses: &Losses,
+        start: Option<&(Ktime, Start)>,
+    ) -> RolloutSummary {
+        let node = start.map(|(_, s)| s.node.clone()).unwrap_or_default();
+        let revision = |hash: &Option<String>| {
+            hash.as_ref().map(|hash| Revision {
+                number: self.number(&key.0, hash),
+                template_hash: hash.clone(),
+            })
+        };
+        let newest = self
+            .revisions
+            .get(key)
+            .and_then(|r| r.newest.clone())
+            .and_then(|(_, hash)| hash);
+        let trigger = rollout
+            .members
+            .values()
+            .next()
+            .map_or(Trigger::None, |m| self.member_trigger(key, m));
+        let setting =
+            rollout
+                .members
+                .keys()
+                .find_map(|uid| pods.get(uid))
+                .map_or_else(Setting::default, |pod| Setting {
+                    pre_stop_s: pod
+                        .state
+                        .containers
+                        .iter()
+                        .find_map(|c| c.pre_stop.as_deref())
+                        .and_then(sleep_seconds),
+                    grace_s: pod.state.grace_s,
+                    pods: rollout.members.len(),
+                    node: node.clone(),
+                });
+        let (causes, advice) = causes::sum_up(&rollout.samples, &rollout.counts, &setting);
+        let explained: usize = causes.iter().map(|c: &CauseCount| c.count).sum();
+        RolloutSummary {
+            node,
+            namespace: key.0.clone(),
+            workload: key.1.clone(),
+            trigger,
+            to: if trigger == Trigger::RollingUpdate {
+                revision(&newest)
+            } else {
+                None
+            },
+            from: revision(&rollout.from),
+            pods: rollout.members.len(),
+            began: rollout.began,
+            wall: wall(start, rollout.began),
+            took_ms: rollout.last_pod_change.ms_since(rollout.began),
+            failed: explained + rollout.unexplained,
+            explained,
+            unexplained: rollout.unexplained,
+            events_lost: losses.within(rollout.began, now),
+            not_the_rollout: rollout.not_the_rollout,
+            causes,
+            advice,
+        }
+    }
+
+    pub(super) fn forget(&mut self, before: Ktime, pods: &Pods) {
+        self.closed.retain(|(_, r)| r.last >= before);
+        // What a workload remembers goes with its last pod.
+        self.workload_of.retain(|uid, _| pods.get(uid).is_some());
+        let workload_of = &self.workload_of;
+        self.revisions
+            .retain(|key, _| workload_of.values().any(|k| k == key));
+    }
+
+    /// Revision of a template hash in a namespace.
+    fn number(&self, namespace: &str, hash: &str) -> Option<u64> {
+        let mut all = self.numbers.iter().filter(|(rs, _)| rs.namespace == namespace);
+        all.find(|(_, (h, _))| h == hash)
+            .map(|(_, (_, revision))| *revision)
+    }
+
+    fn open(&mut self, at: Ktime, key: &Key) -> &mut Rollout {
+        let rollout = self.open.entry(key.clone()).or_insert_with(|| Rollout::new(at));
+        rollout.touch(at);
+        rollout
+    }
+}
+
+impl Rollout {
+    fn new(began: Ktime) -> Self {
+        Self {
+            began,
+            last_pod_change: began,
+            last: began,
+            from: None,
+            members: BTreeMap::new(),
+            samples: Vec::new(),
+            counts: BTreeMap::new(),
+            unexplained: 0,
+            not_the_rollout: 0,
+            reported: false,
+        }
+    }
+
+    fn touch(&mut self, at: Ktime) {
+        self.last = self.last.max(at);
+        self.last_pod_change = self.last_pod_change.max(at);
+    }
+
+    fn count(&mut self, verdict: &Verdict) {
+        match verdict.blame {
+            Blame::Rollout => {
+                *self.counts.entry(verdict.cause()).or_default() += 1;
+                if self.samples.len() < MAX_SAMPLES {
+                    self.samples.push(Sample::of(verdict));
+                }
+            }
+            Blame::Unknown => self.unexplained += 1,
+            Blame::NotTheRollout => self.not_the_rollout += 1,
+            Blame::NotARequest => {}
+        }
+    }
+}
+
+/// Seconds of a native preStop sleep.
+fn sleep_seconds(pre_stop: &str) -> Option<u64> {
+    pre_stop.strip_prefix("sleep:")?.parse().ok()
+}

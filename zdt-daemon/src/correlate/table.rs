@@ -1,0 +1,358 @@
+//! The flows that may have failed: joins what belongs to one connection attempt, and hands each out once, a grace
+//! after it ended.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::SocketAddr,
+};
+
+use super::{
+    endpoints::Endpoints,
+    flow::{End, Flow, ResetSeen, Translated, began},
+};
+use crate::input::{Ktime, Observation, Side, Sock, TcpState, Translation};
+
+/// What trails the end of a connection (the other view, a second RST) comes within this time: both views end within
+/// a round trip, and a delayed FIN or ACK within the delayed-ACK time (40 ms, TCP_DELACK_MIN) and one RTO (200 ms).
+const TAIL_MS: u64 = 1_000;
+
+#[derive(Debug)]
+pub(super) struct Flows {
+    flows: BTreeMap<u64, Flow>,
+    /// By the client's address, and by the address the server saw instead.
+    by_client: HashMap<SocketAddr, Vec<u64>>,
+    due: BTreeSet<(Ktime, u64)>,
+    next: u64,
+    max: usize,
+    evicted: u64,
+}
+
+/// What an observation says about one side of one connection.
+struct Seen<'a> {
+    at: Ktime,
+    side: Side,
+    client: SocketAddr,
+    /// The other end as this side names it: the pod (server side), or what was dialled (client side).
+    other: SocketAddr,
+    sock: &'a Sock,
+}
+
+impl Flows {
+    pub(super) fn new(max: usize) -> Self {
+        Self {
+            flows: BTreeMap::new(),
+            by_client: HashMap::new(),
+            due: BTreeSet::new(),
+            next: 0,
+            max,
+            evicted: 0,
+        }
+    }
+
+    pub(super) fn observe(
+        &mut self,
+        at: Ktime,
+        observation: &Observation,
+        endpoints: &Endpoints,
+        grace_ms: u64,
+    ) {
+        let (sock, to_syn) = match observation {
+            Observation::ResetSent { sock, to_syn, .. } => (sock, *to_syn),
+            Observation::FlowEnd { sock, .. }
+            | Observation::ResetReceived { sock }
+            | Observation::SockError { sock }
+            | Observation::Retransmit { sock, .. } => (sock, false),
+            _ => return,
+        };
+        // Who answers a SYN with a RST is the server's side, whatever port it was.
+        let side = if to_syn { Side::Server } else { sock.side };
+        let (client, other) = match side {
+            Side::Server => (sock.remote, sock.local),
+            Side::Client => (sock.local, sock.remote),
+        };
+        let seen = Seen {
+            at,
+            side,
+            client,
+            other,
+            sock,
+        };
+        let found = self.find(&seen, observation, endpoints);
+        let opens = match observation {
+            Observation::FlowEnd { .. } | Observation::Retransmit { .. } => true,
+            // A RST without a socket to anything but a SYN trails some connection; alone it proves no request. That of
+            // a client's side trails, too.
+            Observation::ResetSent { has_socket, .. } => to_syn || (*has_socket && side == Side::Server),
+            _ => false,
+        };
+        let id = match found {
+            Some(id) => id,
+            None if opens => self.open(client, began(sock).unwrap_or(at)),
+            None => return,
+        };
+        let Some(flow) = self.flows.get_mut(&id) else {
+            return;
+        };
+        let ended_before = flow.ended;
+        note(flow, &seen, observation);
+        if let (None, Some(ended)) = (ended_before, flow.ended) {
+            self.due.insert((ended.plus_ms(grace_ms), id));
+        }
+    }
+
+    pub(super) fn translation(&mut self, at: Ktime, translation: &Translation) {
+        let orig = translation.orig;
+        let ids = self.by_client.get(&orig.from).cloned().unwrap_or_default();
+        let matches = |f: &Flow| {
+            at >= f.began
+                && f.dialled.is_none_or(|d| d == orig.to)
+                && f.ended.is_none_or(|e| at.ms_since(e) < 1_000.0)
+        };
+        let Some(id) = ids
+            .into_iter()
+            .rev()
+            .find(|id| self.flows.get(id).is_some_and(matches))
+        else {
+            return;
+        };
+        let Some(flow) = self.flows.get_mut(&id) else {
+            return;
+        };
+        flow.dialled.get_or_insert(orig.to);
+        let told = flow.translated.is_some_and(|t| t.reply.is_some());
+        // The entry may be gone at the second look: what the first one said stands.
+        if !told || translation.reply.is_some() {
+            flow.translated = Some(Translated {
+                reply: translation.reply,
+                replied: translation.replied,
+            });
+        }
+        let Some(reply) = translation.reply else { return };
+        if reply.to != orig.from {
+            self.by_client.entry(reply.to).or_default().push(id);
+            self.absorb_masqueraded(id, reply.to, reply.from);
+        }
+    }
+
+    /// The server's view of a masqueraded connection came first and stands alone under the masqueraded address: it
+    /// belongs to flow `id`.
+    fn absorb_masqueraded(&mut self, id: u64, seen_as: SocketAddr, server: SocketAddr) {
+        let ids = self.by_client.get(&seen_as).cloned().unwrap_or_default();
+        let alone = |f: &Flow| f.client == seen_as && f.server == Some(server) && f.client_end.is_none();
+        let Some(other) = ids
+            .into_iter()
+            .rev()
+            .find(|o| *o != id && self.flows.get(o).is_some_and(alone))
+        else {
+            return;
+        };
+        let Some(server_view) = self.remove(other) else {
+            return;
+        };
+        if let Some(flow) = self.flows.get_mut(&id) {
+            flow.server = server_view.server;
+            flow.server_end = flow.server_end.take().or(server_view.server_end);
+            flow.server_reset = flow.server_reset.take().or(server_view.server_reset);
+            flow.server_got_reset = flow.server_got_reset.or(server_view.server_got_reset);
+            flow.began = flow.began.min(server_view.began);
+        }
+    }
+
+    /// The flow that an observation belongs to.
+    fn find(&self, seen: &Seen<'_>, observation: &Observation, endpoints: &Endpoints) -> Option<u64> {
+        let ids = self.by_client.get(&seen.client)?;
+        ids.iter().rev().copied().find(|id| {
+            self.flows
+                .get(id)
+                .is_some_and(|f| same_connection(f, seen, endpoints) && same_attempt(f, seen, observation))
+        })
+    }
+
+    fn open(&mut self, client: SocketAddr, began: Ktime) -> u64 {
+        if self.flows.len() >= self.max
+            && let Some(oldest) = self.flows.keys().next().copied()
+        {
+            self.remove(oldest);
+            self.evicted += 1;
+        }
+        let id = self.next;
+        self.next += 1;
+        self.flows.insert(id, Flow::new(client, began));
+        self.by_client.entry(client).or_default().push(id);
+        id
+    }
+
+    /// A flow whose grace is over.
+    pub(super) fn take_due(&mut self, now: Ktime) -> Option<Flow> {
+        loop {
+            let (due, _) = self.due.first().copied()?;
+            if due > now {
+                return None;
+            }
+            // An entry without a flow: that flow was absorbed by another, or evicted.
+            if let Some(flow) = self.due.pop_first().and_then(|(_, id)| self.remove(id)) {
+                return Some(flow);
+            }
+        }
+    }
+
+    /// Every flow that has ended, in the order of their ends; the rest is forgotten.
+    pub(super) fn take_all(&mut self) -> Vec<Flow> {
+        let due = std::mem::take(&mut self.due);
+        let flows = due
+            .into_iter()
+            .filter_map(|(_, id)| self.flows.remove(&id))
+            .collect();
+        self.flows.clear();
+        self.by_client.clear();
+        flows
+    }
+
+    /// Forgets flows without an end whose last event is before `before`; returns how many the bound has evicted since.
+    pub(super) fn forget(&mut self, before: Ktime) -> u64 {
+        let old: Vec<u64> = self
+            .flows
+            .iter()
+            .filter(|(_, f)| f.ended.is_none() && f.last < before)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in old {
+            self.remove(id);
+        }
+        std::mem::take(&mut self.evicted)
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Flow> {
+        let flow = self.flows.remove(&id)?;
+        for key in [flow.client, flow.client_as_seen()] {
+            if let Some(ids) = self.by_client.get_mut(&key) {
+                ids.retain(|i| *i != id);
+                if ids.is_empty() {
+                    self.by_client.remove(&key);
+                }
+            }
+        }
+        Some(flow)
+    }
+}
+
+/// The client's address is equal; is the other end the same one under another name?
+fn same_connection(flow: &Flow, seen: &Seen<'_>, endpoints: &Endpoints) -> bool {
+    let behind = |dialled: SocketAddr, server: SocketAddr| {
+        dialled == server
+            || endpoints
+                .service_at(dialled)
+                .or_else(|| endpoints.node_port(dialled.port()))
+                .is_some_and(|s| endpoints.serves(s, server))
+    };
+    match seen.side {
+        Side::Server => match (flow.server_addr(), flow.dialled) {
+            (Some(server), _) => server == seen.other,
+            (None, Some(dialled)) => behind(dialled, seen.other),
+            (None, None) => true,
+        },
+        Side::Client => match (flow.dialled, flow.server) {
+            (Some(dialled), _) => dialled == seen.other,
+            (None, Some(server)) => behind(seen.other, server),
+            (None, None) => true,
+        },
+    }
+}
+
+/// A client may use its port again: is this still the same attempt?
+fn same_attempt(flow: &Flow, seen: &Seen<'_>, observation: &Observation) -> bool {
+    if flow.ended.is_some_and(|ended| seen.at > ended.plus_ms(TAIL_MS)) {
+        return false;
+    }
+    // A socket that sent its first SYN after the flow's end is another one; the clock of that SYN has 1 ms resolution.
+    if let (Some(first_syn), Some(ended)) = (began(seen.sock), flow.ended)
+        && first_syn > ended.plus_ms(1)
+    {
+        return false;
+    }
+    match observation {
+        Observation::ResetSent { to_syn: true, .. } => {
+            flow.server_reset.is_none() && flow.client_end.as_ref().is_none_or(|e| seen.at <= e.at)
+        }
+        Observation::FlowEnd { .. } => match seen.side {
+            Side::Server => flow.server_end.is_none(),
+            Side::Client => flow.client_end.is_none(),
+        },
+        _ => true,
+    }
+}
+
+/// Takes what was seen into the flow.
+fn note(flow: &mut Flow, seen: &Seen<'_>, observation: &Observation) {
+    let Seen {
+        at,
+        side,
+        other,
+        sock,
+        ..
+    } = *seen;
+    flow.last = flow.last.max(at);
+    flow.began = flow.began.min(began(sock).unwrap_or(at));
+    match side {
+        Side::Server => flow.server = Some(other),
+        Side::Client => flow.dialled = Some(other),
+    }
+    let mut ends = false;
+    match observation {
+        Observation::FlowEnd {
+            old, new, exiting, ..
+        } => {
+            let end = End {
+                at,
+                old: *old,
+                new: *new,
+                exiting: *exiting,
+                cgroup: sock.cgroup,
+                err: sock.err,
+                err_soft: sock.err_soft,
+                tcp: sock.tcp.unwrap_or_default(),
+            };
+            match side {
+                Side::Server => flow.server_end = Some(end),
+                Side::Client => flow.client_end = Some(end),
+            }
+            ends = true;
+        }
+        Observation::ResetSent {
+            reason,
+            to_syn,
+            has_socket,
+            ..
+        } => {
+            let reset = ResetSeen {
+                at,
+                reason: reason.clone(),
+                to_syn: *to_syn,
+                has_socket: *has_socket,
+                cgroup: sock.cgroup,
+            };
+            match side {
+                // The first RST of a burst tells (failure-modes §1.5-3).
+                Side::Server => drop(flow.server_reset.get_or_insert(reset)),
+                Side::Client => drop(flow.client_reset.get_or_insert(reset)),
+            }
+            ends = *to_syn || *has_socket;
+        }
+        Observation::ResetReceived { .. } => {
+            match side {
+                Side::Server => flow.server_got_reset.get_or_insert(at),
+                Side::Client => flow.client_got_reset.get_or_insert(at),
+            };
+            ends = true;
+        }
+        Observation::Retransmit { .. } => match (side, sock.state) {
+            (Side::Client, TcpState::SynSent) => flow.syn_retransmits += 1,
+            (Side::Client, _) => flow.request_retransmits += 1,
+            (Side::Server, _) => flow.answer_retransmits += 1,
+        },
+        _ => {}
+    }
+    if ends {
+        flow.ended.get_or_insert(at);
+    }
+}

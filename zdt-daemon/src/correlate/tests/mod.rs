@@ -1,0 +1,4 @@
+//! Stories: each test tells one, and says which cause it must be.
+
+mod stories;
+mod world;
