@@ -1,6 +1,16 @@
-//! The lab's Kubernetes API: typed store.
+//! The lab's Kubernetes API: a typed store for the lab's own tasks, and list and watch over HTTP for the daemon.
 
+mod deletion;
 mod entry;
+mod feed;
+mod kinds;
+mod kubeconfig;
+mod request;
+pub mod server;
+mod status;
 pub mod store;
+mod watch;
 
+pub use kubeconfig::kubeconfig;
+pub use server::{ApiServer, serve};
 pub use store::{Change, Object, Store, StoreError, Watch, begin_deletion};

@@ -1,17 +1,16 @@
 //! The objects of the lab's cluster, with one resourceVersion for all kinds: what etcd and the watch cache are to a real one.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::Pod;
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio::sync::{mpsc, watch};
 
+pub use super::deletion::begin_deletion;
 pub use super::entry::Object;
 use super::entry::{Entry, Plural};
+pub use super::watch::{Change, Watch};
 
 /// How many changes a client may lag behind before it gets 410 Gone, unless the store is told otherwise.
 pub const DEFAULT_HISTORY: usize = 4096;
@@ -85,7 +84,9 @@ impl LogEntry {
 
 /// The asked version is older than the log: the client must list again (HTTP 410).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Gone;
+pub(super) struct Gone {
+    pub oldest: u64,
+}
 
 impl Default for Store {
     fn default() -> Self {
@@ -213,11 +214,7 @@ impl Store {
         let (sender, changes) = mpsc::unbounded_channel();
         let existing = Self::all(&state, Plural::of::<K>());
         state.watchers.push((Plural::of::<K>(), sender));
-        Watch {
-            existing: existing.into(),
-            changes,
-            kind: PhantomData,
-        }
+        Watch::new(existing.into(), changes)
     }
 
     /// The version of the last change.
@@ -244,8 +241,9 @@ impl Store {
     /// The changes of one kind after `version`, and the version up to which they are complete.
     pub(super) fn since(&self, plural: Plural, version: u64) -> Result<(u64, Vec<Arc<LogEntry>>), Gone> {
         let state = self.lock();
-        if version < state.floor {
-            return Err(Gone);
+        // A version from the future belongs to another store: the client must list again too.
+        if version < state.floor || version > state.version {
+            return Err(Gone { oldest: state.floor });
         }
         let first = state.log.partition_point(|event| event.version <= version);
         let events = state
@@ -341,93 +339,22 @@ impl Store {
     }
 }
 
-/// One change of one object, with its new (or last) state.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Change<K> {
-    Applied(K),
-    Deleted(K),
-}
-
-/// The changes of one kind, from [`Store::watch`].
-#[derive(Debug)]
-pub struct Watch<K> {
-    existing: VecDeque<Arc<Entry>>,
-    changes: mpsc::UnboundedReceiver<Arc<LogEntry>>,
-    kind: PhantomData<fn() -> K>,
-}
-
-impl<K: Object> Watch<K> {
-    /// The next change; `None` once the store is gone. Cancel-safe.
-    pub async fn next(&mut self) -> Option<Change<K>> {
-        loop {
-            if let Some(entry) = self.existing.pop_front() {
-                if let Some(object) = entry.typed() {
-                    return Some(Change::Applied(object));
-                }
-                continue;
-            }
-            let event = self.changes.recv().await?;
-            let change = match (&event.after, &event.before) {
-                (Some(entry), _) => entry.typed().map(Change::Applied),
-                (None, Some(entry)) => entry.typed().map(Change::Deleted),
-                (None, None) => None,
-            };
-            if change.is_some() {
-                return change;
-            }
-        }
-    }
-}
-
-/// Asks for a pod's graceful deletion, as `DELETE` on the API does: sets deletionTimestamp = now + grace and
-/// deletionGracePeriodSeconds. `grace_s`: seconds, `None` = the pod's own terminationGracePeriodSeconds (default 30).
-/// A second call may only shorten it, counted from the first request (apiserver rest.BeforeDelete); grace 0 is how the
-/// kubelet ends a pod, which it then removes. A pod without a node is removed at once: no kubelet will.
-pub fn begin_deletion(
-    store: &Store,
-    namespace: &str,
-    name: &str,
-    grace_s: Option<i64>,
-) -> Result<Pod, StoreError> {
-    let updated = store.update::<Pod>(namespace, name, |pod| {
-        let spec_grace = pod
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.termination_grace_period_seconds);
-        let grace = grace_s.or(spec_grace).unwrap_or(30).max(0);
-        let meta = &mut pod.metadata;
-        let requested = match (&meta.deletion_timestamp, meta.deletion_grace_period_seconds) {
-            (Some(_), Some(current)) if grace >= current => return,
-            (Some(Time(until)), Some(current)) => until.checked_sub(SignedDuration::from_secs(current)),
-            _ => Ok(Timestamp::now()),
-        };
-        let until = requested.and_then(|at| at.checked_add(Duration::from_secs(grace.unsigned_abs())));
-        // Out of jiff's range (year 9999) means "never": leave the field away rather than fail.
-        meta.deletion_timestamp = until.ok().map(Time);
-        meta.deletion_grace_period_seconds = Some(grace);
-    })?;
-    if updated
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.node_name.as_deref())
-        .is_none()
-    {
-        return store.remove(namespace, name);
-    }
-    Ok(updated)
-}
-
 /// A random (version 4) UUID.
 fn random_uid() -> String {
-    let bits = fastrand::u128(..);
-    let (a, b, c) = (
-        (bits >> 96) as u32,
-        (bits >> 80) as u16,
-        (bits >> 64) as u16 & 0x0fff,
-    );
-    let (d, e) = (
-        (bits >> 48) as u16 & 0x3fff | 0x8000,
-        bits as u64 & 0xffff_ffff_ffff,
-    );
-    format!("{a:08x}-{b:04x}-4{c:03x}-{d:04x}-{e:012x}")
+    let mut bits = fastrand::u128(..);
+    bits = bits & !(0xf << 76) | 0x4 << 76;
+    bits = bits & !(0x3 << 62) | 0x2 << 62;
+    let hex = format!("{bits:032x}");
+    let mut uid = String::with_capacity(36);
+    for (index, digit) in hex.chars().enumerate() {
+        if matches!(index, 8 | 12 | 16 | 20) {
+            uid.push('-');
+        }
+        uid.push(digit);
+    }
+    uid
 }
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;

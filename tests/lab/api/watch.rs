@@ -1,0 +1,59 @@
+//! The changes of one kind as the lab's own tasks follow them, in process.
+
+use std::collections::VecDeque;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::entry::{Entry, Object};
+use super::store::LogEntry;
+
+/// One change of one object, with its new (or last) state.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change<K> {
+    Applied(K),
+    Deleted(K),
+}
+
+/// The changes of one kind, from [`Store::watch`].
+#[derive(Debug)]
+pub struct Watch<K> {
+    existing: VecDeque<Arc<Entry>>,
+    changes: mpsc::UnboundedReceiver<Arc<LogEntry>>,
+    kind: PhantomData<fn() -> K>,
+}
+
+impl<K: Object> Watch<K> {
+    pub(super) fn new(
+        existing: VecDeque<Arc<Entry>>,
+        changes: mpsc::UnboundedReceiver<Arc<LogEntry>>,
+    ) -> Self {
+        Self {
+            existing,
+            changes,
+            kind: PhantomData,
+        }
+    }
+
+    /// The next change; `None` once the store is gone. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Change<K>> {
+        loop {
+            if let Some(entry) = self.existing.pop_front() {
+                if let Some(object) = entry.typed() {
+                    return Some(Change::Applied(object));
+                }
+                continue;
+            }
+            let event = self.changes.recv().await?;
+            let change = match (&event.after, &event.before) {
+                (Some(entry), _) => entry.typed().map(Change::Applied),
+                (None, Some(entry)) => entry.typed().map(Change::Deleted),
+                (None, None) => None,
+            };
+            if change.is_some() {
+                return change;
+            }
+        }
+    }
+}
