@@ -4,14 +4,14 @@
 //! `correlate` (pure) turns them into [`verdict::Output`]s, `sink` delivers those.
 
 // pub mod app;
-// pub mod causes;
+pub mod causes;
 // pub mod cli;
 pub mod clock;
-// pub mod cluster;
+pub mod cluster;
 pub mod config;
-// pub mod correlate;
+pub mod correlate;
 pub mod input;
-// pub mod kernel;
+pub mod kernel;
 // pub mod netfilter;
 pub mod record;
 pub mod report;

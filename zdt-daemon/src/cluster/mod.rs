@@ -1,0 +1,18 @@
+//! What Kubernetes says: watches of pods, endpoint slices, services and ReplicaSets become inputs, and the addresses
+//! in them become the kernel half's watch set. Only this folder names kube.
+
+mod connect;
+mod endpoints;
+mod index;
+mod owners;
+mod pods;
+mod reach;
+mod watch;
+mod watch_set;
+
+pub use connect::{ConnectError, client};
+pub use endpoints::{service_state, slice_state};
+pub use owners::{replica_set_state, workload};
+pub use pods::pod_state;
+pub use watch::{WatchError, Watched, watch};
+pub use watch_set::{Change, KernelMaps, RETENTION_MS, WatchSet};

@@ -1,0 +1,162 @@
+//! Who owns a pod for its user, and which revision a ReplicaSet is.
+
+use k8s_openapi::{
+    api::apps::v1::ReplicaSet,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+};
+
+use crate::input::{NsName, ReplicaSetState, Workload};
+
+/// Label with the template hash of a Deployment's pods and ReplicaSets.
+pub(super) const POD_TEMPLATE_HASH: &str = "pod-template-hash";
+
+/// Annotation with a ReplicaSet's place in its Deployment's history.
+const REVISION: &str = "deployment.kubernetes.io/revision";
+
+pub(super) fn ns_name(meta: &ObjectMeta) -> NsName {
+    NsName {
+        namespace: meta.namespace.clone().unwrap_or_default(),
+        name: meta.name.clone().unwrap_or_default(),
+    }
+}
+
+pub(super) fn label(meta: &ObjectMeta, name: &str) -> Option<String> {
+    meta.labels.as_ref()?.get(name).filter(|v| !v.is_empty()).cloned()
+}
+
+fn controller(meta: &ObjectMeta) -> Option<&OwnerReference> {
+    meta.owner_references
+        .as_ref()?
+        .iter()
+        .find(|o| o.controller == Some(true))
+}
+
+/// The workload of a pod, as far as names and labels tell. The Deployment controller names a ReplicaSet
+/// `<deployment>-<template hash>` and labels its pods with that hash (pkg/controller/deployment/sync.go,
+/// getNewReplicaSet), so a ReplicaSet whose name does not end so stands for itself.
+pub fn workload(pod: &ObjectMeta) -> Workload {
+    let itself = || Workload {
+        kind: "pod".into(),
+        name: pod.name.clone().unwrap_or_default(),
+    };
+    let Some(owner) = controller(pod) else {
+        return itself();
+    };
+    match owner.kind.as_str() {
+        // A static pod's mirror: the Node only stands for the manifest file on it.
+        "Node" => itself(),
+        "ReplicaSet" => {
+            let deployment = label(pod, POD_TEMPLATE_HASH)
+                .and_then(|hash| {
+                    owner
+                        .name
+                        .strip_suffix(&hash)?
+                        .strip_suffix('-')
+                        .map(str::to_owned)
+                })
+                .filter(|name| !name.is_empty());
+            match deployment {
+                Some(name) => Workload {
+                    kind: "deployment".into(),
+                    name,
+                },
+                None => Workload {
+                    kind: "replicaset".into(),
+                    name: owner.name.clone(),
+                },
+            }
+        }
+        kind => Workload {
+            kind: kind.to_lowercase(),
+            name: owner.name.clone(),
+        },
+    }
+}
+
+/// Translates a ReplicaSet.
+pub fn replica_set_state(rs: &ReplicaSet) -> ReplicaSetState {
+    let meta = &rs.metadata;
+    ReplicaSetState {
+        replica_set: ns_name(meta),
+        deployment: controller(meta)
+            .filter(|o| o.kind == "Deployment")
+            .map(|o| o.name.clone()),
+        template_hash: label(meta, POD_TEMPLATE_HASH),
+        revision: meta
+            .annotations
+            .as_ref()
+            .and_then(|a| a.get(REVISION))
+            .and_then(|v| v.parse().ok()),
+        // ReplicaSetSpec.replicas defaults to 1 (apps/v1).
+        replicas: rs.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(owner: Option<(&str, &str)>, hash: Option<&str>) -> ObjectMeta {
+        ObjectMeta {
+            name: Some("p".into()),
+            labels: hash.map(|h| [(POD_TEMPLATE_HASH.to_owned(), h.to_owned())].into()),
+            owner_references: owner.map(|(kind, name)| {
+                vec![OwnerReference {
+                    kind: kind.into(),
+                    name: name.into(),
+                    controller: Some(true),
+                    ..OwnerReference::default()
+                }]
+            }),
+            ..ObjectMeta::default()
+        }
+    }
+
+    fn owner_of(owner: Option<(&str, &str)>, hash: Option<&str>) -> String {
+        let w = workload(&pod(owner, hash));
+        format!("{}/{}", w.kind, w.name)
+    }
+
+    #[test]
+    fn replica_set_with_the_template_hash_is_its_deployment() {
+        assert_eq!(
+            owner_of(Some(("ReplicaSet", "web-5895c69847")), Some("5895c69847")),
+            "deployment/web"
+        );
+    }
+
+    #[test]
+    fn replica_set_of_another_name_stands_for_itself() {
+        assert_eq!(owner_of(Some(("ReplicaSet", "web")), None), "replicaset/web");
+        assert_eq!(
+            owner_of(Some(("ReplicaSet", "web-1")), Some("2")),
+            "replicaset/web-1"
+        );
+        assert_eq!(owner_of(Some(("ReplicaSet", "-1")), Some("1")), "replicaset/-1");
+    }
+
+    #[test]
+    fn other_controllers_are_named_by_kind() {
+        assert_eq!(owner_of(Some(("StatefulSet", "db")), None), "statefulset/db");
+        assert_eq!(owner_of(Some(("DaemonSet", "agent")), None), "daemonset/agent");
+        assert_eq!(owner_of(Some(("Job", "once")), None), "job/once");
+    }
+
+    #[test]
+    fn pod_without_a_controller_is_its_own_workload() {
+        assert_eq!(owner_of(None, None), "pod/p");
+        assert_eq!(owner_of(Some(("Node", "n1")), None), "pod/p");
+    }
+
+    /// From a real cluster.
+    #[test]
+    fn replica_set_knows_its_revision() {
+        let rs = replica_set_state(
+            &serde_json::from_str(include_str!("../../tests/fixtures/replicaset.json")).unwrap(),
+        );
+        assert_eq!(rs.replica_set.to_string(), "default/web-f69fb6c58");
+        assert_eq!(rs.deployment.as_deref(), Some("web"));
+        assert_eq!(rs.template_hash.as_deref(), Some("f69fb6c58"));
+        assert_eq!((rs.revision, rs.replicas), (Some(18), 1));
+    }
+}

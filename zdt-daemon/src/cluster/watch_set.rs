@@ -1,0 +1,309 @@
+//! Which addresses the kernel half must know: pure, from the same states that become inputs.
+//!
+//! An address stays for [`RETENTION_MS`] after the last object that named it is gone, because the failures that
+//! matter come after the pod is gone. When a new object names it meanwhile, it stays and gains that object's bits;
+//! each bit leaves on its own.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use zdt_common::{ADDR_LOCAL_POD, ADDR_NODE, ADDR_POD, ADDR_VIP};
+
+use crate::input::{Ktime, NsName, PodUid, What};
+
+/// How long an address outlives its last object, in milliseconds.
+pub const RETENTION_MS: u64 = 15 * 60_000;
+
+const BITS: [u32; 4] = [ADDR_LOCAL_POD, ADDR_NODE, ADDR_POD, ADDR_VIP];
+
+/// One change of the kernel half's maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The address has exactly these `ADDR_*` bits now; 0: it leaves the map.
+    Addr { addr: IpAddr, bits: u32 },
+    /// The address and port serve, or do so no longer.
+    Endpoint { addr: IpAddr, port: u16, watched: bool },
+}
+
+/// Puts changes into the kernel half's maps.
+pub trait KernelMaps: Send {
+    /// The error is text for a person: it says which map, and what to do.
+    fn apply(&mut self, change: Change) -> Result<(), String>;
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Entry {
+    Addr(IpAddr, u32),
+    Endpoint(IpAddr, u16),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Owner {
+    Node,
+    Pod(PodUid),
+    Slice(NsName),
+    Service(NsName),
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Slot {
+    owners: u32,
+    /// Leaves then, unless somebody owns it again.
+    leaves: Option<Ktime>,
+}
+
+/// What the maps hold, and why.
+#[derive(Debug, Default)]
+pub struct WatchSet {
+    owned: BTreeMap<Owner, BTreeSet<Entry>>,
+    slots: BTreeMap<Entry, Slot>,
+    leaving: BTreeSet<(Ktime, Entry)>,
+}
+
+impl WatchSet {
+    /// The node's own addresses.
+    pub fn node(&mut self, at: Ktime, addrs: &[IpAddr], out: &mut Vec<Change>) {
+        let entries = addrs.iter().map(|a| Entry::Addr(*a, ADDR_NODE)).collect();
+        self.own(at, Owner::Node, entries, out);
+    }
+
+    /// Follows an object; what is not about pods, slices or services changes nothing.
+    pub fn follow(&mut self, at: Ktime, what: &What, out: &mut Vec<Change>) {
+        match what {
+            What::Pod(pod) => {
+                // A pod on the host network has the node's addresses; it is told apart by its cgroup.
+                let ips = if pod.host_network { &[] } else { pod.ips.as_slice() };
+                let entries = ips.iter().map(|ip| Entry::Addr(*ip, ADDR_LOCAL_POD)).collect();
+                self.own(at, Owner::Pod(pod.uid.clone()), entries, out);
+            }
+            What::PodGone { uid } => self.own(at, Owner::Pod(uid.clone()), BTreeSet::new(), out),
+            What::Slice(slice) => {
+                let addrs = || slice.endpoints.iter().flat_map(|e| &e.addrs);
+                let mut entries: BTreeSet<_> = addrs().map(|a| Entry::Addr(*a, ADDR_POD)).collect();
+                for port in slice.ports.iter().filter(|p| p.protocol == "TCP") {
+                    entries.extend(addrs().map(|a| Entry::Endpoint(*a, port.port)));
+                }
+                self.own(at, Owner::Slice(slice.slice.clone()), entries, out);
+            }
+            What::SliceGone { slice } => self.own(at, Owner::Slice(slice.clone()), BTreeSet::new(), out),
+            What::Service(service) => {
+                let entries = service.vips.iter().map(|a| Entry::Addr(*a, ADDR_VIP)).collect();
+                self.own(at, Owner::Service(service.service.clone()), entries, out);
+            }
+            What::ServiceGone { service } => {
+                self.own(at, Owner::Service(service.clone()), BTreeSet::new(), out)
+            }
+            _ => {}
+        }
+    }
+
+    /// Lets go what nobody has owned for the retention time.
+    pub fn expire(&mut self, now: Ktime, out: &mut Vec<Change>) {
+        while let Some(&(at, entry)) = self.leaving.first() {
+            if at > now {
+                break;
+            }
+            self.leaving.pop_first();
+            if self.slots.get(&entry).is_some_and(|slot| slot.leaves == Some(at)) {
+                self.slots.remove(&entry);
+                out.push(self.change(entry));
+            }
+        }
+    }
+
+    /// Makes `entries` all that `owner` owns.
+    fn own(&mut self, at: Ktime, owner: Owner, entries: BTreeSet<Entry>, out: &mut Vec<Change>) {
+        let before = if entries.is_empty() {
+            self.owned.remove(&owner)
+        } else {
+            self.owned.insert(owner, entries.clone())
+        }
+        .unwrap_or_default();
+        for &entry in entries.difference(&before) {
+            let new = !self.slots.contains_key(&entry);
+            let slot = self.slots.entry(entry).or_default();
+            slot.owners += 1;
+            if let Some(leaves) = slot.leaves.take() {
+                self.leaving.remove(&(leaves, entry));
+            }
+            if new {
+                out.push(self.change(entry));
+            }
+        }
+        for &entry in before.difference(&entries) {
+            let Some(slot) = self.slots.get_mut(&entry) else {
+                continue;
+            };
+            slot.owners = slot.owners.saturating_sub(1);
+            if slot.owners == 0 {
+                let leaves = at.plus_ms(RETENTION_MS);
+                slot.leaves = Some(leaves);
+                self.leaving.insert((leaves, entry));
+            }
+        }
+    }
+
+    /// What the maps must hold for an entry now.
+    fn change(&self, entry: Entry) -> Change {
+        match entry {
+            Entry::Addr(addr, _) => Change::Addr {
+                addr,
+                bits: BITS
+                    .into_iter()
+                    .filter(|bit| self.slots.contains_key(&Entry::Addr(addr, *bit)))
+                    .fold(0, |bits, bit| bits | bit),
+            },
+            Entry::Endpoint(addr, port) => Change::Endpoint {
+                addr,
+                port,
+                watched: self.slots.contains_key(&entry),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::input::{EndpointState, PodState, ServiceState, SlicePort, SliceState};
+
+    const MINUTE: u64 = 60_000_000_000;
+
+    fn ip() -> IpAddr {
+        "10.244.0.5".parse().unwrap()
+    }
+
+    fn pod(uid: &str) -> What {
+        What::Pod(PodState {
+            uid: PodUid(uid.into()),
+            ips: vec![ip()],
+            ..PodState::default()
+        })
+    }
+
+    fn gone(uid: &str) -> What {
+        What::PodGone {
+            uid: PodUid(uid.into()),
+        }
+    }
+
+    fn slice(name: &str, addrs: &[IpAddr]) -> What {
+        What::Slice(SliceState {
+            slice: NsName {
+                namespace: "n".into(),
+                name: name.into(),
+            },
+            ports: vec![SlicePort {
+                name: String::new(),
+                port: 8080,
+                protocol: "TCP".into(),
+            }],
+            endpoints: vec![EndpointState {
+                addrs: addrs.to_vec(),
+                ..EndpointState::default()
+            }],
+            ..SliceState::default()
+        })
+    }
+
+    fn addr(bits: u32) -> Change {
+        Change::Addr { addr: ip(), bits }
+    }
+
+    fn endpoint(watched: bool) -> Change {
+        Change::Endpoint {
+            addr: ip(),
+            port: 8080,
+            watched,
+        }
+    }
+
+    /// Follows at minute `at`, then expires at the same time.
+    fn at(set: &mut WatchSet, at: u64, what: &What) -> Vec<Change> {
+        let mut out = Vec::new();
+        set.follow(Ktime(at * MINUTE), what, &mut out);
+        set.expire(Ktime(at * MINUTE), &mut out);
+        out
+    }
+
+    #[test]
+    fn address_outlives_its_pod_by_the_retention_time() {
+        let mut set = WatchSet::default();
+        assert_eq!(at(&mut set, 0, &pod("a")), [addr(ADDR_LOCAL_POD)]);
+        assert_eq!(at(&mut set, 1, &gone("a")), []);
+        assert_eq!(at(&mut set, 15, &What::Tick), []);
+        assert_eq!(at(&mut set, 16, &What::Tick), [addr(0)]);
+    }
+
+    #[test]
+    fn bits_are_the_union_of_what_names_the_address() {
+        let mut set = WatchSet::default();
+        at(&mut set, 0, &pod("a"));
+        assert_eq!(
+            at(&mut set, 0, &slice("s", &[ip()])),
+            [addr(ADDR_LOCAL_POD | ADDR_POD), endpoint(true)]
+        );
+        at(&mut set, 1, &slice("s", &[]));
+        assert_eq!(
+            at(&mut set, 20, &What::Tick),
+            [addr(ADDR_LOCAL_POD), endpoint(false)]
+        );
+    }
+
+    #[test]
+    fn address_that_a_new_pod_takes_over_does_not_leave_with_the_old_one() {
+        let mut set = WatchSet::default();
+        at(&mut set, 0, &pod("a"));
+        at(&mut set, 1, &gone("a"));
+        assert_eq!(at(&mut set, 5, &pod("b")), [], "it is there already");
+        assert_eq!(at(&mut set, 60, &What::Tick), []);
+        at(&mut set, 61, &gone("b"));
+        assert_eq!(at(&mut set, 76, &What::Tick), [addr(0)]);
+    }
+
+    #[test]
+    fn pod_whose_address_goes_blank_keeps_it_for_the_retention_time() {
+        let mut set = WatchSet::default();
+        at(&mut set, 0, &pod("a"));
+        let blank = What::Pod(PodState {
+            uid: PodUid("a".into()),
+            ..PodState::default()
+        });
+        assert_eq!(at(&mut set, 1, &blank), []);
+    }
+
+    #[test]
+    fn endpoint_that_moves_to_another_slice_never_leaves() {
+        let mut set = WatchSet::default();
+        at(&mut set, 0, &slice("one", &[ip()]));
+        assert_eq!(at(&mut set, 1, &slice("two", &[ip()])), []);
+        at(&mut set, 2, &slice("one", &[]));
+        assert_eq!(at(&mut set, 60, &What::Tick), []);
+    }
+
+    #[test]
+    fn node_and_service_addresses_have_their_bits() {
+        let mut set = WatchSet::default();
+        let mut out = Vec::new();
+        set.node(Ktime(0), &[ip()], &mut out);
+        assert_eq!(out, [addr(ADDR_NODE)]);
+        let service = What::Service(ServiceState {
+            vips: vec![ip()],
+            ..ServiceState::default()
+        });
+        assert_eq!(at(&mut set, 0, &service), [addr(ADDR_NODE | ADDR_VIP)]);
+    }
+
+    #[test]
+    fn pod_on_the_host_network_adds_no_pod_address() {
+        let mut set = WatchSet::default();
+        let host = What::Pod(PodState {
+            ips: vec![ip()],
+            host_network: true,
+            ..PodState::default()
+        });
+        assert_eq!(at(&mut set, 0, &host), []);
+    }
+}
