@@ -60,6 +60,8 @@ offsets! {
     sk_err: "sock" ["sk_err"] required;
     sk_err_soft: "sock" ["sk_err_soft"] required;
     sk_cgrp: "sock" ["sk_cgrp_data.cgroup" | "sk_cgrp_data.val"] optional;
+    // struct inet_sock
+    inet_sport: "inet_sock" ["inet_sport"] required;
     // struct inet_connection_sock
     icsk_retransmits: "inet_connection_sock" ["icsk_retransmits"] required;
     icsk_lrcvtime: "inet_connection_sock" ["icsk_ack.lrcvtime"] required;

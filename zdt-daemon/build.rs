@@ -1,0 +1,29 @@
+//! Embeds the eBPF object, where there is one. A host without the eBPF toolchain builds and tests everything else;
+//! loading then fails with an error that says what to do.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "cargo talks to build scripts through the environment"
+)]
+
+use std::{env, fs, path::PathBuf};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let default = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?)
+        .join("../target/ebpf/bpfel-unknown-none/release/zdt-ebpf");
+    println!("cargo::rerun-if-env-changed=ZDT_EBPF_OBJECT");
+    let object = match env::var_os("ZDT_EBPF_OBJECT") {
+        Some(path) => PathBuf::from(path),
+        None => default,
+    };
+    println!("cargo::rerun-if-changed={}", object.display());
+    let code = if object.is_file() {
+        format!("aya::include_bytes_aligned!({:?})", object.canonicalize()?)
+    } else if env::var_os("ZDT_EBPF_OBJECT").is_some() {
+        return Err(format!("ZDT_EBPF_OBJECT names no file: {}", object.display()).into());
+    } else {
+        "&[]".to_owned()
+    };
+    let out = PathBuf::from(env::var("OUT_DIR")?).join("ebpf_object.rs");
+    fs::write(out, code)?;
+    Ok(())
+}

@@ -1,0 +1,133 @@
+//! `inet_sock_set_state`: a TCP socket changes its state. Two events come from it: a pod's listener opened or
+//! closed, and a connection ended while something was unfinished.
+//!
+//! Prototype: `(const struct sock *sk, const int oldstate, const int newstate)` (include/trace/events/sock.h).
+//! Minimum: 4.16. Called by net/ipv4/af_inet.c inet_sock_set_state and inet_sk_set_state before the state is stored.
+//!
+//! This fires a few times in the life of every connection of the machine, so it looks at the two state numbers
+//! first, then at the local address. An end is reported only when the counters leave open that a request was
+//! unanswered (see [`suspicious`]); a connection that nobody answered (SYN_SENT to CLOSE) always.
+
+use aya_ebpf::{
+    helpers::{bpf_get_current_pid_tgid, bpf_get_current_task},
+    macros::btf_tracepoint,
+    programs::BtfTracePointContext,
+};
+use zdt_common::{Hook, Listener, StateChange};
+
+use crate::{
+    cgroup,
+    emit::emit,
+    filter,
+    read::{self, IPPROTO_TCP, Ptr, arg, field, tcp},
+};
+
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
+    let old = ctx.arg::<i32>(1) as u8;
+    let new = ctx.arg::<i32>(2) as u8;
+    if old == tcp::LISTEN || new == tcp::LISTEN {
+        listener(arg(&ctx, 0), new == tcp::LISTEN);
+    } else if is_end(old, new) {
+        end(arg(&ctx, 0), old, new);
+    }
+    0
+}
+
+/// The first state change after which no request of this connection can be answered any more.
+#[inline(always)]
+fn is_end(old: u8, new: u8) -> bool {
+    let open = old == tcp::ESTABLISHED || old == tcp::SYN_RECV;
+    match new {
+        tcp::FIN_WAIT1 => open,
+        tcp::LAST_ACK => old == tcp::CLOSE_WAIT,
+        tcp::CLOSE => open || old == tcp::CLOSE_WAIT || old == tcp::SYN_SENT,
+        _ => false,
+    }
+}
+
+#[inline(always)]
+fn end(sk: Ptr, old: u8, new: u8) -> Option<()> {
+    let protocol: u16 = field!(sk, sk_protocol);
+    if protocol != IPPROTO_TCP {
+        return None;
+    }
+    let tuple = read::tuple(sk)?;
+    let server = filter::side(&tuple)?;
+    if old != tcp::SYN_SENT && !suspicious(sk, old, server) {
+        return None;
+    }
+    let ids = bpf_get_current_pid_tgid();
+    emit(Hook::InetSockSetState, |event: &mut StateChange| {
+        read::full_view(&mut event.view, sk, &tuple, server);
+        event.pid = ids as u32;
+        event.tgid = (ids >> 32) as u32;
+        event.old_state = old;
+        event.new_state = new;
+        event.exiting = current_exiting();
+    });
+    Some(())
+}
+
+/// Whether a request may be unanswered. One sign alone is not enough: the times have the resolution of a jiffy, and
+/// a response that was cut short looks like one that was finished.
+#[inline(always)]
+fn suspicious(sk: Ptr, old: u8, server: u8) -> bool {
+    // The peer's FIN counts as one byte in bytes_received and in rcv_nxt (net/ipv4/tcp_input.c tcp_fin).
+    let fin = u32::from(old == tcp::CLOSE_WAIT);
+    let err: i32 = field!(sk, sk_err);
+    if err != 0 {
+        return true;
+    }
+    let received: u64 = field!(sk, tp_bytes_received);
+    let sent: u64 = field!(sk, tp_bytes_sent);
+    let lrcvtime: u32 = field!(sk, icsk_lrcvtime);
+    let lsndtime: u32 = field!(sk, tp_lsndtime);
+    if server == 0 {
+        // A client asked and got nothing, or asked again since the last answer.
+        return sent > 0 && (received <= u64::from(fin) || after(lsndtime, lrcvtime));
+    }
+    if received <= u64::from(fin) {
+        return false; // nobody asked: a probe, or an idle connection
+    }
+    if sent == 0 || after(lrcvtime, lsndtime) {
+        return true;
+    }
+    let rcv_nxt: u32 = field!(sk, tp_rcv_nxt);
+    let rcv_wup: u32 = field!(sk, tp_rcv_wup);
+    let copied_seq: u32 = field!(sk, tp_copied_seq);
+    // Data came after our last segment, or was never read.
+    rcv_nxt.wrapping_sub(rcv_wup) > fin || rcv_nxt.wrapping_sub(copied_seq) > fin
+}
+
+/// `a` is later than `b`, both jiffies (include/linux/jiffies.h time_after).
+#[inline(always)]
+fn after(a: u32, b: u32) -> bool {
+    (b.wrapping_sub(a) as i32) < 0
+}
+
+#[inline(always)]
+fn listener(sk: Ptr, open: bool) -> Option<()> {
+    let protocol: u16 = field!(sk, sk_protocol);
+    if protocol != IPPROTO_TCP {
+        return None;
+    }
+    let tuple = read::tuple(sk)?;
+    let pod = cgroup::pod_of(read::cgroup_of_sock(sk))?;
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    emit(Hook::Listen, |event: &mut Listener| {
+        cgroup::write(&mut event.cgroup, &pod);
+        event.laddr = tuple.laddr;
+        event.netns = read::netns_of_sock(sk);
+        event.tgid = tgid;
+        event.lport = tuple.lport;
+        event.open = u8::from(open);
+        event.exiting = u8::from(!open) & current_exiting();
+    });
+    Some(())
+}
+
+#[inline(always)]
+fn current_exiting() -> u8 {
+    read::exiting(unsafe { bpf_get_current_task() })
+}

@@ -1,0 +1,11 @@
+//! One file a hook, named after its attach point. Each says the kernel prototype it relies on, since when it exists,
+//! and why it filters as it does.
+
+mod inet_sk_error_report;
+mod inet_sock_set_state;
+mod mark_victim;
+mod sched_process_exit;
+mod signal_generate;
+mod tcp_receive_reset;
+mod tcp_retransmit_skb;
+mod tcp_send_reset;

@@ -1,0 +1,28 @@
+//! All maps, and nothing else. Names and types are the daemon's `kernel::load` contract.
+
+use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
+    macros::map,
+    maps::{HashMap, PerCpuArray, RingBuf},
+};
+use zdt_common::{Addr, Endpoint, HOOK_COUNT};
+
+/// Events to the daemon. 1 MiB unless the daemon sets another size at load.
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// What an address is: `zdt_common::ADDR_*` bits.
+#[map]
+pub static ADDRS: HashMap<Addr, u32> = HashMap::with_max_entries(262_144, BPF_F_NO_PREALLOC);
+
+/// Addresses and ports that serve.
+#[map]
+pub static ENDPOINTS: HashMap<Endpoint, u32> = HashMap::with_max_entries(262_144, BPF_F_NO_PREALLOC);
+
+/// Events that found no room in `EVENTS`, by hook.
+#[map]
+pub static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(HOOK_COUNT as u32, 0);
+
+/// Events written to `EVENTS`, by hook.
+#[map]
+pub static EMITTED: PerCpuArray<u64> = PerCpuArray::with_max_entries(HOOK_COUNT as u32, 0);

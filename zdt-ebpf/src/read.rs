@@ -1,0 +1,225 @@
+//! The only reader of kernel memory. Each field is read at the offset that the daemon found in the running kernel's
+//! BTF. What the kernel does not have, or what cannot be read, is zero.
+
+use aya_ebpf::{EbpfContext, helpers::bpf_probe_read_kernel};
+use zdt_common::{ABSENT, Addr, SockView};
+
+pub const AF_INET: u16 = 2;
+pub const AF_INET6: u16 = 10;
+pub const IPPROTO_TCP: u16 = 6;
+/// include/linux/sched.h
+const PF_EXITING: u32 = 4;
+
+/// The address of a kernel object, as a number: the verifier keeps no type on it, so it may be null and any offset
+/// may be added.
+pub type Ptr = u64;
+
+/// TCP_* (include/net/tcp_states.h)
+pub mod tcp {
+    pub const ESTABLISHED: u8 = 1;
+    pub const SYN_SENT: u8 = 2;
+    pub const SYN_RECV: u8 = 3;
+    pub const FIN_WAIT1: u8 = 4;
+    pub const TIME_WAIT: u8 = 6;
+    pub const CLOSE: u8 = 7;
+    pub const CLOSE_WAIT: u8 = 8;
+    pub const LAST_ACK: u8 = 9;
+    pub const LISTEN: u8 = 10;
+    pub const NEW_SYN_RECV: u8 = 12;
+}
+
+/// A global that the daemon set. Volatile, or the compiler would use the value in the object file.
+macro_rules! global {
+    ($name:ident) => {
+        unsafe { core::ptr::read_volatile(&raw const crate::$name) }
+    };
+}
+pub(crate) use global;
+
+/// `field!(base, name)`: the field of [`zdt_common::Offsets`] of that name, of the object at `base`.
+macro_rules! field {
+    ($base:expr, $name:ident) => {
+        $crate::read::at($base, unsafe {
+            core::ptr::read_volatile(&raw const crate::OFFSETS.$name)
+        })
+    };
+}
+pub(crate) use field;
+
+#[inline(always)]
+pub fn at<T: Copy + Default>(base: Ptr, offset: u16) -> T {
+    if offset == ABSENT {
+        return T::default();
+    }
+    load(base + offset as u64)
+}
+
+#[inline(always)]
+pub fn load<T: Copy + Default>(address: Ptr) -> T {
+    unsafe { bpf_probe_read_kernel(address as *const T) }.unwrap_or_default()
+}
+
+/// Argument `n` of a BTF tracepoint, read as memory and not as a typed pointer: before 6.13 the verifier takes every
+/// pointer argument for non-null and removes our null checks (kernel/bpf/btf.c, raw_tp_null_args), and it refuses
+/// arguments that the tracepoint of the running kernel does not have even where a global says not to read them.
+#[inline(always)]
+pub fn arg(ctx: &impl EbpfContext, n: usize) -> u64 {
+    load(ctx.as_ptr() as u64 + 8 * n as u64)
+}
+
+/// Both ends of a connection.
+#[derive(Clone, Copy)]
+pub struct Tuple {
+    pub laddr: Addr,
+    pub raddr: Addr,
+    pub lport: u16,
+    pub rport: u16,
+}
+
+/// The ends of a socket of any kind (`sock_common` is common to full sockets, request sockets and TIME_WAIT).
+/// None: neither IPv4 nor IPv6.
+#[inline(always)]
+pub fn tuple(sk: Ptr) -> Option<Tuple> {
+    let family: u16 = field!(sk, sk_family);
+    let (laddr, raddr) = if family == AF_INET {
+        (Addr::v4(field!(sk, sk_rcv_saddr)), Addr::v4(field!(sk, sk_daddr)))
+    } else if family == AF_INET6 {
+        (Addr(field!(sk, sk_v6_rcv_saddr)), Addr(field!(sk, sk_v6_daddr)))
+    } else {
+        return None;
+    };
+    let mut lport: u16 = field!(sk, sk_num);
+    if lport == 0 {
+        // net/ipv4/tcp.c tcp_set_state gives the port back before it says CLOSE; this copy stays.
+        lport = u16::from_be(field!(sk, inet_sport));
+    }
+    Some(Tuple {
+        laddr,
+        raddr,
+        lport,
+        rport: u16::from_be(field!(sk, sk_dport)),
+    })
+}
+
+/// The ends of a received packet as its receiver sees them, and the flags byte of its TCP header.
+#[inline(always)]
+pub fn received(skb: Ptr) -> Option<(Tuple, u8)> {
+    let head: Ptr = field!(skb, skb_head);
+    let network: u16 = field!(skb, skb_network_header);
+    let transport: u16 = field!(skb, skb_transport_header);
+    let ip = head + network as u64;
+    let tcp = head + transport as u64;
+    let version = load::<u8>(ip) >> 4;
+    // RFC 791 3.1: source at 12, destination at 16. RFC 8200 3: source at 8, destination at 24.
+    let (laddr, raddr) = if version == 4 {
+        (Addr::v4(load(ip + 16)), Addr::v4(load(ip + 12)))
+    } else if version == 6 {
+        (Addr(load(ip + 24)), Addr(load(ip + 8)))
+    } else {
+        return None;
+    };
+    // RFC 9293 3.1: source port at 0, destination port at 2, flags at 13.
+    let tuple = Tuple {
+        laddr,
+        raddr,
+        lport: u16::from_be(load(tcp + 2)),
+        rport: u16::from_be(load(tcp)),
+    };
+    Some((tuple, load(tcp + 13)))
+}
+
+/// Network namespace of a socket (inode number).
+#[inline(always)]
+pub fn netns_of_sock(sk: Ptr) -> u32 {
+    let net: Ptr = field!(sk, sk_net);
+    field!(net, net_inum)
+}
+
+/// Network namespace of the device that a packet came in by.
+#[inline(always)]
+pub fn netns_of_skb(skb: Ptr) -> u32 {
+    let dev: Ptr = field!(skb, skb_dev);
+    let net: Ptr = field!(dev, dev_net);
+    field!(net, net_inum)
+}
+
+/// Network namespace of a task; 0 when it has left it already.
+#[inline(always)]
+pub fn netns_of_task(task: Ptr) -> u32 {
+    let nsproxy: Ptr = field!(task, task_nsproxy);
+    let net: Ptr = field!(nsproxy, nsproxy_net);
+    field!(net, net_inum)
+}
+
+/// `struct cgroup` of a full socket; 0: none.
+#[inline(always)]
+pub fn cgroup_of_sock(sk: Ptr) -> Ptr {
+    let cgroup: Ptr = field!(sk, sk_cgrp);
+    // Before 5.15 `sock_cgroup_data::val` holds cgroup v1 values when bit 0 is set (include/linux/cgroup-defs.h).
+    if cgroup & 1 == 1 { 0 } else { cgroup }
+}
+
+/// Default-hierarchy `struct cgroup` of a task; 0: none.
+#[inline(always)]
+pub fn cgroup_of_task(task: Ptr) -> Ptr {
+    let css_set: Ptr = field!(task, task_cgroups);
+    field!(css_set, css_set_dfl_cgrp)
+}
+
+/// cgroup v2 id (inode number of the directory).
+#[inline(always)]
+pub fn cgroup_id(cgroup: Ptr) -> u64 {
+    let node: Ptr = field!(cgroup, cgroup_kn);
+    field!(node, kn_id)
+}
+
+/// What a socket of any kind has: ends, state, network namespace, cookie.
+#[inline(always)]
+pub fn mini_view(view: &mut SockView, sk: Ptr, tuple: &Tuple, server: u8) {
+    ends(view, tuple, server);
+    view.netns = netns_of_sock(sk);
+    view.state = field!(sk, sk_state);
+    view.cookie = field!(sk, sk_cookie);
+}
+
+/// The ends alone.
+#[inline(always)]
+pub fn ends(view: &mut SockView, tuple: &Tuple, server: u8) {
+    view.laddr = tuple.laddr;
+    view.raddr = tuple.raddr;
+    view.lport = tuple.lport;
+    view.rport = tuple.rport;
+    view.server = server;
+}
+
+/// Everything a full TCP socket tells.
+#[inline(always)]
+pub fn full_view(view: &mut SockView, sk: Ptr, tuple: &Tuple, server: u8) {
+    mini_view(view, sk, tuple, server);
+    view.full = 1;
+    view.cgroup_id = cgroup_id(cgroup_of_sock(sk));
+    view.err = field!(sk, sk_err);
+    view.err_soft = field!(sk, sk_err_soft);
+    view.bytes_received = field!(sk, tp_bytes_received);
+    view.bytes_sent = field!(sk, tp_bytes_sent);
+    view.bytes_acked = field!(sk, tp_bytes_acked);
+    view.rcv_nxt = field!(sk, tp_rcv_nxt);
+    view.rcv_wup = field!(sk, tp_rcv_wup);
+    view.copied_seq = field!(sk, tp_copied_seq);
+    view.snd_una = field!(sk, tp_snd_una);
+    view.snd_nxt = field!(sk, tp_snd_nxt);
+    view.write_seq = field!(sk, tp_write_seq);
+    view.lrcvtime = field!(sk, icsk_lrcvtime);
+    view.lsndtime = field!(sk, tp_lsndtime);
+    view.data_segs_in = field!(sk, tp_data_segs_in);
+    view.data_segs_out = field!(sk, tp_data_segs_out);
+    view.retrans_stamp = field!(sk, tp_retrans_stamp);
+    view.retransmits = field!(sk, icsk_retransmits);
+}
+
+/// 1: the task is exiting.
+#[inline(always)]
+pub fn exiting(task: Ptr) -> u8 {
+    let flags: u32 = field!(task, task_flags);
+    u8::from(flags & PF_EXITING != 0)
+}
