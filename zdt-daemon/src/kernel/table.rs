@@ -1,0 +1,143 @@
+//! Which program serves which hook, where it attaches, and what its absence costs.
+
+use zdt_common::Hook;
+
+/// When a hook is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Rare events: always.
+    Held,
+    /// Dear: only while something is in transition.
+    Armed,
+}
+
+/// One program of the object and what it gives.
+#[derive(Clone, Copy, Debug)]
+pub struct Program {
+    /// Its name in the object; that of the tracepoint.
+    pub name: &'static str,
+    /// The BTF tracepoint that it attaches to.
+    pub tracepoint: &'static str,
+    /// Arguments that it relies on, beyond which it asks the running kernel's BTF.
+    pub min_args: usize,
+    pub class: Class,
+    /// zdt does not start without it.
+    pub required: bool,
+    /// First kernel that has the tracepoint.
+    pub since: &'static str,
+    /// The events that it makes.
+    pub hooks: &'static [Hook],
+    /// Causes that cannot be told without it.
+    pub costs: &'static [&'static str],
+}
+
+/// Every program, in the order of attachment.
+pub const PROGRAMS: &[Program] = &[
+    Program {
+        name: "inet_sock_set_state",
+        tracepoint: "inet_sock_set_state",
+        min_args: 3,
+        class: Class::Held,
+        required: true,
+        since: "4.16",
+        hooks: &[Hook::InetSockSetState, Hook::Listen],
+        costs: &[
+            "endpoint-removal-race",
+            "pod-ip-gone",
+            "immediate-exit",
+            "grace-period-exceeded",
+        ],
+    },
+    Program {
+        name: "tcp_send_reset",
+        tracepoint: "tcp_send_reset",
+        min_args: 2,
+        class: Class::Held,
+        required: true,
+        since: "4.16",
+        hooks: &[Hook::TcpSendReset],
+        costs: &["endpoint-removal-race", "immediate-exit"],
+    },
+    Program {
+        name: "tcp_receive_reset",
+        tracepoint: "tcp_receive_reset",
+        min_args: 1,
+        class: Class::Held,
+        required: false,
+        since: "4.16",
+        hooks: &[Hook::TcpReceiveReset],
+        costs: &["client-abort"],
+    },
+    Program {
+        name: "inet_sk_error_report",
+        tracepoint: "inet_sk_error_report",
+        min_args: 1,
+        class: Class::Held,
+        required: false,
+        since: "5.14",
+        hooks: &[Hook::InetSkErrorReport],
+        costs: &["pod-ip-gone"],
+    },
+    Program {
+        name: "tcp_retransmit_skb",
+        tracepoint: "tcp_retransmit_skb",
+        min_args: 2,
+        class: Class::Held,
+        required: true,
+        since: "4.16",
+        hooks: &[Hook::TcpRetransmitSkb],
+        costs: &["pod-ip-gone"],
+    },
+    Program {
+        name: "signal_generate",
+        tracepoint: "signal_generate",
+        min_args: 5,
+        class: Class::Held,
+        required: true,
+        since: "4.20",
+        hooks: &[Hook::SignalGenerate],
+        costs: &["endpoint-removal-race", "immediate-exit", "grace-period-exceeded"],
+    },
+    Program {
+        name: "sched_process_exit",
+        tracepoint: "sched_process_exit",
+        min_args: 1,
+        class: Class::Held,
+        required: true,
+        since: "2.6",
+        hooks: &[Hook::SchedProcessExit],
+        costs: &["immediate-exit", "grace-period-exceeded"],
+    },
+    Program {
+        name: "mark_victim",
+        tracepoint: "mark_victim",
+        min_args: 1,
+        class: Class::Held,
+        required: false,
+        since: "4.14",
+        hooks: &[Hook::MarkVictim],
+        costs: &[],
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_hook_has_exactly_one_program() {
+        for hook in Hook::ALL {
+            let programs = PROGRAMS.iter().filter(|p| p.hooks.contains(hook)).count();
+            assert_eq!(programs, 1, "{}", hook.name());
+        }
+    }
+
+    #[test]
+    fn a_hook_is_named_after_its_tracepoint() {
+        for program in PROGRAMS {
+            for hook in program.hooks {
+                assert_eq!(hook.name().split('/').next(), Some(program.tracepoint));
+            }
+        }
+    }
+}
