@@ -41,6 +41,14 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
         return None;
     }
     let asked = container.asked_to_stop(at)?;
+    // Asked to stop without a deletion: its kubelet restarts it, another cause.
+    let pod = case.target.pod?;
+    let deleted = pod.deletion_seen.filter(|d| *d <= at)?;
+    // An end when the grace is over is a SIGKILL's, even when that signal was not seen.
+    let grace_ms = pod.deletion.map_or(f64::INFINITY, |d| d.grace_s as f64 * 1_000.0);
+    if at.ms_since(deleted) >= grace_ms && grace_ms > 0.0 {
+        return None;
+    }
     let exiting = end.is_some_and(|e| e.exiting);
     let after = at.ms_since(asked.at);
     let how = match (reset, exiting) {
@@ -53,10 +61,7 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
         case.pod_name(),
         say_ms(after),
     );
-    let mut evidence = Vec::new();
-    if let Some(deleted) = case.deletion_seen() {
-        evidence.push(case.evidence(deleted, "deletion of the pod seen"));
-    }
+    let mut evidence = vec![case.evidence(deleted, "deletion of the pod seen")];
     evidence.push(case.evidence(
         asked.at,
         format!("signal {} from {}", asked.sig, asked.sender_comm),

@@ -9,7 +9,7 @@ use crate::{
         Observation, Place, PodState, PodUid, ServicePort, ServiceState, Side, SlicePort, SliceState, Sock,
         Start, TcpCounters, TcpState, Translation, Tuple, Wall, What, Workload,
     },
-    verdict::{Confidence, Outcome, Output, RolloutSummary, Trigger, Verdict},
+    verdict::{Output, RolloutSummary, Verdict},
 };
 
 pub(super) const CLIENT: &str = "10.244.1.9:40000";

@@ -1,0 +1,67 @@
+//! The manifests are what they look like: each document is of a known type, and no field is lost on the way through the
+//! typed API (a misspelt field would be).
+
+use std::{fs, path::Path};
+
+use k8s_openapi::api::{
+    apps::v1::DaemonSet,
+    core::v1::{Namespace, ServiceAccount},
+    rbac::v1::{ClusterRole, ClusterRoleBinding},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+fn documents(file: &str) -> Vec<Value> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/base").join(file);
+    let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    text.split("\n---\n").map(|d| serde_saphyr::from_str(d).unwrap_or_else(|e| panic!("{file}: {e}"))).collect()
+}
+
+fn round_trip<T: Serialize + DeserializeOwned>(document: &Value) -> Value {
+    serde_json::to_value(serde_json::from_value::<T>(document.clone()).unwrap()).unwrap()
+}
+
+/// Every field of `a` is in `b` with the same value.
+fn kept(a: &Value, b: &Value, at: &str) {
+    match (a, b) {
+        (Value::Object(a), Value::Object(b)) => {
+            for (key, value) in a {
+                let other = b.get(key).unwrap_or_else(|| panic!("unknown field {at}.{key}"));
+                kept(value, other, &format!("{at}.{key}"));
+            }
+        }
+        (Value::Array(a), Value::Array(b)) => {
+            assert_eq!(a.len(), b.len(), "{at}");
+            a.iter().zip(b).enumerate().for_each(|(n, (a, b))| kept(a, b, &format!("{at}[{n}]")));
+        }
+        (a, b) => assert_eq!(a, b, "{at}"),
+    }
+}
+
+#[test]
+fn every_resource_of_the_kustomization_is_typed_and_has_no_unknown_field() {
+    let [kustomization] = documents("kustomization.yaml").try_into().unwrap();
+    let files: Vec<String> = serde_json::from_value(kustomization["resources"].clone()).unwrap();
+    for document in files.iter().flat_map(|f| documents(f)) {
+        let kind = document["kind"].as_str().unwrap();
+        let typed = match kind {
+            "Namespace" => round_trip::<Namespace>(&document),
+            "ServiceAccount" => round_trip::<ServiceAccount>(&document),
+            "ClusterRole" => round_trip::<ClusterRole>(&document),
+            "ClusterRoleBinding" => round_trip::<ClusterRoleBinding>(&document),
+            "DaemonSet" => round_trip::<DaemonSet>(&document),
+            other => panic!("{other} is not checked: add its type here"),
+        };
+        kept(&document, &typed, kind);
+    }
+}
+
+#[test]
+fn the_daemon_may_only_read() {
+    for document in documents("rbac.yaml").iter().filter(|d| d["kind"] == "ClusterRole") {
+        let role: ClusterRole = serde_json::from_value(document.clone()).unwrap();
+        for rule in role.rules.unwrap() {
+            assert!(rule.verbs.iter().all(|v| ["get", "list", "watch"].contains(&v.as_str())), "{rule:?}");
+        }
+    }
+}
