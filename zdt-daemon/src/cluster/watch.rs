@@ -65,7 +65,8 @@ pub struct Watched {
     pub url: String,
     /// Name of this node.
     pub node: String,
-    pub node_addrs: Vec<IpAddr>,
+    /// Reads this node's own addresses; bridges of network plugins come and go, so it is asked again now and then.
+    pub node_addrs: Box<dyn Fn() -> Vec<IpAddr> + Send>,
     pub maps: Box<dyn KernelMaps>,
     pub to: mpsc::Sender<Input>,
     /// Told when all first lists are in.
@@ -101,10 +102,6 @@ pub async fn watch(watched: Watched) -> Result<(), WatchError> {
         changes: Vec::new(),
         inputs: Vec::new(),
     };
-    state
-        .set
-        .node(clock::now(), &watched.node_addrs, &mut state.changes);
-    state.apply_changes(clock::now());
 
     let mut synced = Some(watched.synced);
     let mut look = interval(LOOK_EVERY);
@@ -119,6 +116,7 @@ pub async fn watch(watched: Watched) -> Result<(), WatchError> {
             }
             _ = look.tick() => {
                 let now = clock::now();
+                state.set.node(now, &(watched.node_addrs)(), &mut state.changes);
                 state.set.expire(now, &mut state.changes);
                 state.apply_changes(now);
                 if state.reach.away() && futures::future::FusedFuture::is_terminated(&*asking) {

@@ -1,10 +1,10 @@
 //! Loads the object and attaches its programs, each on its own: [`Loaded`] becomes [`Attached`]. Nothing is pinned,
 //! so the end of the process is the end of every program (invariant I11).
 
-use std::io;
+use std::{io, path::PathBuf};
 
 use aya::{
-    Btf, Ebpf, EbpfLoader,
+    Btf, Ebpf, EbpfLoader, Endianness,
     maps::{HashMap, MapData, PerCpuArray, RingBuf},
     programs::BtfTracePoint,
 };
@@ -15,7 +15,7 @@ use zerocopy::IntoBytes;
 
 use super::{
     EventRing, Losses, Translator,
-    btf::{Arg, BtfError, KernelFacts},
+    btf::{Arg, BtfError, KernelFacts, VMLINUX},
     table::{PROGRAMS, Program},
 };
 
@@ -60,6 +60,8 @@ pub struct MapError {
 /// What may be chosen at load.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// The running kernel's type information.
+    pub btf: PathBuf,
     /// Size of the ring buffer in bytes; the kernel wants a power of two, at least one page.
     pub ring_bytes: u32,
     /// Signals to report.
@@ -69,6 +71,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            btf: PathBuf::from(VMLINUX),
             ring_bytes: 1 << 20,
             signals: vec![
                 libc::SIGTERM,
@@ -125,8 +128,8 @@ impl Loaded {
         if OBJECT.is_empty() {
             return Err(LoadError::NoObject);
         }
-        let facts = KernelFacts::of_running_kernel()?;
-        let btf = Btf::from_sys_fs().map_err(|e| LoadError::Object(chain(&e)))?;
+        let facts = KernelFacts::read(&options.btf)?;
+        let btf = Btf::parse_file(&options.btf, Endianness::default()).map_err(|e| LoadError::Object(chain(&e)))?;
         // Before 5.11 maps count against RLIMIT_MEMLOCK; later kernels do not look at it, so a refusal may be harmless.
         let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
 

@@ -1,0 +1,287 @@
+//! The only wiring, and the only place that spawns tasks.
+//!
+//! Three producers (kernel events with their look-ups, watches, the clock) feed one bounded channel; one thread
+//! consumes it. They stop in that order, so that everything seen before the stop is judged.
+
+mod lookup;
+mod maps;
+
+use std::{
+    fs::File,
+    io::{self, Write as _},
+    net::IpAddr,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
+    time::{MissedTickBehavior, interval},
+};
+
+use self::{lookup::Lookups, maps::Maps};
+use crate::{
+    clock,
+    cluster::{self, Watched},
+    config,
+    input::{Input, Start, What},
+    kernel::{Attached, EventRing, Loaded, Losses, Options, Translator},
+    pipe::Pipe,
+    record::Recorder,
+    sink::Sink,
+};
+
+/// Inputs that may wait. One is about 500 bytes, so 8 MiB at most; a burst of 16,384 kernel events is more failed
+/// connections than a node's conntrack table takes in the 10 ms between two looks at the ring.
+const CHANNEL: usize = 16_384;
+
+/// How long an event waits in the ring at most. The kernel half does not wake the reader for each (that costs far more
+/// than the event); the ring holds some 4,000 events, 400,000 a second at this rate.
+const DRAIN_EVERY: Duration = Duration::from_millis(10);
+
+/// Time passes for the correlator in steps of this length.
+const TICK: Duration = Duration::from_millis(250);
+
+/// What was lost on the way to the channel, by source; reported with the next tick.
+#[derive(Debug, Default)]
+struct Lost {
+    channel: AtomicU64,
+    lookup: AtomicU64,
+    decode: AtomicU64,
+}
+
+/// Watches this node until SIGTERM or SIGINT, or until nobody reads the outputs any more.
+pub fn observe(
+    node: &config::Node,
+    sink: Option<Box<dyn Sink + Send>>,
+    record: Option<&Path>,
+) -> anyhow::Result<()> {
+    let recorder = record.map(recorder).transpose()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the async runtime")?;
+    let observed = runtime.block_on(observe_async(node, Pipe::new(recorder, sink)));
+    // A watch that waits for a dead API server must not hold up the exit.
+    runtime.shutdown_background();
+    observed
+}
+
+fn recorder(path: &Path) -> anyhow::Result<Recorder<File>> {
+    let file = File::create(path).with_context(|| {
+        format!(
+            "cannot create the record {}: choose a place that zdt may write to",
+            path.display()
+        )
+    })?;
+    Recorder::new(file).with_context(|| format!("cannot write the record {}", path.display()))
+}
+
+async fn observe_async(node: &config::Node, mut pipe: Pipe) -> anyhow::Result<()> {
+    let name = node.name.clone().context(
+        "no node name: pass --node NAME (as in `kubectl get nodes`), or set NODE_NAME from the downward API \
+         (fieldRef: spec.nodeName)",
+    )?;
+    let (client, url) = cluster::client(node.kubeconfig.as_deref()).await?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot catch SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot catch SIGINT")?;
+
+    let mut kernel = Loaded::load(&Options {
+        btf: node.kernel.btf_path.clone(),
+        ..Options::default()
+    })?
+    .attach()?;
+    for missing in kernel.missing() {
+        tracing::warn!(
+            "the hook {} is not attached: {}; without it zdt cannot name: {}",
+            missing.program.name,
+            missing.reason,
+            missing.program.costs.join(", ")
+        );
+    }
+    let hooks = kernel.attached().len();
+    let node_addrs = node_addrs().context("cannot read this node's own addresses")?;
+    let (to, from) = mpsc::channel(CHANNEL);
+    to.send(start(name.clone(), &kernel, node_addrs.clone())).await?;
+
+    let lost = Arc::new(Lost::default());
+    let (stop, stopped) = watch::channel(());
+    let ring = kernel.take_ring().context("the ring buffer is taken")?;
+    let losses = kernel.take_losses().context("the loss counters are taken")?;
+    let feed = tokio::spawn(feed(
+        ring,
+        kernel.translator(),
+        Lookups::new(),
+        to.clone(),
+        Arc::clone(&lost),
+        stopped.clone(),
+    ));
+    let ticks = tokio::spawn(tick(losses, to.clone(), Arc::clone(&lost)));
+    let (synced, all_listed) = oneshot::channel();
+    let mut watches = tokio::spawn(cluster::watch(Watched {
+        client,
+        url,
+        node: name,
+        node_addrs: Box::new(|| self::node_addrs().unwrap_or_default()),
+        maps: Box::new(Maps::new(kernel)),
+        to,
+        synced,
+    }));
+    let mut consumer = tokio::task::spawn_blocking(move || consume(from, &mut pipe));
+    tokio::spawn(async move {
+        if all_listed.await.is_ok() {
+            let _ = writeln!(io::stderr(), "ready: {hooks} hooks attached, watches synced");
+        }
+    });
+
+    let ended = tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        ended = &mut watches => ended.context("the watches broke down")?.map_err(anyhow::Error::from),
+        // The sink failed: what is left to say cannot be said.
+        ended = &mut consumer => return ended.context("the consumer broke down")?,
+    };
+    ticks.abort();
+    watches.abort();
+    // Drains the ring once more and lets go of the last sender.
+    drop(stop);
+    drop(stopped);
+    let fed = feed.await.context("the reader of kernel events broke down");
+    settle(ticks).await;
+    settle(watches).await;
+    let consumed = consumer.await.context("the consumer broke down")?;
+    ended.and(fed).and(consumed)
+}
+
+/// Waits for an aborted task, which holds a sender until it is gone.
+async fn settle<T>(task: JoinHandle<T>) {
+    let _ = task.await;
+}
+
+/// Kernel events to inputs, each with its look-up behind it. Never waits for room: the ring would overflow.
+async fn feed(
+    mut ring: EventRing,
+    translator: Translator,
+    mut lookups: Lookups,
+    to: mpsc::Sender<Input>,
+    lost: Arc<Lost>,
+    mut stopped: watch::Receiver<()>,
+) {
+    let mut look = interval(DRAIN_EVERY);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut running = true;
+    while running {
+        tokio::select! {
+            _ = look.tick() => {}
+            // Ends when the other half is dropped; then one last look.
+            _ = stopped.changed() => running = false,
+        }
+        lookups.next_batch();
+        ring.drain(|event| match event {
+            Ok(event) => {
+                let input = translator.input(&event);
+                let translation = lookups.after(&input);
+                send(&to, input, &lost);
+                if let Some(translation) = translation {
+                    send(&to, translation, &lost);
+                }
+            }
+            Err(error) => {
+                if lost.decode.fetch_add(1, Relaxed) == 0 {
+                    tracing::warn!("a kernel event cannot be read: {error}; such events are counted as lost");
+                }
+            }
+        });
+        lost.lookup.fetch_add(lookups.take_skipped(), Relaxed);
+    }
+}
+
+fn send(to: &mpsc::Sender<Input>, input: Input, lost: &Lost) {
+    if to.try_send(input).is_err() {
+        lost.channel.fetch_add(1, Relaxed);
+    }
+}
+
+/// Time and losses. The tick goes through the channel like everything else, so that time never overtakes events.
+async fn tick(mut losses: Losses, to: mpsc::Sender<Input>, lost: Arc<Lost>) {
+    let mut tick = interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut unreadable = false;
+    loop {
+        tick.tick().await;
+        let at = clock::now();
+        let mut counts = vec![
+            ("input-channel".to_owned(), lost.channel.swap(0, Relaxed)),
+            ("conntrack-lookup".to_owned(), lost.lookup.swap(0, Relaxed)),
+            ("decode".to_owned(), lost.decode.swap(0, Relaxed)),
+        ];
+        match losses.take() {
+            Ok(by_hook) => counts.extend(
+                by_hook
+                    .into_iter()
+                    .map(|(h, n)| (format!("ring:{}", h.name()), n)),
+            ),
+            Err(error) if !unreadable => {
+                unreadable = true;
+                tracing::warn!("{error}; losses in the ring buffer go unnoticed");
+            }
+            Err(_) => {}
+        }
+        let losses = counts
+            .into_iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(source, count)| What::Loss { source, count });
+        for what in losses.chain([What::Tick]) {
+            if to.send(Input { at, what }).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn consume(mut from: mpsc::Receiver<Input>, pipe: &mut Pipe) -> anyhow::Result<()> {
+    const WRITE: &str = "cannot write the outputs";
+    while let Some(input) = from.blocking_recv() {
+        pipe.step(&input).context(WRITE)?;
+    }
+    pipe.finish().context(WRITE)
+}
+
+fn start(node: String, kernel: &Attached, node_addrs: Vec<IpAddr>) -> Input {
+    let release = nix::sys::utsname::uname().map(|u| u.release().to_string_lossy().into_owned());
+    let (at, wall) = (clock::now(), clock::wall());
+    Input {
+        at,
+        what: What::Start(Start {
+            node,
+            wall,
+            kernel: release.unwrap_or_default(),
+            node_addrs,
+            hooks: kernel.hook_names(),
+            hz: kernel.facts().hz,
+        }),
+    }
+}
+
+/// Addresses of this network namespace, except loopback's.
+fn node_addrs() -> nix::Result<Vec<IpAddr>> {
+    let mut addrs: Vec<IpAddr> = nix::ifaddrs::getifaddrs()?
+        .filter_map(|interface| {
+            let addr = interface.address?;
+            let v4 = addr.as_sockaddr_in().map(|a| IpAddr::V4(a.ip()));
+            v4.or_else(|| addr.as_sockaddr_in6().map(|a| IpAddr::V6(a.ip())))
+        })
+        .filter(|addr| !addr.is_loopback())
+        .collect();
+    addrs.sort_unstable();
+    addrs.dedup();
+    Ok(addrs)
+}

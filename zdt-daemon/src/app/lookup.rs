@@ -1,0 +1,117 @@
+//! Where the node's address translation sent a connection: asked once, right behind the event that makes it matter.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    input::{Input, Ktime, Observation, Side, Sock, TcpState, Tuple, What},
+    netfilter::conntrack::Lookup,
+};
+
+/// The same connection is asked for at most once in this time: a SYN's retransmits come in pairs of events.
+const AGAIN_MS: u64 = 500;
+
+/// Most look-ups between two looks at the ring. One takes about 20 µs, so they delay the ring by 5 ms at most.
+const PER_BATCH: u64 = 256;
+
+/// Most connections remembered for [`AGAIN_MS`].
+const REMEMBERED: usize = 8192;
+
+/// Looks connections up, with bounds.
+pub(super) struct Lookups {
+    conntrack: Option<Lookup>,
+    asked: BTreeMap<Tuple, Ktime>,
+    in_batch: u64,
+    skipped: u64,
+    failing: bool,
+}
+
+impl Lookups {
+    pub(super) fn new() -> Self {
+        let conntrack = match Lookup::open() {
+            Ok(lookup) => Some(lookup),
+            Err(error) => {
+                tracing::warn!(
+                    "conntrack cannot be asked: {error}; zdt does not learn which pod a service's connection was sent to"
+                );
+                None
+            }
+        };
+        Self {
+            conntrack,
+            asked: BTreeMap::new(),
+            in_batch: 0,
+            skipped: 0,
+            failing: false,
+        }
+    }
+
+    /// The next look at the ring begins.
+    pub(super) fn next_batch(&mut self) {
+        self.in_batch = 0;
+    }
+
+    /// Look-ups that were wanted and not made since the last call.
+    pub(super) fn take_skipped(&mut self) -> u64 {
+        std::mem::take(&mut self.skipped)
+    }
+
+    /// The input that belongs behind `input`, where there is one.
+    pub(super) fn after(&mut self, input: &Input) -> Option<Input> {
+        let What::Kernel(observation) = &input.what else {
+            return None;
+        };
+        let orig = wanted(observation)?;
+        let conntrack = self.conntrack.as_mut()?;
+        if self
+            .asked
+            .get(&orig)
+            .is_some_and(|at| input.at < at.plus_ms(AGAIN_MS))
+        {
+            return None;
+        }
+        if self.in_batch >= PER_BATCH {
+            self.skipped += 1;
+            return None;
+        }
+        self.in_batch += 1;
+        if self.asked.len() >= REMEMBERED {
+            self.asked.retain(|_, at| input.at < at.plus_ms(AGAIN_MS));
+        }
+        if self.asked.len() >= REMEMBERED {
+            self.asked.clear();
+        }
+        self.asked.insert(orig, input.at);
+        match conntrack.translation(orig) {
+            Ok(translation) => {
+                self.failing = false;
+                Some(Input {
+                    at: input.at,
+                    what: What::Translation(translation),
+                })
+            }
+            Err(error) => {
+                self.skipped += 1;
+                if !self.failing {
+                    self.failing = true;
+                    tracing::warn!("conntrack does not answer: {error}; look-ups are counted as lost");
+                }
+                None
+            }
+        }
+    }
+}
+
+/// The connection to ask for: one whose client is on this node and that failed, ended, or retries its SYN.
+fn wanted(observation: &Observation) -> Option<Tuple> {
+    let sock: &Sock = match observation {
+        Observation::FlowEnd { sock, .. }
+        | Observation::SockError { sock }
+        | Observation::ResetReceived { sock } => sock,
+        Observation::Retransmit { sock, .. } if sock.state == TcpState::SynSent => sock,
+        _ => return None,
+    };
+    (sock.side == Side::Client).then_some(Tuple {
+        from: sock.local,
+        to: sock.remote,
+    })
+}

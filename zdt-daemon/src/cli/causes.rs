@@ -1,0 +1,76 @@
+//! `zdt causes`: what zdt can name, straight from the registry.
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use serde::Serialize;
+
+use crate::{
+    causes::{RULES, Rule},
+    config,
+    sink::Format,
+    verdict::Blame,
+};
+
+/// One cause as `-o json` prints it.
+#[derive(Serialize)]
+struct Line<'a> {
+    name: &'a str,
+    id: &'a str,
+    blame: Blame,
+    what: &'a str,
+    told_by: &'a str,
+    remedy: &'a str,
+    needs: &'a [&'a str],
+}
+
+pub(super) fn causes(args: &config::Causes) -> anyhow::Result<ExitCode> {
+    let mut out = io::BufWriter::new(io::stdout());
+    match args.output.format {
+        Format::Json => {
+            for rule in RULES {
+                serde_json::to_writer(&mut out, &line(rule))?;
+                writeln!(out)?;
+            }
+        }
+        Format::Text => {
+            let wide = RULES.iter().map(|r| r.name.len()).max().unwrap_or(0);
+            writeln!(out, "{:<wide$}  {:<3}  {:<15}  WHAT", "CAUSE", "ID", "BLAME")?;
+            for rule in RULES {
+                writeln!(
+                    out,
+                    "{:<wide$}  {:<3}  {:<15}  {}",
+                    rule.name,
+                    rule.id,
+                    blame(rule.blame),
+                    rule.what
+                )?;
+            }
+        }
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn line(rule: &'static Rule) -> Line<'static> {
+    Line {
+        name: rule.name,
+        id: rule.id,
+        blame: rule.blame,
+        what: rule.what,
+        told_by: rule.told_by,
+        remedy: rule.remedy,
+        needs: rule.needs,
+    }
+}
+
+fn blame(blame: Blame) -> &'static str {
+    match blame {
+        Blame::Rollout => "the rollout",
+        Blame::NotTheRollout => "not the rollout",
+        Blame::NotARequest => "not a request",
+        Blame::Unknown => "unknown",
+    }
+}

@@ -1,0 +1,245 @@
+//! `zdt doctor`: what this kernel and these permissions allow, and what each missing thing costs.
+
+use std::{
+    io::{self, IsTerminal as _, Write},
+    path::Path,
+    process::ExitCode,
+};
+
+use super::{ERROR, FINDING};
+use crate::{
+    config,
+    kernel::{Attached, LoadError, Loaded, Options, btf::KernelFacts, table::PROGRAMS},
+    netfilter::conntrack::Lookup,
+};
+
+/// How one thing stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum State {
+    Fine,
+    /// Works without it, and some causes cannot be named.
+    Degraded,
+    /// zdt cannot run without it.
+    Missing,
+}
+
+/// One line of the report.
+#[derive(Debug)]
+struct Check {
+    state: State,
+    what: String,
+    /// What was found; where something is missing, what to do and which causes it costs.
+    found: String,
+}
+
+fn check(state: State, what: &str, found: impl Into<String>) -> Check {
+    Check {
+        state,
+        what: what.to_owned(),
+        found: found.into(),
+    }
+}
+
+pub(super) fn doctor(args: &config::Doctor) -> anyhow::Result<ExitCode> {
+    let checks = examine(&args.kernel.btf_path);
+    print(&checks, &mut io::stdout().lock(), io::stdout().is_terminal())?;
+    Ok(verdict(&checks))
+}
+
+fn verdict(checks: &[Check]) -> ExitCode {
+    match checks.iter().map(|c| c.state).max() {
+        Some(State::Missing) => ExitCode::from(ERROR),
+        Some(State::Degraded) => ExitCode::from(FINDING),
+        Some(State::Fine) | None => ExitCode::SUCCESS,
+    }
+}
+
+fn print(checks: &[Check], out: &mut impl Write, colour: bool) -> io::Result<()> {
+    let wide = checks.iter().map(|c| c.what.len()).max().unwrap_or(0);
+    for c in checks {
+        let (mark, code) = match c.state {
+            State::Fine => ("ok      ", "32"),
+            State::Degraded => ("degraded", "33"),
+            State::Missing => ("missing ", "31"),
+        };
+        let mark = if colour {
+            format!("\u{1b}[{code}m{mark}\u{1b}[0m")
+        } else {
+            mark.to_owned()
+        };
+        writeln!(out, "{mark}  {:<wide$}  {}", c.what, c.found)?;
+    }
+    let last = match checks.iter().map(|c| c.state).max() {
+        Some(State::Missing) => "zdt cannot run here",
+        Some(State::Degraded) => "zdt runs here, and cannot name every cause",
+        Some(State::Fine) | None => "zdt runs here and can name every cause",
+    };
+    writeln!(out, "\n{last}")?;
+    out.flush()
+}
+
+fn examine(btf: &Path) -> Vec<Check> {
+    let mut checks = vec![release(), privileges(), type_information(btf)];
+    // Without type information nothing can be loaded, and the reason stands above.
+    if checks
+        .iter()
+        .all(|c| c.state != State::Missing || c.what == "privileges")
+    {
+        let options = Options {
+            btf: btf.to_owned(),
+            ..Options::default()
+        };
+        match Loaded::load(&options).and_then(Loaded::attach) {
+            Ok(kernel) => checks.extend(hooks(&kernel)),
+            Err(error) => checks.push(not_loaded(&error)),
+        }
+    }
+    checks.push(conntrack());
+    checks.push(cgroups());
+    checks
+}
+
+fn release() -> Check {
+    match nix::sys::utsname::uname() {
+        Ok(u) => check(
+            State::Fine,
+            "kernel",
+            format!(
+                "{} {}",
+                u.sysname().to_string_lossy(),
+                u.release().to_string_lossy()
+            ),
+        ),
+        Err(error) => check(State::Degraded, "kernel", format!("uname(2) fails: {error}")),
+    }
+}
+
+/// Root or not; what the kernel thinks of it shows when the hooks are loaded.
+fn privileges() -> Check {
+    if nix::unistd::geteuid().is_root() {
+        check(State::Fine, "privileges", "root")
+    } else {
+        check(
+            State::Fine,
+            "privileges",
+            "not root: CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN are needed",
+        )
+    }
+}
+
+fn type_information(btf: &Path) -> Check {
+    match KernelFacts::read(btf) {
+        Ok(facts) if facts.absent.is_empty() => {
+            check(State::Fine, "BTF", "every field that zdt reads is in it")
+        }
+        Ok(facts) => check(
+            State::Degraded,
+            "BTF",
+            format!(
+                "this kernel has no {}: what depends on them is read as unknown",
+                facts.absent.join(", ")
+            ),
+        ),
+        Err(error) => check(State::Missing, "BTF", error.to_string()),
+    }
+}
+
+fn not_loaded(error: &LoadError) -> Check {
+    check(State::Missing, "eBPF", error.to_string())
+}
+
+fn hooks(kernel: &Attached) -> Vec<Check> {
+    PROGRAMS
+        .iter()
+        .map(|program| {
+            let what = format!("hook {}", program.name);
+            match kernel.missing().iter().find(|m| m.program.name == program.name) {
+                None => check(State::Fine, &what, "attaches"),
+                Some(missing) => check(
+                    State::Degraded,
+                    &what,
+                    format!("{}; {}", missing.reason, costs(program.costs)),
+                ),
+            }
+        })
+        .collect()
+}
+
+fn costs(causes: &[&str]) -> String {
+    if causes.is_empty() {
+        "costs evidence, no cause".to_owned()
+    } else {
+        format!("costs {}", causes.join(", "))
+    }
+}
+
+fn conntrack() -> Check {
+    let loopback = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+    let nobody = crate::input::Tuple {
+        from: loopback,
+        to: loopback,
+    };
+    match Lookup::open().and_then(|mut lookup| lookup.translation(nobody)) {
+        Ok(_) => check(State::Fine, "conntrack", "answers"),
+        Err(error) => check(
+            State::Degraded,
+            "conntrack",
+            format!(
+                "{error}; costs endpoint-removal-race and pod-ip-gone for connections through a Service from this \
+                 node: zdt does not learn which pod they were sent to"
+            ),
+        ),
+    }
+}
+
+/// Sockets are told apart by the cgroup v2 id of their process (also on hybrid hosts).
+fn cgroups() -> Check {
+    let mounted = [
+        "/sys/fs/cgroup/cgroup.controllers",
+        "/sys/fs/cgroup/unified/cgroup.procs",
+    ]
+    .into_iter()
+    .find(|file| Path::new(file).exists());
+    match mounted {
+        Some(_) => check(State::Fine, "cgroup v2", "mounted"),
+        None => check(
+            State::Degraded,
+            "cgroup v2",
+            "not mounted at /sys/fs/cgroup; costs the attribution of processes on the host network to pods",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn printed(checks: &[Check]) -> String {
+        let mut out = Vec::new();
+        print(checks, &mut out, false).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn report_ends_with_the_worst_that_was_found() {
+        let mut checks = vec![check(State::Fine, "kernel", "x")];
+        assert!(printed(&checks).ends_with("zdt runs here and can name every cause\n"));
+        checks.push(check(
+            State::Degraded,
+            "hook tcp_receive_reset",
+            "costs client-abort",
+        ));
+        assert!(printed(&checks).contains("degraded  hook tcp_receive_reset  costs client-abort\n"));
+        checks.push(check(State::Missing, "BTF", "none"));
+        assert!(printed(&checks).ends_with("zdt cannot run here\n"));
+    }
+
+    #[test]
+    fn no_btf_is_found_before_anything_is_loaded() {
+        let checks = examine(Path::new("/nonexistent/btf"));
+        let btf = checks.iter().find(|c| c.what == "BTF").unwrap();
+        assert_eq!(btf.state, State::Missing);
+        assert!(btf.found.contains("CONFIG_DEBUG_INFO_BTF=y"), "{}", btf.found);
+        assert!(checks.iter().all(|c| !c.what.starts_with("hook")));
+    }
+}

@@ -1,0 +1,71 @@
+//! The consuming end of the input channel: tee to the record, step, deliver. Live and replay run through this one.
+
+use std::{fs::File, io};
+
+use crate::{
+    correlate::{Correlator, Settings},
+    input::{Input, What},
+    record::Recorder,
+    sink::Sink,
+    verdict::Output,
+};
+
+/// Takes inputs in their one order.
+pub struct Pipe {
+    recorder: Option<Recorder<File>>,
+    judging: Option<(Correlator, Box<dyn Sink + Send>)>,
+    outputs: Vec<Output>,
+}
+
+impl Pipe {
+    /// Without a sink nothing is judged.
+    pub fn new(recorder: Option<Recorder<File>>, sink: Option<Box<dyn Sink + Send>>) -> Self {
+        Self {
+            recorder,
+            judging: sink.map(|sink| (Correlator::new(Settings::default()), sink)),
+            outputs: Vec::new(),
+        }
+    }
+
+    /// Takes one input. An error is the sink's: nobody reads, or the disk behind it is full.
+    pub fn step(&mut self, input: &Input) -> io::Result<()> {
+        if let Some(recorder) = &mut self.recorder {
+            // First the record: what was judged is in it.
+            recorder.write(input);
+            if matches!(input.what, What::Tick) {
+                recorder.flush();
+            }
+        }
+        if let Some((correlator, _)) = &mut self.judging {
+            correlator.step(input, &mut self.outputs);
+        }
+        self.deliver()
+    }
+
+    /// The input has ended: judges what waits, and flushes everything.
+    pub fn finish(&mut self) -> io::Result<()> {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.flush();
+            if recorder.lost_total() > 0 {
+                tracing::warn!("{} inputs are missing in the record", recorder.lost_total());
+            }
+        }
+        if let Some((correlator, _)) = &mut self.judging {
+            correlator.finish(&mut self.outputs);
+        }
+        self.deliver()
+    }
+
+    fn deliver(&mut self) -> io::Result<()> {
+        let Some((_, sink)) = &mut self.judging else {
+            return Ok(());
+        };
+        if self.outputs.is_empty() {
+            return Ok(());
+        }
+        for output in self.outputs.drain(..) {
+            sink.deliver(&output)?;
+        }
+        sink.flush()
+    }
+}
