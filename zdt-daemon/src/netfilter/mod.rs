@@ -1,0 +1,3 @@
+//! What the node's address translation knows. Only this module speaks netlink.
+
+pub mod conntrack;
