@@ -38,7 +38,7 @@ impl EventRing {
     /// Drains for ever: every [`DRAIN_EVERY`], or at once when the kernel half asks for it. Ends with an error of
     /// epoll(7) only. Cancel by dropping.
     pub async fn run(
-        mut self,
+        &mut self,
         mut each: impl FnMut(Result<Decoded<'_>, DecodeError>),
     ) -> io::Result<std::convert::Infallible> {
         let wakeup = wakeup(self.ring.as_fd().try_clone_to_owned()?)?;
