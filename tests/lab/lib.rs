@@ -2,7 +2,12 @@
 
 pub mod api;
 pub mod controllers;
+pub mod cut;
+pub mod scenario;
+pub mod score;
 pub mod truth;
 pub mod app;
 pub mod client;
 pub mod clock;
+pub mod net;
+pub mod node;

@@ -1,0 +1,377 @@
+//! The schema of a scenario: one YAML file that says what runs, what happens to it and what must come out.
+//! `tests/scenarios/README.md` is its documentation; a test keeps the two together.
+
+mod check;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::truth::Outcome;
+
+/// Why a scenario cannot be used. Each text names the file, the line and what is allowed.
+#[derive(Debug, thiserror::Error)]
+pub enum ScenarioError {
+    #[error("cannot read the scenario {path}: {source}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{path}:{line}: {what}\nthe schema is tests/scenarios/README.md")]
+    Schema { path: PathBuf, line: u64, what: String },
+    #[error("no scenario (*.yaml) in {0}; the schema is tests/scenarios/README.md")]
+    Empty(PathBuf),
+}
+
+/// One scenario.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// kebab-case; names the output folder.
+    pub name: String,
+    /// What it shows, in a sentence or two.
+    pub description: String,
+    #[serde(default)]
+    pub workload: Workload,
+    #[serde(default)]
+    pub app: App,
+    #[serde(default)]
+    pub client: Client,
+    #[serde(default)]
+    pub network: Network,
+    /// In the order of their times.
+    #[serde(default)]
+    pub actions: Vec<Action>,
+    #[serde(default)]
+    pub expect: Expect,
+}
+
+/// The Deployment `shop/web`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Workload {
+    pub replicas: u32,
+    /// Pods above `replicas` while it rolls.
+    pub max_surge: u32,
+    /// Pods below `replicas` while it rolls.
+    pub max_unavailable: u32,
+    pub min_ready_s: u32,
+    /// `terminationGracePeriodSeconds`
+    pub grace_s: u32,
+    /// `lifecycle.preStop.sleep.seconds`; absent: no preStop.
+    pub pre_stop_sleep_s: Option<u32>,
+    pub readiness: Readiness,
+}
+
+impl Default for Workload {
+    fn default() -> Self {
+        Self {
+            replicas: 3,
+            max_surge: 1,
+            max_unavailable: 0,
+            min_ready_s: 0,
+            grace_s: 30,
+            pre_stop_sleep_s: None,
+            readiness: Readiness::default(),
+        }
+    }
+}
+
+/// The readiness probe (HTTP GET /ready).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Readiness {
+    pub initial_delay_ms: u64,
+    pub period_ms: u64,
+    pub timeout_ms: u64,
+    pub failure_threshold: u32,
+}
+
+impl Default for Readiness {
+    fn default() -> Self {
+        Self {
+            initial_delay_ms: 0,
+            period_ms: 1000,
+            timeout_ms: 1000,
+            failure_threshold: 3,
+        }
+    }
+}
+
+/// The test server in each pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct App {
+    pub on_sigterm: OnSigterm,
+    /// With `drain-first`: how long it still accepts after SIGTERM.
+    pub drain_ms: u64,
+    /// Time before it listens.
+    pub start_delay_ms: u64,
+    /// Time between a request and its answer.
+    pub response_delay_ms: u64,
+    /// One IPv6 socket that serves both families, as Go's servers have it; false: 0.0.0.0 (or `::` with family v6).
+    pub dual_stack: bool,
+}
+
+impl Default for App {
+    fn default() -> Self {
+        Self {
+            on_sigterm: OnSigterm::Exit,
+            drain_ms: 3000,
+            start_delay_ms: 0,
+            response_delay_ms: 0,
+            dual_stack: true,
+        }
+    }
+}
+
+/// What the server does at SIGTERM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnSigterm {
+    /// Exits at once; requests in flight are cut.
+    Exit,
+    /// Closes the listener at once, finishes the requests in flight, exits.
+    CloseListener,
+    /// Accepts for `drain_ms` more, then as `close-listener`.
+    DrainFirst,
+    /// Nothing: SIGKILL ends it.
+    Ignore,
+}
+
+/// The load client, a pod on the same node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Client {
+    pub mode: Mode,
+    /// Requests a second.
+    pub rate: f64,
+    /// How long it begins requests.
+    pub seconds: f64,
+    /// For a whole request, connecting included.
+    pub timeout_ms: u64,
+    pub via: Via,
+    /// Connections in mode `keepalive`.
+    pub connections: u32,
+    /// Hangs up this long after a request began; absent: never.
+    pub abort_after_ms: Option<u64>,
+    /// Share of the requests that `abort_after_ms` applies to.
+    pub abort_share: f64,
+}
+
+impl Default for Client {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Short,
+            rate: 100.0,
+            seconds: 8.0,
+            timeout_ms: 3000,
+            via: Via::ClusterIp,
+            connections: 8,
+            abort_after_ms: None,
+            abort_share: 1.0,
+        }
+    }
+}
+
+/// Whether a connection is used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    Short,
+    Keepalive,
+}
+
+/// What the client dials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Via {
+    /// The service's cluster address.
+    ClusterIp,
+    /// The node's address and the service's node port.
+    NodePort,
+    /// One pod's own address, the first in the order of names when the client starts.
+    PodIp,
+}
+
+/// The node's network and its kube-proxy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Network {
+    pub family: Family,
+    pub backend: Backend,
+    /// kube-proxy's `minSyncPeriod`.
+    pub min_sync_period_ms: u64,
+    /// What each rewrite of the rules waits besides: a large table, a busy node.
+    pub rules_delay_ms: u64,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self {
+            family: Family::V4,
+            backend: Backend::IptablesNft,
+            min_sync_period_ms: 1000,
+            rules_delay_ms: 0,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Family {
+    V4,
+    V6,
+}
+
+/// Who holds kube-proxy's rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Backend {
+    IptablesNft,
+    IptablesLegacy,
+}
+
+/// Something that happens while the client runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Action {
+    /// Milliseconds after the client's start.
+    pub at_ms: u64,
+    #[serde(rename = "do")]
+    pub what: Step,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    /// A new pod template.
+    RollingUpdate,
+    /// Deployment to this many replicas.
+    Scale(u32),
+    /// The first pod in the order of names, with its grace period.
+    DeletePod,
+    /// The same with grace period 0.
+    ForceDeletePod,
+}
+
+/// What must come out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Expect {
+    /// Requests that the client saw fail.
+    pub failed: Range,
+    /// Causes that are right, and for which outcomes; absent: causes are shown and not judged.
+    pub causes: Option<BTreeMap<String, ExpectedCause>>,
+    /// Least recall, precision and cause accuracy, 0 to 1.
+    pub recall: f64,
+    pub precision: f64,
+    pub cause_accuracy: f64,
+}
+
+impl Default for Expect {
+    fn default() -> Self {
+        Self {
+            failed: Range::default(),
+            causes: None,
+            recall: 0.99,
+            precision: 0.99,
+            cause_accuracy: 0.99,
+        }
+    }
+}
+
+impl Expect {
+    /// Whether this cause is right for a request with this outcome; None: the scenario does not say.
+    pub fn is_right(&self, cause: &str, outcome: Outcome) -> Option<bool> {
+        let causes = self.causes.as_ref()?;
+        Some(
+            causes
+                .get(cause)
+                .is_some_and(|c| c.outcomes.is_empty() || c.outcomes.contains(&outcome)),
+        )
+    }
+}
+
+/// Bounds of a count, both included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Range {
+    pub min: usize,
+    /// Absent: no upper bound.
+    pub max: Option<usize>,
+}
+
+impl Range {
+    pub fn contains(&self, count: usize) -> bool {
+        count >= self.min && self.max.is_none_or(|max| count <= max)
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ExpectedCause {
+    /// Outcomes that this cause may explain; empty: any.
+    pub outcomes: Vec<Outcome>,
+    /// Least share of the matched verdicts, 0 to 1.
+    pub min_share: f64,
+}
+
+impl Scenario {
+    /// Reads and checks one file.
+    pub fn read(path: &Path) -> Result<Self, ScenarioError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ScenarioError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::parse(path, &text)
+    }
+
+    /// Every `*.yaml` of a folder, in the order of their names.
+    pub fn read_dir(dir: &Path) -> Result<Vec<Self>, ScenarioError> {
+        let read = |source| ScenarioError::Read {
+            path: dir.to_owned(),
+            source,
+        };
+        let mut paths = Vec::new();
+        for entry in std::fs::read_dir(dir).map_err(read)? {
+            let path = entry.map_err(read)?.path();
+            if path.extension().is_some_and(|e| e == "yaml" || e == "yml") {
+                paths.push(path);
+            }
+        }
+        if paths.is_empty() {
+            return Err(ScenarioError::Empty(dir.to_owned()));
+        }
+        paths.sort();
+        paths.iter().map(|p| Self::read(p)).collect()
+    }
+
+    /// `path` is for the messages.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ScenarioError> {
+        let scenario: Self = serde_saphyr::from_str(text).map_err(|error| {
+            let line = error.location().map_or(1, |l| l.line());
+            let written = usize::try_from(line)
+                .ok()
+                .and_then(|n| text.lines().nth(n.saturating_sub(1)));
+            ScenarioError::Schema {
+                path: path.to_owned(),
+                line,
+                what: format!(
+                    "`{}`: {}",
+                    written.unwrap_or_default().trim(),
+                    error.without_snippet()
+                ),
+            }
+        })?;
+        check::check(&scenario).map_err(|found| ScenarioError::Schema {
+            path: path.to_owned(),
+            line: check::line_of(text, found.field),
+            what: format!("{} is {}; allowed: {}", found.field, found.value, found.allowed),
+        })?;
+        Ok(scenario)
+    }
+}
+
+#[cfg(test)]
+mod tests;

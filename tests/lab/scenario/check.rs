@@ -1,0 +1,170 @@
+//! What the types of a scenario cannot say: bounds, and fields that must fit each other.
+
+use super::{Mode, Scenario};
+
+/// A value that is not allowed.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// Path of the field (`client.abort_share`).
+    pub(super) field: &'static str,
+    pub(super) value: String,
+    pub(super) allowed: String,
+}
+
+/// Longest run: a scenario is a test, not a soak.
+const MOST_SECONDS: f64 = 600.0;
+/// The load client's own bound (client.rs).
+const MOST_REQUESTS: f64 = 2_000_000.0;
+/// Pods of one bridge: enough for any rollout on two cores.
+const MOST_REPLICAS: u32 = 50;
+
+pub(super) fn check(s: &Scenario) -> Result<(), Found> {
+    let kebab = !s.name.is_empty()
+        && s.name
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+    ensure(kebab, "name", &s.name, "small letters, digits and dashes")?;
+    let replicas = s.workload.replicas;
+    ensure(
+        replicas <= MOST_REPLICAS,
+        "workload.replicas",
+        replicas,
+        format!("at most {MOST_REPLICAS}"),
+    )?;
+    let stuck = s.workload.max_surge == 0 && s.workload.max_unavailable == 0;
+    ensure(
+        !stuck,
+        "workload.max_surge",
+        0,
+        "above 0, or max_unavailable above 0: else nothing can roll",
+    )?;
+    let period = s.workload.readiness.period_ms;
+    ensure(
+        period >= 10,
+        "workload.readiness.period_ms",
+        period,
+        "at least 10",
+    )?;
+    check_client(s)?;
+    check_actions(s)?;
+    check_expect(s)
+}
+
+fn check_client(s: &Scenario) -> Result<(), Found> {
+    let c = &s.client;
+    let seconds_fit = c.seconds > 0.0 && c.seconds <= MOST_SECONDS;
+    ensure(
+        seconds_fit,
+        "client.seconds",
+        c.seconds,
+        format!("above 0, at most {MOST_SECONDS}"),
+    )?;
+    let rate_fits = c.rate > 0.0 && c.rate * c.seconds <= MOST_REQUESTS;
+    ensure(
+        rate_fits,
+        "client.rate",
+        c.rate,
+        format!("above 0, with rate x seconds at most {MOST_REQUESTS}"),
+    )?;
+    ensure(c.timeout_ms > 0, "client.timeout_ms", c.timeout_ms, "above 0")?;
+    ensure(
+        share(c.abort_share),
+        "client.abort_share",
+        c.abort_share,
+        "0 to 1",
+    )?;
+    let some = c.mode == Mode::Short || c.connections > 0;
+    ensure(
+        some,
+        "client.connections",
+        c.connections,
+        "at least 1 with mode keepalive",
+    )
+}
+
+fn check_actions(s: &Scenario) -> Result<(), Found> {
+    let mut before = 0;
+    for action in &s.actions {
+        let at = action.at_ms;
+        let within = at as f64 <= s.client.seconds * 1000.0;
+        ensure(
+            within,
+            "actions.at_ms",
+            at,
+            "not after the client's end (client.seconds)",
+        )?;
+        ensure(
+            at >= before,
+            "actions.at_ms",
+            at,
+            "not before the action above it",
+        )?;
+        before = at;
+    }
+    Ok(())
+}
+
+fn check_expect(s: &Scenario) -> Result<(), Found> {
+    let e = &s.expect;
+    if let Some(max) = e.failed.max {
+        ensure(
+            e.failed.min <= max,
+            "expect.failed",
+            format!("{} to {max}", e.failed.min),
+            "min at most max",
+        )?;
+    }
+    ensure(share(e.recall), "expect.recall", e.recall, "0 to 1")?;
+    ensure(share(e.precision), "expect.precision", e.precision, "0 to 1")?;
+    ensure(
+        share(e.cause_accuracy),
+        "expect.cause_accuracy",
+        e.cause_accuracy,
+        "0 to 1",
+    )?;
+    for cause in e.causes.iter().flat_map(std::collections::BTreeMap::values) {
+        ensure(
+            share(cause.min_share),
+            "expect.causes.min_share",
+            cause.min_share,
+            "0 to 1",
+        )?;
+    }
+    Ok(())
+}
+
+fn share(v: f64) -> bool {
+    (0.0..=1.0).contains(&v)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "numbers and texts alike")]
+fn ensure(
+    fits: bool,
+    field: &'static str,
+    value: impl ToString,
+    allowed: impl Into<String>,
+) -> Result<(), Found> {
+    if fits {
+        return Ok(());
+    }
+    Err(Found {
+        field,
+        value: value.to_string(),
+        allowed: allowed.into(),
+    })
+}
+
+/// Line of a field's path in the file: each part is looked for after the one before it. 1 when it is not written
+/// there (a default that does not fit what is written).
+pub(super) fn line_of(text: &str, path: &str) -> u64 {
+    let mut from = 0;
+    for part in path.split('.') {
+        let key = format!("{part}:");
+        let Some(at) = text.get(from..).and_then(|rest| rest.find(&key)) else {
+            break;
+        };
+        from += at;
+    }
+    let before = text.get(..from).unwrap_or_default();
+    before.matches('\n').count() as u64 + 1
+}

@@ -1,0 +1,154 @@
+//! Tests of the schema.
+
+use super::*;
+
+const LEAST: &str = "name: a\ndescription: b\n";
+
+fn parse(text: &str) -> Result<Scenario, ScenarioError> {
+    Scenario::parse(Path::new("x.yaml"), text)
+}
+
+fn error(text: &str) -> String {
+    parse(text).unwrap_err().to_string()
+}
+
+#[test]
+fn a_name_and_a_description_are_a_scenario() {
+    let s = parse(LEAST).unwrap();
+    assert_eq!(s.workload, Workload::default());
+    assert_eq!(s.expect.causes, None);
+    assert_eq!(s.network.min_sync_period_ms, 1000, "kube-proxy's default");
+}
+
+#[test]
+fn every_kind_of_field_is_read() {
+    let s = parse(
+        "name: a\ndescription: b\nworkload: {pre_stop_sleep_s: 3}\nclient: {via: node-port, mode: keepalive}\n\
+         network: {family: v6, backend: iptables-legacy}\napp: {on_sigterm: close-listener}\n\
+         actions:\n  - {at_ms: 10, do: rolling-update}\n  - {at_ms: 20, do: {scale: 2}}\n\
+         expect: {failed: {min: 1}, causes: {pod-ip-gone: {outcomes: [timed-out], min_share: 0.5}}}\n",
+    )
+    .unwrap();
+    assert_eq!(s.workload.pre_stop_sleep_s, Some(3));
+    assert_eq!(s.actions[1].what, Step::Scale(2));
+    assert_eq!(s.expect.is_right("pod-ip-gone", Outcome::TimedOut), Some(true));
+    assert_eq!(s.expect.is_right("pod-ip-gone", Outcome::Refused), Some(false));
+    assert_eq!(
+        s.expect.is_right("immediate-exit", Outcome::TimedOut),
+        Some(false)
+    );
+    assert!(s.expect.failed.contains(7) && !s.expect.failed.contains(0));
+}
+
+#[test]
+fn an_unknown_field_is_an_error_that_names_file_line_and_what_is_allowed() {
+    let e = error("name: a\ndescription: b\nclient:\n  rate: 5\n  speed: 7\n");
+    assert!(e.contains("x.yaml:5:"), "{e}");
+    assert!(e.contains("speed") && e.contains("timeout_ms"), "{e}");
+}
+
+#[test]
+fn an_unknown_word_is_an_error_that_names_the_allowed_ones() {
+    let e = error("name: a\ndescription: b\nclient: {via: pigeon}\n");
+    assert!(e.contains("x.yaml:3:"), "{e}");
+    assert!(e.contains("pigeon") && e.contains("cluster-ip"), "{e}");
+}
+
+#[test]
+fn a_value_out_of_bounds_is_an_error_that_names_file_line_and_bounds() {
+    let e = error("name: a\ndescription: b\nclient:\n  rate: 5\n  abort_share: 1.5\n");
+    assert!(
+        e.contains("x.yaml:5: client.abort_share is 1.5; allowed: 0 to 1"),
+        "{e}"
+    );
+    let e = error("name: a\ndescription: b\nworkload: {max_surge: 0}\n");
+    assert!(e.contains("x.yaml:3: workload.max_surge is 0"), "{e}");
+    let e = error("name: A b\ndescription: b\n");
+    assert!(e.contains("x.yaml:1: name is A b"), "{e}");
+}
+
+#[test]
+fn actions_must_be_in_order_and_while_the_client_runs() {
+    let e = error("name: a\ndescription: b\nactions:\n  - {at_ms: 99999, do: rolling-update}\n");
+    assert!(e.contains("x.yaml:4: actions.at_ms is 99999"), "{e}");
+    let two =
+        "name: a\ndescription: b\nactions:\n  - {at_ms: 9, do: delete-pod}\n  - {at_ms: 8, do: delete-pod}\n";
+    assert!(error(two).contains("not before"), "{}", error(two));
+}
+
+#[test]
+fn text_that_is_no_yaml_and_an_empty_file_are_errors_not_panics() {
+    for text in ["", "]", "name: [", "\u{0}", "- a\n- b\n"] {
+        let e = error(text);
+        assert!(e.starts_with("x.yaml:"), "{text:?}: {e}");
+    }
+}
+
+#[test]
+fn the_documentation_names_every_field_and_word() {
+    let doc = include_str!("../../scenarios/README.md");
+    let mut full = parse(LEAST).unwrap();
+    full.actions = [
+        Step::RollingUpdate,
+        Step::Scale(1),
+        Step::DeletePod,
+        Step::ForceDeletePod,
+    ]
+    .map(|what| Action { at_ms: 0, what })
+    .into();
+    full.expect.causes = Some([("x".to_owned(), ExpectedCause::default())].into());
+    let json = serde_json::to_value(&full).unwrap();
+    let mut names = Vec::new();
+    keys(&json, &mut names);
+    names.extend(
+        [
+            "exit",
+            "close-listener",
+            "drain-first",
+            "ignore",
+            "short",
+            "keepalive",
+        ]
+        .map(String::from),
+    );
+    names.extend(["cluster-ip", "node-port", "pod-ip", "v4", "v6"].map(String::from));
+    names.extend(["iptables-nft", "iptables-legacy", "rolling-update", "delete-pod"].map(String::from));
+    names.extend(["force-delete-pod", "scale"].map(String::from));
+    for name in names.iter().filter(|n| *n != "x") {
+        assert!(
+            doc.contains(&format!("`{name}`")),
+            "tests/scenarios/README.md does not explain `{name}`"
+        );
+    }
+}
+
+fn keys(value: &serde_json::Value, into: &mut Vec<String>) {
+    match value {
+        serde_json::Value::Object(map) => {
+            for (key, inner) in map {
+                into.push(key.clone());
+                keys(inner, into);
+            }
+        }
+        serde_json::Value::Array(all) => all.iter().for_each(|v| keys(v, into)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_scenarios_of_this_repository_are_valid_and_named_as_their_files() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+    let mut suites = 0;
+    for suite in std::fs::read_dir(root)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .filter(|p| p.is_dir())
+    {
+        suites += 1;
+        for file in std::fs::read_dir(&suite).unwrap().map(|e| e.unwrap().path()) {
+            let s = Scenario::read(&file).unwrap();
+            assert_eq!(Some(s.name.as_str()), file.file_stem().and_then(|n| n.to_str()));
+        }
+    }
+    assert!(suites > 0);
+}

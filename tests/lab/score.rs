@@ -1,0 +1,296 @@
+//! Truth against verdicts: matches each verdict with the request it is about, and counts. Pure.
+
+mod matching;
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    scenario::Expect,
+    truth::{Outcome, Request},
+};
+
+/// A verdict as far as the score needs it: one JSON line of the daemon with `"kind":"verdict"`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Claim {
+    /// CLOCK_MONOTONIC, nanoseconds.
+    pub began: u64,
+    pub ended: u64,
+    /// The client, before any masquerade.
+    pub client: SocketAddr,
+    pub outcome: String,
+    pub blame: String,
+    /// Absent: unexplained.
+    #[serde(default)]
+    pub cause: Option<String>,
+}
+
+impl Claim {
+    pub fn cause(&self) -> &str {
+        self.cause.as_deref().unwrap_or("unexplained")
+    }
+
+    /// It says that a client's request failed.
+    fn claims_a_failure(&self) -> bool {
+        self.blame != "not-a-request"
+    }
+}
+
+/// What the daemon printed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Printed {
+    pub claims: Vec<Claim>,
+    /// Rollout summaries, as they are.
+    pub rollouts: Vec<serde_json::Value>,
+}
+
+/// A line that is not one of the daemon's.
+#[derive(Debug, thiserror::Error)]
+#[error("line {line} of the daemon's output is not a verdict or a rollout ({what}): {text}")]
+pub struct PrintedError {
+    pub line: usize,
+    pub what: String,
+    pub text: String,
+}
+
+impl Printed {
+    /// Reads `zdt run -o json`. Fields and kinds that the score does not know are left alone.
+    pub fn parse(text: &str) -> Result<Self, PrintedError> {
+        let mut printed = Self::default();
+        for (n, line) in text.lines().enumerate().filter(|(_, l)| !l.is_empty()) {
+            let wrong = |what: String| PrintedError {
+                line: n + 1,
+                what,
+                text: line.chars().take(200).collect(),
+            };
+            let value: serde_json::Value = serde_json::from_str(line).map_err(|e| wrong(e.to_string()))?;
+            match value.get("kind").and_then(|k| k.as_str()) {
+                Some("verdict") => printed
+                    .claims
+                    .push(serde_json::from_value(value).map_err(|e| wrong(e.to_string()))?),
+                Some("rollout") => printed.rollouts.push(value),
+                Some(_) => {}
+                None => return Err(wrong("no kind".to_owned())),
+            }
+        }
+        Ok(printed)
+    }
+}
+
+/// Counts of one run, or of several added up.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    pub requests: usize,
+    pub failed: usize,
+    /// Requests that the client gave up on purpose.
+    pub aborted: usize,
+    /// Requests that the client's machine could not begin: the lab's fault, never the daemon's.
+    pub local_errors: usize,
+    pub verdicts: usize,
+    /// Verdicts that claim a failure.
+    pub claims: usize,
+    /// Failed requests that have a verdict.
+    pub found: usize,
+    /// Claims that belong to a failed request, or name a client's hang-up where one was.
+    pub right_claims: usize,
+    /// Aborted requests that have a verdict.
+    pub aborts_found: usize,
+    /// Matched verdicts whose cause the scenario judges.
+    pub judged: usize,
+    pub right_causes: usize,
+    /// Matched verdicts that name the client's outcome.
+    pub right_outcomes: usize,
+    pub unexplained: usize,
+    pub events_lost: u64,
+}
+
+impl Counts {
+    pub fn add(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.failed += other.failed;
+        self.aborted += other.aborted;
+        self.local_errors += other.local_errors;
+        self.verdicts += other.verdicts;
+        self.claims += other.claims;
+        self.found += other.found;
+        self.right_claims += other.right_claims;
+        self.aborts_found += other.aborts_found;
+        self.judged += other.judged;
+        self.right_causes += other.right_causes;
+        self.right_outcomes += other.right_outcomes;
+        self.unexplained += other.unexplained;
+        self.events_lost += other.events_lost;
+    }
+
+    pub fn recall(&self) -> f64 {
+        ratio(self.found, self.failed)
+    }
+
+    pub fn precision(&self) -> f64 {
+        ratio(self.right_claims, self.claims)
+    }
+
+    pub fn cause_accuracy(&self) -> f64 {
+        ratio(self.right_causes, self.judged)
+    }
+
+    pub fn outcome_agreement(&self) -> f64 {
+        ratio(self.right_outcomes, self.found + self.aborts_found)
+    }
+}
+
+/// Nothing of nothing is complete: the counts stand beside it.
+fn ratio(part: usize, whole: usize) -> f64 {
+    if whole == 0 {
+        1.0
+    } else {
+        part as f64 / whole as f64
+    }
+}
+
+/// What a run came to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Score {
+    pub counts: Counts,
+    /// (cause, outcome as the client saw it) to matched verdicts.
+    pub confusion: BTreeMap<(String, &'static str), usize>,
+    /// Failed requests without a verdict, by their index in the truth.
+    pub missed: Vec<usize>,
+    /// Verdicts that claim a failure nobody had, by their index.
+    pub false_claims: Vec<usize>,
+    /// Matched verdicts with a cause that the scenario does not allow: (verdict, request).
+    pub wrong_causes: Vec<(usize, usize)>,
+    /// Expectations of the scenario that were missed, in sentences.
+    pub findings: Vec<String>,
+}
+
+/// Scores one run. `events_lost` is what the daemon counted as lost.
+pub fn score(truth: &[Request], claims: &[Claim], expect: &Expect, events_lost: u64) -> Score {
+    let owed = |r: &Request| {
+        (r.outcome.failed() && r.outcome != Outcome::LocalError) || r.outcome == Outcome::Aborted
+    };
+    let pairs = matching::pairs(truth, claims, owed);
+    let mut score = Score::default();
+    let counts = &mut score.counts;
+    counts.requests = truth.len();
+    counts.verdicts = claims.len();
+    counts.events_lost = events_lost;
+    counts.claims = claims.iter().filter(|c| c.claims_a_failure()).count();
+    counts.unexplained = claims.iter().filter(|c| c.cause() == "unexplained").count();
+    let mut matched = vec![false; claims.len()];
+    let mut has_verdict = vec![false; truth.len()];
+    for &(c, r) in &pairs {
+        let (Some(claim), Some(request)) = (claims.get(c), truth.get(r)) else {
+            continue;
+        };
+        let failed = request.outcome != Outcome::Aborted;
+        // Naming somebody else for a client's own hang-up is a false claim.
+        let right = claim.claims_a_failure() && (failed || claim.blame == "not-the-rollout");
+        counts.right_claims += usize::from(right);
+        counts.found += usize::from(failed);
+        counts.aborts_found += usize::from(!failed);
+        counts.right_outcomes += usize::from(claim.outcome == request.outcome.name());
+        if let Some(is_right) = expect.is_right(claim.cause(), request.outcome) {
+            counts.judged += 1;
+            counts.right_causes += usize::from(is_right);
+            if !is_right {
+                score.wrong_causes.push((c, r));
+            }
+        }
+        *score
+            .confusion
+            .entry((claim.cause().to_owned(), request.outcome.name()))
+            .or_default() += 1;
+        set(&mut matched, c, right);
+        set(&mut has_verdict, r, true);
+    }
+    for (r, request) in truth.iter().enumerate() {
+        match request.outcome {
+            Outcome::Aborted => counts.aborted += 1,
+            Outcome::LocalError => counts.local_errors += 1,
+            outcome if outcome.failed() => {
+                counts.failed += 1;
+                if has_verdict.get(r) != Some(&true) {
+                    score.missed.push(r);
+                }
+            }
+            _ => {}
+        }
+    }
+    for (c, claim) in claims.iter().enumerate() {
+        if claim.claims_a_failure() && matched.get(c) != Some(&true) {
+            score.false_claims.push(c);
+        }
+    }
+    score.findings = findings(&score, expect);
+    score
+}
+
+fn set(all: &mut [bool], at: usize, to: bool) {
+    if let Some(one) = all.get_mut(at) {
+        *one = to;
+    }
+}
+
+/// Which expectations were missed.
+fn findings(score: &Score, expect: &Expect) -> Vec<String> {
+    let c = &score.counts;
+    let mut missed = Vec::new();
+    if c.local_errors > 0 {
+        missed.push(format!(
+            "{} requests could not begin on the client's machine: the run does not count",
+            c.local_errors
+        ));
+    }
+    if !expect.failed.contains(c.failed) {
+        let max = expect
+            .failed
+            .max
+            .map_or("any number".to_owned(), |m| m.to_string());
+        missed.push(format!(
+            "{} requests failed; the scenario says {} to {max}",
+            c.failed, expect.failed.min
+        ));
+    }
+    for (name, got, least) in [
+        ("recall", c.recall(), expect.recall),
+        ("precision", c.precision(), expect.precision),
+        ("cause accuracy", c.cause_accuracy(), expect.cause_accuracy),
+    ] {
+        if got < least {
+            missed.push(format!("{name} is {got:.4}; the scenario says at least {least}"));
+        }
+    }
+    let all: usize = score.confusion.values().sum();
+    for (cause, expected) in expect.causes.iter().flatten() {
+        let named: usize = score
+            .confusion
+            .iter()
+            .filter(|((n, _), _)| n == cause)
+            .map(|(_, v)| v)
+            .sum();
+        let share = named as f64 / all.max(1) as f64;
+        if share < expected.min_share {
+            missed.push(format!(
+                "{cause} is {share:.3} of the matched verdicts ({named} of {all}); the scenario says at least {}",
+                expected.min_share
+            ));
+        }
+    }
+    let named_aborts = expect
+        .causes
+        .iter()
+        .flatten()
+        .any(|(_, c)| c.outcomes.contains(&Outcome::Aborted));
+    if named_aborts && ratio(c.aborts_found, c.aborted) < expect.recall {
+        missed.push(format!(
+            "{} of {} clients that hung up have a verdict",
+            c.aborts_found, c.aborted
+        ));
+    }
+    missed
+}
+
+#[cfg(test)]
+mod tests;
