@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::entry::{Entry, Object};
 use super::store::LogEntry;
@@ -38,10 +39,16 @@ impl<K: Object> Watch<K> {
 
     /// The next change; `None` once the store is gone. Cancel-safe.
     pub async fn next(&mut self) -> Option<Change<K>> {
+        self.next_timed().await.map(|(_, change)| change)
+    }
+
+    /// The next change and when it happened (now, for what existed before the watch). Reactions that are due a delay
+    /// after the change keep their order also when this task was late to hear of it.
+    pub async fn next_timed(&mut self) -> Option<(Instant, Change<K>)> {
         loop {
             if let Some(entry) = self.existing.pop_front() {
                 if let Some(object) = entry.typed() {
-                    return Some(Change::Applied(object));
+                    return Some((Instant::now(), Change::Applied(object)));
                 }
                 continue;
             }
@@ -51,8 +58,8 @@ impl<K: Object> Watch<K> {
                 (None, Some(entry)) => entry.typed().map(Change::Deleted),
                 (None, None) => None,
             };
-            if change.is_some() {
-                return change;
+            if let Some(change) = change {
+                return Some((event.at, change));
             }
         }
     }
