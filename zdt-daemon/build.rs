@@ -17,7 +17,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     println!("cargo::rerun-if-changed={}", object.display());
     let code = if object.is_file() {
-        format!("aya::include_bytes_aligned!({:?})", object.canonicalize()?)
+        let path = object.canonicalize()?;
+        format!(
+            "aya::include_bytes_aligned!({:?})",
+            path.to_str().ok_or("the path is not UTF-8")?
+        )
     } else if env::var_os("ZDT_EBPF_OBJECT").is_some() {
         return Err(format!("ZDT_EBPF_OBJECT names no file: {}", object.display()).into());
     } else {

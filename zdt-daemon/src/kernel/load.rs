@@ -118,7 +118,7 @@ pub struct Attached {
     ring: Option<EventRing>,
     losses: Option<Losses>,
     facts: KernelFacts,
-    attached: Vec<AttachedHook>,
+    running: Vec<AttachedHook>,
     missing: Vec<MissingHook>,
 }
 
@@ -129,7 +129,8 @@ impl Loaded {
             return Err(LoadError::NoObject);
         }
         let facts = KernelFacts::read(&options.btf)?;
-        let btf = Btf::parse_file(&options.btf, Endianness::default()).map_err(|e| LoadError::Object(chain(&e)))?;
+        let btf =
+            Btf::parse_file(&options.btf, Endianness::default()).map_err(|e| LoadError::Object(chain(&e)))?;
         // Before 5.11 maps count against RLIMIT_MEMLOCK; later kernels do not look at it, so a refusal may be harmless.
         let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
 
@@ -162,11 +163,11 @@ impl Loaded {
     /// Attaches every program that can be; one that cannot is named with its reason, and is an error only when
     /// nothing works without it.
     pub fn attach(mut self) -> Result<Attached, LoadError> {
-        let mut attached = Vec::new();
+        let mut running = Vec::new();
         let mut missing = Vec::new();
         for program in PROGRAMS {
             match self.attach_one(program) {
-                Ok(()) => attached.push(AttachedHook { program }),
+                Ok(()) => running.push(AttachedHook { program }),
                 Err(reason) if program.required => {
                     return Err(LoadError::Required {
                         tracepoint: program.tracepoint,
@@ -202,7 +203,7 @@ impl Loaded {
             )),
             _ebpf: ebpf,
             facts,
-            attached,
+            running,
             missing,
         })
     }
@@ -284,7 +285,7 @@ impl Attached {
 
     /// Programs that run.
     pub fn attached(&self) -> &[AttachedHook] {
-        &self.attached
+        &self.running
     }
 
     /// Programs that do not, and why.
@@ -294,7 +295,7 @@ impl Attached {
 
     /// Names of the hooks that report, for [`crate::input::Start`].
     pub fn hook_names(&self) -> Vec<String> {
-        let hooks = self.attached.iter().flat_map(|a| a.program.hooks);
+        let hooks = self.running.iter().flat_map(|a| a.program.hooks);
         hooks.copied().map(Hook::name).map(str::to_owned).collect()
     }
 }

@@ -127,7 +127,7 @@ proptest! {
         now_ms in 4_000_000u64..10_000_000_000_000,
         ago_ms in 0u64..3_600_000,
     ) {
-        let stamp = (now_ms - ago_ms) as u32;
+        let stamp = u32::try_from((now_ms - ago_ms) & u64::from(u32::MAX)).unwrap();
         let found = first_syn(stamp, Ktime(now_ms * 1_000_000 + 999_999));
         if stamp == 0 {
             prop_assert_eq!(found, None);

@@ -104,6 +104,29 @@ impl World {
         u32::try_from(inode).unwrap()
     }
 
+    /// Where version 1 of the memory controller has this world's limit, where it is used.
+    fn memory_cgroup(&self) -> PathBuf {
+        Path::new("/sys/fs/cgroup/memory").join(&self.pod_netns)
+    }
+
+    /// Limits the memory of servers started later.
+    pub fn limit_memory(&self, bytes: u64) {
+        let v1 = self.memory_cgroup();
+        if v1.parent().is_some_and(Path::exists) {
+            fs::create_dir(&v1).unwrap();
+            fs::write(v1.join("memory.limit_in_bytes"), bytes.to_string()).unwrap();
+            return;
+        }
+        let mut above: Vec<_> = self.cgroup.ancestors().skip(1).take(5).collect();
+        above.reverse();
+        for dir in above {
+            fs::write(dir.join("cgroup.subtree_control"), "+memory").unwrap();
+        }
+        fs::write(self.cgroup.join("memory.max"), bytes.to_string()).unwrap();
+        // Not every kernel has swap accounting.
+        let _ = fs::write(self.cgroup.join("memory.swap.max"), "0");
+    }
+
     pub fn cgroup_id(&self) -> u64 {
         fs::metadata(&self.cgroup).unwrap().ino()
     }
@@ -113,11 +136,20 @@ impl World {
         // Joins the cgroup first: `ip netns exec` has a /sys of its own, without cgroups. Each step replaces the one
         // before, so it stays one process.
         let mut child = Command::new("sh")
-            .args(["-c", "echo $$ > $0/cgroup.procs && exec ip netns exec \"$@\""])
-            .arg(&self.cgroup)
+            .args([
+                "-c",
+                "echo $$ > $0/cgroup.procs && { [ ! -d $1 ] || echo $$ > $1/cgroup.procs; } \\
+                 && shift && exec ip netns exec \"$@\"",
+            ])
+            .args([&self.cgroup, &self.memory_cgroup()])
             .arg(&self.pod_netns)
             .arg(std::env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "server_in_a_pod", "--nocapture"])
+            .args([
+                "--ignored",
+                "--exact",
+                "processes::server_in_a_pod",
+                "--nocapture",
+            ])
             .env("ZDT_TEST_BEHAVIOUR", behaviour)
             .stdout(Stdio::piped())
             .spawn()
@@ -133,6 +165,7 @@ impl Drop for World {
     fn drop(&mut self) {
         let _ = quiet("ip", &format!("netns del {}", self.pod_netns));
         let _ = quiet("ip", &format!("netns del {}", self.client_netns));
+        let _ = fs::remove_dir(self.memory_cgroup());
         let mut dir = self.cgroup.as_path();
         while dir.starts_with(&self.cgroup_root) && fs::remove_dir(dir).is_ok() {
             let Some(parent) = dir.parent() else { break };

@@ -1,0 +1,207 @@
+//! The watches against an API server that refuses, goes away and comes back.
+#![expect(clippy::disallowed_methods, reason = "a test wires what app.rs wires")]
+
+mod api;
+
+use std::{
+    net::IpAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+    time::timeout,
+};
+use zdt_common::{ADDR_LOCAL_POD, ADDR_NODE};
+use zdt_daemon::{
+    cluster::{self, Change, KernelMaps, WatchError, Watched},
+    input::{Input, What},
+};
+
+use api::{Api, Store, pod};
+
+/// Longer than any retry of the watches.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Instead of the kernel's maps, a list of what was put into them.
+#[derive(Clone, Default)]
+struct Kept(Arc<Mutex<Vec<Change>>>);
+
+impl KernelMaps for Kept {
+    fn apply(&mut self, change: Change) -> Result<(), String> {
+        self.0.lock().unwrap().push(change);
+        Ok(())
+    }
+}
+
+struct Running {
+    inputs: mpsc::Receiver<Input>,
+    synced: oneshot::Receiver<()>,
+    maps: Kept,
+    task: JoinHandle<Result<(), WatchError>>,
+    dir: PathBuf,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+async fn watch(name: &str, addr: std::net::SocketAddr) -> Running {
+    let dir = std::env::temp_dir().join(format!("zdt-test-{}-{name}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let (client, url) = cluster::client(Some(&api::kubeconfig(&dir, addr))).await.unwrap();
+    let (to, inputs) = mpsc::channel(64);
+    let (tell, synced) = oneshot::channel();
+    let maps = Kept::default();
+    let task = tokio::spawn(cluster::watch(Watched {
+        client,
+        url,
+        node: "n1".into(),
+        node_addrs: Box::new(|| vec![IpAddr::from([192, 0, 2, 7])]),
+        maps: Box::new(maps.clone()),
+        to,
+        synced: tell,
+    }));
+    Running {
+        inputs,
+        synced,
+        maps,
+        task,
+        dir,
+    }
+}
+
+impl Running {
+    async fn next(&mut self) -> What {
+        timeout(PATIENCE, self.inputs.recv()).await.unwrap().unwrap().what
+    }
+
+    async fn pod(&mut self) -> String {
+        match self.next().await {
+            What::Pod(pod) => pod.pod.name,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn pods_come_in_and_their_addresses_reach_the_kernel_before_them() {
+    let store = Store::default();
+    store.put("pods", pod("a", "10.0.0.1"));
+    let server = Api::start(&store);
+    let mut watched = watch("pods", server.addr).await;
+    assert_eq!(watched.pod().await, "a");
+    let local = Change::Addr {
+        addr: IpAddr::from([10, 0, 0, 1]),
+        bits: ADDR_LOCAL_POD,
+    };
+    let node = Change::Addr {
+        addr: IpAddr::from([192, 0, 2, 7]),
+        bits: ADDR_NODE,
+    };
+    let kept = watched.maps.0.lock().unwrap().clone();
+    assert!(kept.contains(&local) && kept.contains(&node), "{kept:?}");
+    timeout(PATIENCE, &mut watched.synced).await.unwrap().unwrap();
+    store.put("pods", pod("b", "10.0.0.2"));
+    assert_eq!(watched.pod().await, "b");
+    store.delete("pods", "a");
+    assert!(matches!(watched.next().await, What::PodGone { uid } if uid.0 == "uid-a"));
+}
+
+#[tokio::test]
+async fn server_that_goes_away_and_comes_back_leaves_a_gap_and_no_ghosts() {
+    away_and_back("back", false).await;
+}
+
+#[tokio::test]
+async fn expired_version_is_listed_anew_also_when_the_request_itself_is_refused() {
+    away_and_back("gone", true).await;
+}
+
+async fn away_and_back(name: &str, gone_by_status: bool) {
+    tracing_subscriber::fmt().with_env_filter("debug,hyper_util=info").with_test_writer().init();
+    let store = Store::default();
+    store.put("pods", pod("a", "10.0.0.1"));
+    store.put("pods", pod("b", "10.0.0.2"));
+    let server = Api::start(&store);
+    let mut watched = watch(name, server.addr).await;
+    assert_eq!(
+        (watched.pod().await, watched.pod().await),
+        ("a".into(), "b".into())
+    );
+    timeout(PATIENCE, &mut watched.synced).await.unwrap().unwrap();
+
+    let addr = server.stop();
+    store.delete("pods", "a");
+    store.put("pods", pod("c", "10.0.0.3"));
+    store.forget_history(gone_by_status);
+    let _server = Api::start_at(addr, &store);
+
+    // Other resources' gaps may come first: their watches list anew too.
+    let mut said = Vec::new();
+    while said.len() < 3 {
+        match watched.next().await {
+            What::WatchGap { resource, .. } if resource == "pods" => said.push("gap".to_owned()),
+            What::WatchGap { .. } => {}
+            What::Pod(pod) => said.push(format!("+{}", pod.pod.name)),
+            What::PodGone { uid } => said.push(format!("-{uid}")),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(said, ["gap", "+c", "-uid-a"], "b is unchanged and not said again");
+    assert!(!watched.task.is_finished());
+}
+
+#[tokio::test]
+async fn server_that_is_not_there_yet_is_waited_for() {
+    let store = Store::default();
+    store.put("pods", pod("a", "10.0.0.1"));
+    let addr = Api::start(&store).stop();
+    let mut watched = watch("later", addr).await;
+    assert!(
+        timeout(Duration::from_millis(600), watched.inputs.recv())
+            .await
+            .is_err(),
+        "nothing to say, and no end"
+    );
+    let _server = Api::start_at(addr, &store);
+    assert_eq!(watched.pod().await, "a");
+}
+
+#[tokio::test]
+async fn forbidden_list_ends_with_the_rule_that_is_missing() {
+    let store = Store::default();
+    store.refuse("endpointslices", 403);
+    let server = Api::start(&store);
+    let mut watched = watch("forbidden", server.addr).await;
+    let error = timeout(PATIENCE, &mut watched.task)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains("apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [list, watch]"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn unknown_credentials_end_with_advice() {
+    let store = Store::default();
+    store.refuse("pods", 401);
+    let server = Api::start(&store);
+    let mut watched = watch("unauthorized", server.addr).await;
+    let error = timeout(PATIENCE, &mut watched.task)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap_err();
+    assert!(error.to_string().contains("--kubeconfig"), "{error}");
+}
