@@ -125,7 +125,6 @@ async fn expired_version_is_listed_anew_also_when_the_request_itself_is_refused(
 }
 
 async fn away_and_back(name: &str, gone_by_status: bool) {
-    tracing_subscriber::fmt().with_env_filter("debug,hyper_util=info").with_test_writer().init();
     let store = Store::default();
     store.put("pods", pod("a", "10.0.0.1"));
     store.put("pods", pod("b", "10.0.0.2"));

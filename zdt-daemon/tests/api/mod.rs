@@ -109,7 +109,11 @@ impl Api {
                 accepting.lock().connections.push(stream.try_clone().unwrap());
                 let serving = accepting.clone();
                 // Ends when its connection does.
-                thread::spawn(move || serve(&serving, stream));
+                thread::spawn(move || {
+                    serve(&serving, &stream);
+                    // The clone above would keep it open.
+                    let _ = stream.shutdown(Shutdown::Both);
+                });
             }
         });
         Self {
@@ -167,8 +171,8 @@ const RESOURCES: [(&str, &str); 4] = [
     ("/apis/apps/v1/replicasets", "replicasets"),
 ];
 
-fn serve(store: &Store, mut stream: TcpStream) -> Option<()> {
-    let mut head = BufReader::new(stream.try_clone().ok()?);
+fn serve(store: &Store, mut stream: &TcpStream) -> Option<()> {
+    let mut head = BufReader::new(stream);
     let mut first = String::new();
     head.read_line(&mut first).ok()?;
     let mut line = String::new();
@@ -180,7 +184,7 @@ fn serve(store: &Store, mut stream: TcpStream) -> Option<()> {
     let Some((_, resource)) = RESOURCES.iter().find(|(p, _)| *p == path) else {
         let version = json!({"major": "1", "minor": "36", "gitVersion": "v1.36.2", "gitCommit": "", "gitTreeState": "",
             "buildDate": "", "goVersion": "", "compiler": "", "platform": ""});
-        return answer(&mut stream, 200, &version);
+        return answer(stream, 200, &version);
     };
     if let Some(status) = store.lock().refuse.get(resource) {
         return answer(
@@ -201,14 +205,14 @@ fn serve(store: &Store, mut stream: TcpStream) -> Option<()> {
         json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": state.events.len().to_string()},
             "items": of_it.map(|(_, object)| object).collect::<Vec<_>>()})
     };
-    answer(&mut stream, 200, &list)
+    answer(stream, 200, &list)
 }
 
 fn failure(status: u16, message: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "Status", "status": "Failure", "message": message, "reason": "x", "code": status})
 }
 
-fn answer(stream: &mut TcpStream, status: u16, body: &Value) -> Option<()> {
+fn answer(mut stream: &TcpStream, status: u16, body: &Value) -> Option<()> {
     let body = body.to_string();
     write!(
         stream,
@@ -218,11 +222,11 @@ fn answer(stream: &mut TcpStream, status: u16, body: &Value) -> Option<()> {
     .ok()
 }
 
-fn watch(store: &Store, mut stream: TcpStream, resource: &str, mut next: usize) -> Option<()> {
+fn watch(store: &Store, mut stream: &TcpStream, resource: &str, mut next: usize) -> Option<()> {
     let gone = next < store.lock().oldest;
     let expired = failure(410, "too old resource version");
     if gone && store.lock().gone_by_status {
-        return answer(&mut stream, 410, &expired);
+        return answer(stream, 410, &expired);
     }
     write!(
         stream,

@@ -3,10 +3,14 @@
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
+    time::Duration,
 };
 
 use zdt_common::{ADDR_LOCAL_POD, ADDR_POD, Hook};
-use zdt_daemon::{input::Observation, kernel::Options};
+use zdt_daemon::{
+    input::Observation,
+    kernel::{LoadError, Loaded, Options},
+};
 
 use crate::{
     eyes::{self, Eyes},
@@ -14,32 +18,70 @@ use crate::{
     world::{PORT, World},
 };
 
-/// One connection each way of ending; 200 exchanges in all, and 50 connections without any.
+const SMALL: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
+const BIG_LEN: usize = 300_000;
+const ROUNDS: usize = 200;
+
+/// How a healthy connection goes: its requests, and who closes first.
+#[derive(Clone, Copy)]
+enum Healthy {
+    /// One exchange, then the server closes.
+    ServerCloses,
+    /// Three exchanges on one connection, then the client closes.
+    KeepAlive,
+    /// A TCP probe: no exchange at all.
+    Probe,
+    /// A response that still is on its way when the server closes.
+    Big,
+    /// A response that takes longer than a jiffy.
+    Slow,
+}
+
+const KINDS: [Healthy; 5] = [
+    Healthy::ServerCloses,
+    Healthy::KeepAlive,
+    Healthy::Probe,
+    Healthy::Big,
+    Healthy::Slow,
+];
+
+/// [`ROUNDS`] connections and 240 exchanges.
 fn healthy(world: &World) {
     let pod = SocketAddr::new(world.pod4, PORT);
     let listener = world.in_pod(move || TcpListener::bind(pod).unwrap());
     let serve = std::thread::spawn(move || {
-        for round in 0..150 {
+        for kind in KINDS.iter().cycle().take(ROUNDS) {
             let (mut stream, _) = listener.accept().unwrap();
             let mut request = [0; 5];
             while stream.read_exact(&mut request).is_ok() {
-                stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
-                if round % 3 == 0 {
-                    break; // the server closes first
+                match kind {
+                    Healthy::Big => stream.write_all(&vec![b'x'; BIG_LEN]).unwrap(),
+                    Healthy::Slow => {
+                        std::thread::sleep(Duration::from_millis(5));
+                        stream.write_all(SMALL).unwrap();
+                    }
+                    _ => stream.write_all(SMALL).unwrap(),
+                }
+                if matches!(kind, Healthy::ServerCloses | Healthy::Big) {
+                    break;
                 }
             }
         }
     });
     world.in_client(move || {
-        for round in 0..150 {
+        for kind in KINDS.iter().cycle().take(ROUNDS) {
             let mut stream = TcpStream::connect(pod).unwrap();
-            // 0: one exchange, the server closes first. 1: three exchanges, the client does. 2: a TCP probe.
-            let exchanges = [1, 3, 0][round % 3];
+            let (exchanges, length) = match kind {
+                Healthy::Probe => (0, 0),
+                Healthy::KeepAlive => (3, SMALL.len()),
+                Healthy::Big => (1, BIG_LEN),
+                Healthy::ServerCloses | Healthy::Slow => (1, SMALL.len()),
+            };
             for _ in 0..exchanges {
                 stream.write_all(b"GET /").unwrap();
-                stream.read_exact(&mut [0; 19]).unwrap();
+                stream.read_exact(&mut vec![0; length]).unwrap();
             }
-            if round % 3 == 0 {
+            if matches!(kind, Healthy::ServerCloses | Healthy::Big) {
                 assert_eq!(stream.read(&mut [0]).unwrap(), 0);
             }
         }
@@ -48,7 +90,7 @@ fn healthy(world: &World) {
 }
 
 #[test]
-fn two_hundred_healthy_exchanges_emit_nothing() {
+fn healthy_exchanges_emit_nothing_however_they_end() {
     let world = World::new();
     let mut eyes = Eyes::open(&world);
     eyes.watch(world.pod4, ADDR_LOCAL_POD);
@@ -140,4 +182,26 @@ fn a_forgotten_endpoint_is_not_seen() {
         panic!("{first:#?}")
     };
     assert_eq!(sock.local.ip(), world.pod6);
+}
+
+#[test]
+fn without_the_capabilities_loading_says_which_are_missing() {
+    let error = std::thread::spawn(|| {
+        become_nobody();
+        Loaded::load(&Options::default()).err().unwrap()
+    })
+    .join()
+    .unwrap();
+    assert!(matches!(error, LoadError::NotPermitted(_)), "{error:?}");
+    assert!(error.to_string().contains("CAP_BPF"), "{error}");
+}
+
+/// This thread alone becomes nobody and loses its capabilities: the system call is per thread, only libc's wrapper
+/// changes the whole process.
+#[expect(unsafe_code, reason = "a bare system call")]
+fn become_nobody() {
+    use nix::libc::{SYS_setresuid, syscall};
+    // SAFETY: three integers, no memory.
+    let result = unsafe { syscall(SYS_setresuid, 65534, 65534, 65534) };
+    assert_eq!(result, 0, "these tests need root");
 }

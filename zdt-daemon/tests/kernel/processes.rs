@@ -142,6 +142,37 @@ fn a_server_killed_after_it_read_a_request_ends_with_a_fin_and_an_unanswered_req
 }
 
 #[test]
+fn a_connection_that_was_never_accepted_is_reset_when_its_listener_dies() {
+    let world = World::new();
+    let mut eyes = Eyes::open(&world);
+    eyes.watch(world.pod4, ADDR_LOCAL_POD);
+    eyes.serve(world.pod4);
+    let mut server = world.server("read");
+    let pod = SocketAddr::new(world.pod4, PORT);
+    let mut accepted = world.in_client(move || TcpStream::connect(pod).unwrap());
+    accepted.write_all(b"GET /").unwrap();
+    server.says("read");
+    let mut queued = world.in_client(move || TcpStream::connect(pod).unwrap());
+    queued.write_all(b"GET /").unwrap();
+    server.signal(Signal::SIGKILL);
+
+    let queued = queued.local_addr().unwrap();
+    let (_, sent) = eyes.until("reset", |o| matches!(o, Observation::ResetSent { .. }));
+    let Observation::ResetSent {
+        sock,
+        to_syn,
+        has_socket,
+        ..
+    } = sent
+    else {
+        unreachable!()
+    };
+    assert_eq!((sock.side, sock.local, sock.remote), (Side::Server, pod, queued));
+    assert!(has_socket && !to_syn);
+    assert_eq!(sock.tcp.unwrap().bytes_sent, 0);
+}
+
+#[test]
 fn a_response_cut_before_the_second_request_was_answered_is_seen() {
     let world = World::new();
     let mut eyes = Eyes::open(&world);
