@@ -143,22 +143,28 @@ async fn observe_async(node: &config::Node, mut pipe: Pipe) -> anyhow::Result<()
     });
 
     let ended = tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
-        ended = &mut watches => ended.context("the watches broke down")?.map_err(anyhow::Error::from),
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        ended = &mut watches => Some(ended),
         // The sink failed: what is left to say cannot be said.
         ended = &mut consumer => return ended.context("the consumer broke down")?,
     };
     ticks.abort();
-    watches.abort();
-    // Drains the ring once more and lets go of the last sender.
-    drop(stop);
-    drop(stopped);
-    let fed = feed.await.context("the reader of kernel events broke down");
     settle(ticks).await;
-    settle(watches).await;
+    let watched = if let Some(ended) = ended {
+        ended
+            .context("the watches broke down")?
+            .map_err(anyhow::Error::from)
+    } else {
+        watches.abort();
+        settle(watches).await;
+        Ok(())
+    };
+    // The reader drains the ring once more and lets go of the last sender.
+    drop((stop, stopped));
+    let fed = feed.await.context("the reader of kernel events broke down");
     let consumed = consumer.await.context("the consumer broke down")?;
-    ended.and(fed).and(consumed)
+    watched.and(fed).and(consumed)
 }
 
 /// Waits for an aborted task, which holds a sender until it is gone.

@@ -56,10 +56,19 @@ impl Drop for Dir {
 /// zdt without what the environment may say.
 fn zdt(binary: &Path) -> Command {
     let mut command = Command::new(binary);
-    for name in ["KUBECONFIG", "NODE_NAME", "ZDT_LOG", "ZDT_BTF_PATH", "KUBERNETES_SERVICE_HOST"] {
+    for name in [
+        "KUBECONFIG",
+        "NODE_NAME",
+        "ZDT_LOG",
+        "ZDT_BTF_PATH",
+        "KUBERNETES_SERVICE_HOST",
+    ] {
         command.env_remove(name);
     }
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     command
 }
 
@@ -71,7 +80,10 @@ fn ends(command: &mut Command, code: i32, says: &[&str]) -> Output {
     assert_eq!(output.status.code(), Some(code), "{stdout}\n{stderr}");
     assert!(!stderr.contains("panicked"), "{stderr}");
     for text in says {
-        assert!(stderr.contains(text) || stdout.contains(text), "no {text:?} in\n{stdout}\n{stderr}");
+        assert!(
+            stderr.contains(text) || stdout.contains(text),
+            "no {text:?} in\n{stdout}\n{stderr}"
+        );
     }
     output
 }
@@ -86,7 +98,15 @@ fn replay(text: &str, name: &str, code: i32, says: &[&str]) -> Output {
 fn no_btf_says_which_kernel_option_is_missing() {
     let dir = Dir::new("btf");
     let mut run = zdt(ZDT.as_ref());
-    run.args(["run", "--node", "n1", "--btf-path", "/nonexistent/vmlinux", "--kubeconfig"]).arg(dir.kubeconfig());
+    run.args([
+        "run",
+        "--node",
+        "n1",
+        "--btf-path",
+        "/nonexistent/vmlinux",
+        "--kubeconfig",
+    ])
+    .arg(dir.kubeconfig());
     ends(&mut run, 2, &["/nonexistent/vmlinux", "CONFIG_DEBUG_INFO_BTF=y"]);
 }
 
@@ -94,7 +114,8 @@ fn no_btf_says_which_kernel_option_is_missing() {
 fn broken_btf_is_an_error() {
     let dir = Dir::new("btf-broken");
     let mut run = zdt(ZDT.as_ref());
-    run.args(["run", "--node", "n1", "--btf-path", "/etc/passwd", "--kubeconfig"]).arg(dir.kubeconfig());
+    run.args(["run", "--node", "n1", "--btf-path", "/etc/passwd", "--kubeconfig"])
+        .arg(dir.kubeconfig());
     ends(&mut run, 2, &["cannot understand the BTF at /etc/passwd"]);
 }
 
@@ -102,7 +123,11 @@ fn broken_btf_is_an_error() {
 fn doctor_without_btf_says_that_zdt_cannot_run() {
     let mut doctor = zdt(ZDT.as_ref());
     doctor.args(["doctor", "--btf-path", "/nonexistent/vmlinux"]);
-    ends(&mut doctor, 2, &["missing   BTF", "CONFIG_DEBUG_INFO_BTF=y", "zdt cannot run here"]);
+    ends(
+        &mut doctor,
+        2,
+        &["missing   BTF", "CONFIG_DEBUG_INFO_BTF=y", "zdt cannot run here"],
+    );
 }
 
 /// As nobody: as root by giving it up, else as we are.
@@ -123,7 +148,11 @@ fn no_permission_says_which_capabilities_are_needed() {
     let mut run = as_nobody();
     run.args(["run", "--node", "n1", "--kubeconfig"]).arg(&kubeconfig);
     ends(&mut run, 2, &["CAP_BPF, CAP_PERFMON"]);
-    ends(as_nobody().arg("doctor"), 2, &["missing   eBPF", "CAP_BPF", "zdt cannot run here"]);
+    ends(
+        as_nobody().arg("doctor"),
+        2,
+        &["missing   eBPF", "CAP_BPF", "zdt cannot run here"],
+    );
 }
 
 #[test]
@@ -133,7 +162,11 @@ fn no_node_name_says_where_it_comes_from() {
 
 #[test]
 fn no_kubeconfig_outside_a_cluster_says_how_to_pass_one() {
-    ends(zdt(ZDT.as_ref()).args(["run", "--node", "n1"]), 2, &["--kubeconfig", "service account"]);
+    ends(
+        zdt(ZDT.as_ref()).args(["run", "--node", "n1"]),
+        2,
+        &["--kubeconfig", "service account"],
+    );
 }
 
 #[test]
@@ -141,7 +174,8 @@ fn broken_kubeconfigs_are_errors_that_name_the_file() {
     let dir = Dir::new("kubeconfig");
     let missing = dir.0.join("missing");
     let not_yaml = dir.file("not-yaml", "clusters: [\n\t{");
-    let other = "apiVersion: v1\nkind: Config\ncurrent-context: nowhere\ncontexts: []\nclusters: []\nusers: []\n";
+    let other =
+        "apiVersion: v1\nkind: Config\ncurrent-context: nowhere\ncontexts: []\nclusters: []\nusers: []\n";
     let unknown = dir.file("unknown-context", other);
     let no_context = dir.file("no-context", "apiVersion: v1\nkind: Config\n");
     let cases = [
@@ -163,13 +197,19 @@ fn unwritable_record_is_said_before_anything_starts() {
     let dir = Dir::new("unwritable");
     let mut record = zdt(ZDT.as_ref());
     record.arg("record").arg(dir.0.join("no/such/folder/r"));
-    record.args(["--node", "n1", "--kubeconfig"]).arg(dir.kubeconfig());
+    record
+        .args(["--node", "n1", "--kubeconfig"])
+        .arg(dir.kubeconfig());
     ends(&mut record, 2, &["cannot create the record"]);
 }
 
 #[test]
 fn missing_record_is_an_error() {
-    ends(zdt(ZDT.as_ref()).args(["replay", "/nonexistent/record"]), 2, &["/nonexistent/record"]);
+    ends(
+        zdt(ZDT.as_ref()).args(["replay", "/nonexistent/record"]),
+        2,
+        &["/nonexistent/record"],
+    );
 }
 
 #[test]
@@ -179,7 +219,12 @@ fn empty_record_is_said_to_be_empty() {
 
 #[test]
 fn other_file_is_not_a_record() {
-    replay("hello\nworld\n", "other", 2, &["line 1 is not the head of a zdt record"]);
+    replay(
+        "hello\nworld\n",
+        "other",
+        2,
+        &["line 1 is not the head of a zdt record"],
+    );
 }
 
 #[test]
@@ -203,13 +248,25 @@ fn truncated_record_gives_the_verdicts_of_what_is_whole() {
     let cut = whole.get(..whole.len() - 2).unwrap();
     let lines = whole.lines().count();
     let output = replay(cut, "truncated", 2, &[&format!("line {lines} is cut off")]);
-    assert_eq!(String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&expected));
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&expected)
+    );
 }
 
 #[test]
 fn record_on_standard_input_is_the_same() {
-    let mut child = zdt(ZDT.as_ref()).args(["replay", "-"]).stdin(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(format!("{HEAD}{TICK}").as_bytes()).unwrap();
+    let mut child = zdt(ZDT.as_ref())
+        .args(["replay", "-"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(format!("{HEAD}{TICK}").as_bytes())
+        .unwrap();
     assert_eq!(child.wait_with_output().unwrap().status.code(), Some(0));
 }
 
@@ -217,11 +274,19 @@ fn record_on_standard_input_is_the_same() {
 fn reader_that_leaves_is_no_error() {
     let dir = Dir::new("pipe");
     let file = dir.file("record", include_str!("fixtures/rollout.jsonl"));
-    let mut child = zdt(ZDT.as_ref()).args(["replay", "-o", "json"]).arg(file).spawn().unwrap();
+    let mut child = zdt(ZDT.as_ref())
+        .args(["replay", "-o", "json"])
+        .arg(file)
+        .spawn()
+        .unwrap();
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), output.status.signal()), (Some(0), None));
-    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.stderr.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 /// A `zdt run` whose log is read line by line.
@@ -233,7 +298,10 @@ struct Running {
 impl Running {
     fn start(kubeconfig: &Path, more: &[&str]) -> Self {
         let mut command = zdt(ZDT.as_ref());
-        command.args(["run", "--node", "n1", "--kubeconfig"]).arg(kubeconfig).args(more);
+        command
+            .args(["run", "--node", "n1", "--kubeconfig"])
+            .arg(kubeconfig)
+            .args(more);
         let mut child = command.spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());
         Self { child, log }
@@ -246,14 +314,21 @@ impl Running {
         let mut line = String::new();
         while !line.contains(text) {
             line.clear();
-            assert!(self.log.read_line(&mut line).unwrap() > 0, "the log ended without {text:?}:\n{all}");
+            assert!(
+                self.log.read_line(&mut line).unwrap() > 0,
+                "the log ended without {text:?}:\n{all}"
+            );
             all.push_str(&line);
         }
         line
     }
 
     fn stop(mut self) -> Option<i32> {
-        kill(Pid::from_raw(self.child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+        kill(
+            Pid::from_raw(self.child.id().try_into().unwrap()),
+            Signal::SIGTERM,
+        )
+        .unwrap();
         self.child.wait().unwrap().code()
     }
 }
@@ -271,7 +346,10 @@ fn api_server_that_is_not_there_is_said_once_and_waited_for() {
     let dir = Dir::new("refused");
     let mut run = Running::start(&dir.kubeconfig(), &[]);
     let line = run.until("cannot be reached");
-    assert!(line.contains("http://127.0.0.1:9/") && line.contains("Connection refused"), "{line}");
+    assert!(
+        line.contains("http://127.0.0.1:9/") && line.contains("Connection refused"),
+        "{line}"
+    );
     assert!(line.contains("zdt keeps trying"), "{line}");
     assert_eq!(run.stop(), Some(0));
 }
@@ -287,7 +365,10 @@ fn api_server_that_goes_away_and_comes_back_is_said_and_survived() {
     let kubeconfig = api::kubeconfig(&dir.0, server.addr);
     let mut run = Running::start(&kubeconfig, &["--record", record.to_str().unwrap()]);
     let ready = run.until("ready: ");
-    assert!(ready.starts_with("ready: ") && ready.contains("hooks attached, watches synced"), "{ready}");
+    assert!(
+        ready.starts_with("ready: ") && ready.contains("hooks attached, watches synced"),
+        "{ready}"
+    );
 
     let addr = server.stop();
     run.until("cannot be reached");
@@ -305,7 +386,10 @@ fn api_server_that_goes_away_and_comes_back_is_said_and_survived() {
         std::thread::yield_now();
     };
     let gap = text.find("\"what\":\"watch-gap\"").unwrap();
-    assert!(gap < text.find(gone).unwrap(), "the gap is marked before what came of it");
+    assert!(
+        gap < text.find(gone).unwrap(),
+        "the gap is marked before what came of it"
+    );
     assert_eq!(run.stop(), Some(0));
 }
 
@@ -317,6 +401,7 @@ fn forbidden_list_ends_with_the_rule_that_is_missing() {
     store.refuse("services", 403);
     let server = api::Api::start(&store);
     let mut run = zdt(ZDT.as_ref());
-    run.args(["run", "--node", "n1", "--kubeconfig"]).arg(api::kubeconfig(&dir.0, server.addr));
+    run.args(["run", "--node", "n1", "--kubeconfig"])
+        .arg(api::kubeconfig(&dir.0, server.addr));
     ends(&mut run, 2, &["resources: [services], verbs: [list, watch]"]);
 }

@@ -5,7 +5,7 @@ use std::{fmt::Debug, net::IpAddr, pin::Pin, time::Duration};
 use futures::{
     FutureExt as _, StreamExt as _,
     future::{BoxFuture, Fuse},
-    stream::{BoxStream, select_all},
+    stream::{BoxStream, select_all, unfold},
 };
 use k8s_openapi::api::{
     apps::v1::ReplicaSet,
@@ -151,10 +151,24 @@ fn stream<K>(
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    watcher::watcher(Api::<K>::all(client.clone()), config)
-        .backoff(Retry::default())
-        .map(tag)
-        .boxed()
+    let api = Api::<K>::all(client.clone());
+    let fresh = move || {
+        watcher::watcher(api.clone(), config.clone())
+            .backoff(Retry::default())
+            .boxed()
+    };
+    let first = fresh();
+    unfold((first, fresh), |(mut events, fresh)| async move {
+        let event = events.next().await?;
+        // kube lists anew when a running watch reports 410, but asks for the same version again for ever when the
+        // request itself is answered so (kube-runtime 5.0.0, watcher.rs, step_trampolined, State::InitListed).
+        if matches!(&event, Err(watcher::Error::WatchStartFailed(kube::Error::Api(status))) if status.code == 410) {
+            events = fresh();
+        }
+        Some((event, (events, fresh)))
+    })
+    .map(tag)
+    .boxed()
 }
 
 /// Whether the API server says anything at all.
@@ -253,6 +267,11 @@ fn step<S: Tracked>(
     };
     let listed = index.listed();
     index.interrupted(at);
+    if refusal(&error).is_some()
+        && let Some(text) = reach.answered(at)
+    {
+        tracing::info!("{text}");
+    }
     match refusal(&error) {
         Some((401, message)) if !listed => return Err(WatchError::Unauthorized(message.to_owned())),
         Some((403, message)) if !listed => {

@@ -14,7 +14,7 @@ const MAX_WAITING_BYTES: usize = 8 << 20;
 
 /// Writes a record. [`Recorder::flush`] on each tick and at the end.
 #[derive(Debug)]
-pub struct Recorder<W> {
+pub struct Recorder<W: Write> {
     to: W,
     /// Whole lines that are not written yet, except that the first may have been written in part.
     waiting: Vec<u8>,
@@ -119,6 +119,13 @@ impl<W: Write> Recorder<W> {
     }
 }
 
+impl<W: Write> Drop for Recorder<W> {
+    /// Whatever ends the pipe, what was taken is in the file.
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,7 +173,7 @@ mod tests {
         for at in 0..200 {
             recorder.write(&gone(at));
         }
-        recorder.flush();
+        drop(recorder);
         let back: Result<Vec<_>, _> = Reader::new(bytes.as_slice()).unwrap().collect();
         assert_eq!(back.unwrap(), (0..200).map(gone).collect::<Vec<_>>());
     }
@@ -187,7 +194,7 @@ mod tests {
         recorder.to.room = usize::MAX;
         recorder.flush();
         recorder.write(&gone(sent));
-        recorder.flush();
+        drop(recorder);
         let back: Vec<_> = Reader::new(disk.bytes.as_slice())
             .unwrap()
             .map(Result::unwrap)
