@@ -3,6 +3,9 @@
 pub mod api;
 pub mod controllers;
 pub mod cut;
+pub mod demo;
+pub mod run;
+pub mod suite;
 pub mod scenario;
 pub mod score;
 pub mod truth;
@@ -11,3 +14,4 @@ pub mod client;
 pub mod clock;
 pub mod net;
 pub mod node;
+pub mod world;

@@ -1,0 +1,213 @@
+//! The lab's data plane with real packets: rules, rollover of a pod, probes, cleanup. Needs root.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test starts processes and reads its own environment"
+)]
+
+mod data_plane {
+    pub mod cluster;
+}
+
+use std::{process::Command, time::Duration};
+
+use data_plane::cluster::Cluster;
+use zdt_lab::{
+    node::{Backend, CgroupDriver, Delay, Timings},
+    truth::{Outcome, Truth},
+};
+
+/// Rules that follow 1 s late, and nothing else changed.
+fn late() -> Timings {
+    Timings {
+        proxy_late_ms: Delay::fixed(1000.0),
+        min_sync_period_ms: Delay::fixed(1.0),
+        ..Timings::default()
+    }
+}
+
+fn mix(truth: &Truth) -> String {
+    let counts = Outcome::ALL
+        .iter()
+        .map(|o| (o.name(), truth.count(*o)))
+        .filter(|(_, n)| *n > 0);
+    counts
+        .map(|(name, n)| format!("{name} {n}"))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+async fn a_steady_service_loses_nothing(backend: Backend) {
+    let cluster = Cluster::start(
+        backend,
+        CgroupDriver::Cgroupfs,
+        Timings::default(),
+        &["--on-sigterm", "close-listener"],
+    )
+    .await;
+    let truth = cluster.load("steady", &["--rate", "300", "--seconds", "4"]).await;
+    eprintln!("{backend:?} steady: {}", mix(&truth));
+    assert_eq!(truth.requests.len(), 1200);
+    assert_eq!(truth.failed().count(), 0, "{}", mix(&truth));
+    let servers: std::collections::BTreeSet<_> =
+        truth.requests.iter().filter_map(|r| r.server.clone()).collect();
+    assert_eq!(servers.len(), 3, "every pod gets its share: {servers:?}");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_steady_service_loses_nothing_with_iptables_nft() {
+    a_steady_service_loses_nothing(Backend::Nft).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_steady_service_loses_nothing_with_iptables_legacy() {
+    a_steady_service_loses_nothing(Backend::Legacy).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deleted_pod_refuses_and_then_is_silent_until_the_rules_follow() {
+    let cluster = Cluster::start(
+        Backend::Nft,
+        CgroupDriver::Systemd,
+        late(),
+        &["--on-sigterm", "close-listener"],
+    )
+    .await;
+    let load = cluster.load("delete", &["--rate", "300", "--seconds", "6"]);
+    let (truth, deleted_ns) = tokio::join!(load, cluster.delete_a_pod_after(Duration::from_secs(1)));
+    let since = |ns: u64| (ns as f64 - deleted_ns as f64) / 1e6;
+    for outcome in [
+        Outcome::Refused,
+        Outcome::Reset,
+        Outcome::TimedOut,
+        Outcome::Unreachable,
+    ] {
+        let mut at: Vec<f64> = truth
+            .requests
+            .iter()
+            .filter(|r| r.outcome == outcome)
+            .map(|r| since(r.began_ns))
+            .collect();
+        at.sort_by(f64::total_cmp);
+        if let (Some(first), Some(last)) = (at.first(), at.last()) {
+            eprintln!(
+                "{:>11}: {:3}, begun {first:6.1} to {last:6.1} ms after the deletion",
+                outcome.name(),
+                at.len()
+            );
+        }
+    }
+    eprintln!("delete, rules 1 s late: {}", mix(&truth));
+    let begun = |outcome| {
+        truth
+            .requests
+            .iter()
+            .filter(move |r| r.outcome == outcome)
+            .map(|r| since(r.began_ns))
+    };
+    // A third of 300 requests a second, from SIGTERM (+11 to +24 ms) to the teardown (+50 to +80 ms), then to +1 s.
+    assert!(
+        (1..=15).contains(&begun(Outcome::Refused).count()),
+        "{}",
+        mix(&truth)
+    );
+    assert!(begun(Outcome::Refused).all(|ms| (5.0..=120.0).contains(&ms)));
+    assert!(
+        (60..=130).contains(&begun(Outcome::TimedOut).count()),
+        "{}",
+        mix(&truth)
+    );
+    assert!(begun(Outcome::TimedOut).all(|ms| (30.0..=1200.0).contains(&ms)));
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pre_stop_sleep_longer_than_the_lag_loses_nothing() {
+    let args = &["--on-sigterm", "close-listener"];
+    let cluster = Cluster::start_with_pre_stop(Backend::Nft, late(), args, 2).await;
+    let load = cluster.load("pre-stop", &["--rate", "300", "--seconds", "5"]);
+    let (truth, _) = tokio::join!(load, cluster.delete_a_pod_after(Duration::from_secs(1)));
+    assert_eq!(truth.failed().count(), 0, "{}", mix(&truth));
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_outside_reaches_the_node_port() {
+    let cluster = Cluster::start(Backend::Nft, CgroupDriver::Cgroupfs, Timings::default(), &[]).await;
+    let truth = cluster
+        .load_from_outside(&["--rate", "100", "--seconds", "1"])
+        .await;
+    assert_eq!(truth.failed().count(), 0, "{}", mix(&truth));
+    assert!(
+        truth
+            .requests
+            .iter()
+            .all(|r| r.local.unwrap().ip() == "198.51.100.2".parse::<std::net::IpAddr>().unwrap())
+    );
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_without_endpoints_refuses() {
+    let cluster = Cluster::start(Backend::Legacy, CgroupDriver::Cgroupfs, Timings::default(), &[]).await;
+    cluster.scale_to_nothing().await;
+    let truth = cluster
+        .load("rejected", &["--rate", "5", "--requests", "4"])
+        .await;
+    assert_eq!(truth.count(Outcome::Refused), 4, "{}", mix(&truth));
+    cluster.stop().await;
+}
+
+#[test]
+fn clean_removes_what_a_killed_owner_left() {
+    zdt_lab::net::require_root().expect("this test makes namespaces");
+    let exe = std::env::current_exe().unwrap();
+    // The owner is this test binary again, in the role of the test below.
+    let mut owner = Command::new(exe)
+        .args([
+            "--exact",
+            "owner_that_waits_to_be_killed",
+            "--ignored",
+            "--nocapture",
+        ])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let out = owner.stdout.take().unwrap();
+    let ready = std::io::BufRead::lines(std::io::BufReader::new(out))
+        .map_while(Result::ok)
+        .find(|l| l.contains("world is up"));
+    assert!(ready.is_some(), "the owner ended early");
+    let prefix = format!("zl{}x", owner.id());
+    let namespaces = || {
+        std::fs::read_dir("/run/netns")
+            .unwrap()
+            .flatten()
+            .filter(|e| e.file_name().to_string_lossy().starts_with(&prefix))
+            .count()
+    };
+    let ledger = std::path::PathBuf::from(format!("/run/zdt-lab/{}x0", owner.id()));
+    let cgroups = std::fs::read_to_string(ledger.join("cgroups")).unwrap();
+    assert!(namespaces() >= 7, "lan, outside, n1, three pods, client");
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    let cleaned = Command::new(env!("CARGO_BIN_EXE_zdt-lab"))
+        .arg("clean")
+        .output()
+        .unwrap();
+    eprintln!("{}", String::from_utf8_lossy(&cleaned.stdout).trim());
+    assert!(cleaned.status.success());
+    assert_eq!(namespaces(), 0);
+    assert!(!ledger.exists());
+    for cgroup in cgroups.lines() {
+        assert!(!std::path::Path::new(cgroup).exists(), "{cgroup} stays");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "the killed owner of the test above, not a test"]
+async fn owner_that_waits_to_be_killed() {
+    let _cluster = Cluster::start(Backend::Nft, CgroupDriver::Cgroupfs, Timings::default(), &[]).await;
+    println!("world is up");
+    std::future::pending::<()>().await;
+}

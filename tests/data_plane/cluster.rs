@@ -1,0 +1,230 @@
+//! A world with a Deployment of three pods, a Service, and a client pod.
+
+use std::{
+    path::PathBuf,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use k8s_openapi::{
+    api::{
+        core::v1::{HTTPGetAction, Lifecycle, LifecycleHandler, Pod, Probe, SleepAction},
+        discovery::v1::EndpointSlice,
+    },
+    apimachinery::pkg::util::intstr::IntOrString,
+};
+use tokio::task::JoinHandle;
+use zdt_lab::{
+    api::store::{Change, Store, begin_deletion},
+    clock::monotonic_ns,
+    controllers,
+    node::{Backend, CgroupDriver, Settings, Timings},
+    truth::Truth,
+    world::World,
+};
+
+const VIP: &str = "10.96.0.80";
+
+pub struct Cluster {
+    world: World,
+    control_plane: JoinHandle<()>,
+    out: PathBuf,
+}
+
+impl Cluster {
+    pub async fn start(backend: Backend, driver: CgroupDriver, timings: Timings, app: &[&str]) -> Self {
+        Self::with(backend, driver, timings, app, None).await
+    }
+
+    pub async fn start_with_pre_stop(backend: Backend, timings: Timings, app: &[&str], seconds: i64) -> Self {
+        Self::with(backend, CgroupDriver::Cgroupfs, timings, app, Some(seconds)).await
+    }
+
+    async fn with(
+        backend: Backend,
+        driver: CgroupDriver,
+        timings: Timings,
+        app: &[&str],
+        pre_stop: Option<i64>,
+    ) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!(
+            "zdt-data-plane-{}-{}",
+            std::process::id(),
+            COUNT.fetch_add(1, Ordering::Relaxed)
+        );
+        let out = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&out).unwrap();
+        let store = Store::new();
+        let mut settings = Settings::new(env!("CARGO_BIN_EXE_zdt-lab").into(), out.clone());
+        settings.backend = backend;
+        settings.cgroup_driver = driver;
+        settings.timings = timings;
+        let world = World::start(store.clone(), settings).unwrap_or_else(|e| panic!("no world: {e}"));
+        let control = controllers::Settings::new(1, &["n1"]);
+        let control_plane = tokio::spawn(controllers::run(store.clone(), control));
+        let cluster = Self {
+            world,
+            control_plane,
+            out,
+        };
+        let mut template = controllers::pod_template("app", "zdt-lab", 8080);
+        let spec = template.spec.as_mut().unwrap();
+        let container = &mut spec.containers[0];
+        container.args = Some(app.iter().map(|a| (*a).to_owned()).collect());
+        container.command = Some(vec!["zdt-lab".to_owned(), "app".to_owned()]);
+        container.readiness_probe = Some(Probe {
+            http_get: Some(HTTPGetAction {
+                path: Some("/ready".into()),
+                port: IntOrString::Int(8080),
+                ..HTTPGetAction::default()
+            }),
+            period_seconds: Some(1),
+            ..Probe::default()
+        });
+        container.lifecycle = pre_stop.map(|seconds| Lifecycle {
+            pre_stop: Some(LifecycleHandler {
+                sleep: Some(SleepAction { seconds }),
+                ..LifecycleHandler::default()
+            }),
+            ..Lifecycle::default()
+        });
+        store
+            .create(controllers::deployment("default", "web", 3, template))
+            .unwrap();
+        let target = IntOrString::Int(8080);
+        let service = controllers::service("default", "web", VIP.parse().unwrap(), 80, target, Some(30080));
+        store.create(service).unwrap();
+        cluster.create_client();
+        cluster.wait_for_endpoints(3).await;
+        cluster.wait_for_rules(3).await;
+        cluster
+    }
+
+    fn create_client(&self) {
+        let pod = serde_json::from_value(serde_json::json!({
+            "metadata": {"namespace": "default", "name": "client"},
+            "spec": {
+                "nodeName": "n1",
+                "terminationGracePeriodSeconds": 0,
+                "containers": [{"name": "client", "command": ["zdt-lab", "pause"]}],
+            }
+        }));
+        self.world.store().create::<Pod>(pod.unwrap()).unwrap();
+    }
+
+    /// Waits until the slices have exactly this many ready endpoints.
+    async fn wait_for_endpoints(&self, wanted: usize) {
+        let mut watch = self.world.store().watch::<EndpointSlice>();
+        loop {
+            let Some(Change::Applied(slice)) = watch.next().await else {
+                continue;
+            };
+            let ready = slice
+                .endpoints
+                .iter()
+                .filter(|e| e.conditions.as_ref().is_some_and(|c| c.ready == Some(true)));
+            if ready.count() == wanted {
+                return;
+            }
+        }
+    }
+
+    /// Waits until kube-proxy's last sync routes to this many endpoints.
+    async fn wait_for_rules(&self, wanted: usize) {
+        loop {
+            let text = std::fs::read_to_string(self.out.join("kube-proxy-n1.jsonl")).unwrap_or_default();
+            let line = text
+                .lines()
+                .filter(|l| l.contains(r#""family":"v4""#))
+                .next_back()
+                .unwrap_or("{}");
+            let line: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
+            let services = line["endpoints"].as_object();
+            if services.is_some_and(|s| {
+                s.values().all(|e| e.as_array().map(Vec::len) == Some(wanted)) && !s.is_empty()
+            }) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn client_netns(&self) -> String {
+        let mut watch = self.world.store().watch::<Pod>();
+        loop {
+            let Some(Change::Applied(pod)) = watch.next().await else {
+                continue;
+            };
+            let ip = pod.status.and_then(|s| s.pod_ip);
+            if pod.metadata.name.as_deref() == Some("client") && ip.is_some() {
+                return self.world.node().unwrap().pod_netns("default", "client").unwrap();
+            }
+        }
+    }
+
+    /// Load from the client pod on the ClusterIP.
+    pub async fn load(&self, name: &str, args: &[&str]) -> Truth {
+        let netns = self.client_netns().await;
+        self.load_in(&netns, name, &format!("{VIP}:80"), args).await
+    }
+
+    /// Load from outside of the cluster on the NodePort.
+    pub async fn load_from_outside(&self, args: &[&str]) -> Truth {
+        self.load_in(self.world.outside(), "outside", "10.99.0.1:30080", args)
+            .await
+    }
+
+    async fn load_in(&self, netns: &str, name: &str, target: &str, args: &[&str]) -> Truth {
+        let truth = self.out.join(format!("{name}.truth.jsonl"));
+        let log = self.out.join(format!("{name}.log"));
+        let mut argv = vec![env!("CARGO_BIN_EXE_zdt-lab"), "client", "--target", target];
+        argv.extend(["--truth", truth.to_str().unwrap()]);
+        argv.extend(args);
+        let argv = argv.into_iter().map(str::to_owned).collect();
+        let process = self
+            .world
+            .node()
+            .unwrap()
+            .spawn(netns, argv, Vec::new(), &log)
+            .await
+            .unwrap();
+        let exit = process.wait().await;
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        eprintln!("{}", text.trim());
+        assert_eq!(exit.code, 0, "the client failed");
+        Truth::read(&truth).unwrap()
+    }
+
+    /// Deletes one pod; returns when, as CLOCK_MONOTONIC nanoseconds.
+    pub async fn delete_a_pod_after(&self, delay: Duration) -> u64 {
+        tokio::time::sleep(delay).await;
+        let pods = self.world.store().list::<Pod>();
+        let name = pods
+            .iter()
+            .filter_map(|p| p.metadata.name.clone())
+            .find(|n| n.starts_with("web-"))
+            .unwrap();
+        begin_deletion(self.world.store(), "default", &name, None).unwrap();
+        monotonic_ns()
+    }
+
+    pub async fn scale_to_nothing(&self) {
+        controllers::scale(self.world.store(), "default", "web", 0).unwrap();
+        self.wait_for_rules(0).await;
+    }
+
+    /// Ends the world and checks that nothing of it stays.
+    pub async fn stop(self) {
+        let prefix = format!("zl{}-", self.world.run().id());
+        self.control_plane.abort();
+        self.world.stop().await;
+        let left: Vec<_> = std::fs::read_dir("/run/netns")
+            .unwrap()
+            .flatten()
+            .filter(|e| e.file_name().to_string_lossy().starts_with(&prefix))
+            .collect();
+        assert!(left.is_empty(), "{left:?}");
+        let _ = std::fs::remove_dir_all(&self.out);
+    }
+}

@@ -1,0 +1,168 @@
+//! What the kubelet reports: `pod.status`.
+
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::core::v1::{
+        ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
+        ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodStatus,
+    },
+    apimachinery::pkg::apis::meta::v1::Time,
+};
+
+use super::container::Running;
+use crate::node::{Node, cgroup::Qos, runc::Exit};
+
+/// How far the pod is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The node has it; no sandbox yet.
+    Admitted,
+    /// The sandbox is up.
+    Sandboxed,
+    Running,
+    /// All containers are dead and stay so.
+    Terminal,
+}
+
+/// The status of `pod` as it is now. Transition times of conditions that do not change are kept.
+pub(super) fn build(
+    node: &Node,
+    pod: &Pod,
+    stage: Stage,
+    containers: &[Running],
+    ips: &[IpAddr],
+) -> PodStatus {
+    let now = Time(Timestamp::now());
+    let old = pod.status.clone().unwrap_or_default();
+    let running = stage == Stage::Running;
+    let ready = running && containers.iter().all(|c| c.runs() && c.ready);
+    let phase = match stage {
+        Stage::Admitted | Stage::Sandboxed => "Pending",
+        Stage::Running => "Running",
+        // pkg/kubelet/kubelet_pods.go, getPhase.
+        Stage::Terminal
+            if containers
+                .iter()
+                .all(|c| matches!(&c.ended, Some((exit, _)) if exit.code == 0)) =>
+        {
+            "Succeeded"
+        }
+        Stage::Terminal => "Failed",
+    };
+    let reason = match stage {
+        Stage::Terminal if phase == "Succeeded" => Some("PodCompleted"),
+        Stage::Terminal => Some("PodFailed"),
+        _ if ready => None,
+        _ => Some("ContainersNotReady"),
+    };
+    let conditions = [
+        (
+            "PodReadyToStartContainers",
+            matches!(stage, Stage::Sandboxed | Stage::Running),
+            None,
+        ),
+        ("Initialized", true, None),
+        ("Ready", ready, reason),
+        ("ContainersReady", ready, reason),
+        ("PodScheduled", true, None),
+    ];
+    let mut kept: Vec<PodCondition> = old.conditions.clone().unwrap_or_default();
+    let before = kept.clone();
+    kept.retain(|c| conditions.iter().all(|(name, ..)| c.type_ != *name));
+    let mut all: Vec<PodCondition> = conditions
+        .iter()
+        .map(|(name, holds, reason)| {
+            let status = if *holds { "True" } else { "False" };
+            let same = before.iter().find(|c| c.type_ == *name && c.status == status);
+            PodCondition {
+                type_: (*name).to_owned(),
+                status: status.to_owned(),
+                reason: reason.map(str::to_owned),
+                observed_generation: pod.metadata.generation,
+                last_transition_time: same
+                    .map_or_else(|| Some(now.clone()), |c| c.last_transition_time.clone()),
+                ..PodCondition::default()
+            }
+        })
+        .collect();
+    // Others' conditions (DisruptionTarget) stay.
+    all.append(&mut kept);
+    let has_ips = matches!(stage, Stage::Running | Stage::Terminal) && !ips.is_empty();
+    PodStatus {
+        phase: Some(phase.to_owned()),
+        conditions: Some(all),
+        container_statuses: Some(containers.iter().map(|c| container(c, stage)).collect()),
+        host_ip: Some(node.net().ip().to_string()),
+        host_ips: Some(
+            node.net()
+                .ips()
+                .iter()
+                .map(|ip| HostIP { ip: ip.to_string() })
+                .collect(),
+        ),
+        pod_ip: has_ips.then(|| ips.first().map(ToString::to_string)).flatten(),
+        pod_ips: has_ips.then(|| ips.iter().map(|ip| PodIP { ip: ip.to_string() }).collect()),
+        qos_class: Some(Qos::of(pod).class().to_owned()),
+        observed_generation: pod.metadata.generation,
+        start_time: old.start_time.clone().or(Some(now)),
+        ..old
+    }
+}
+
+fn terminated(id: &str, exit: Exit, started: Option<Timestamp>, finished: Timestamp) -> ContainerState {
+    let reason = if exit.code == 0 { "Completed" } else { "Error" };
+    ContainerState {
+        terminated: Some(ContainerStateTerminated {
+            container_id: Some(format!("containerd://{id}")),
+            exit_code: exit.code,
+            finished_at: Some(Time(finished)),
+            reason: Some(reason.to_owned()),
+            started_at: started.map(Time),
+            ..ContainerStateTerminated::default()
+        }),
+        ..ContainerState::default()
+    }
+}
+
+fn waiting(reason: &str) -> ContainerState {
+    ContainerState {
+        waiting: Some(ContainerStateWaiting {
+            reason: Some(reason.to_owned()),
+            ..ContainerStateWaiting::default()
+        }),
+        ..ContainerState::default()
+    }
+}
+
+fn container(c: &Running, stage: Stage) -> ContainerStatus {
+    let now = match (&c.ended, c.started_at) {
+        (Some((exit, at)), _) if stage == Stage::Terminal || c.restarts == 0 => {
+            terminated(&c.id, *exit, c.started_at, *at)
+        }
+        (Some(_), _) => waiting("CrashLoopBackOff"),
+        (None, Some(at)) => ContainerState {
+            running: Some(ContainerStateRunning {
+                started_at: Some(Time(at)),
+            }),
+            ..ContainerState::default()
+        },
+        (None, None) => waiting("ContainerCreating"),
+    };
+    ContainerStatus {
+        name: c.spec.name.clone(),
+        image: c.spec.image.clone().unwrap_or_default(),
+        image_id: c.spec.image.clone().unwrap_or_default(),
+        container_id: (!c.id.is_empty()).then(|| format!("containerd://{}", c.id)),
+        ready: c.runs() && c.ready,
+        started: Some(c.runs() && c.started),
+        restart_count: c.restarts,
+        last_state: c
+            .before
+            .as_ref()
+            .map(|(id, exit, at)| terminated(id, *exit, None, *at)),
+        state: Some(now),
+        ..ContainerStatus::default()
+    }
+}
