@@ -54,7 +54,7 @@ fn end(sk: Ptr, old: u8, new: u8) -> Option<()> {
     }
     let tuple = read::tuple(sk)?;
     let server = filter::side(&tuple)?;
-    if old != tcp::SYN_SENT && !suspicious(sk, old, server) {
+    if old != tcp::SYN_SENT && !suspicious(sk, old, new, server) {
         return None;
     }
     let ids = bpf_get_current_pid_tgid();
@@ -70,9 +70,10 @@ fn end(sk: Ptr, old: u8, new: u8) -> Option<()> {
 }
 
 /// Whether a request may be unanswered. One sign alone is not enough: the times have the resolution of a jiffy, and
-/// a response that was cut short looks like one that was finished.
+/// a response that was cut short looks like one that was finished. When the client closes first, only a request
+/// without any answer is one: a TLS client's close_notify (RFC 8446 6.1) is data after the last answer, too.
 #[inline(always)]
-fn suspicious(sk: Ptr, old: u8, server: u8) -> bool {
+fn suspicious(sk: Ptr, old: u8, new: u8, server: u8) -> bool {
     // The peer's FIN counts as one byte in bytes_received and in rcv_nxt (net/ipv4/tcp_input.c tcp_fin).
     let fin = u32::from(old == tcp::CLOSE_WAIT);
     let err: i32 = field!(sk, sk_err);
@@ -85,19 +86,23 @@ fn suspicious(sk: Ptr, old: u8, server: u8) -> bool {
     let lsndtime: u32 = field!(sk, tp_lsndtime);
     if server == 0 {
         // A client asked and got nothing, or asked again since the last answer.
-        return sent > 0 && (received <= u64::from(fin) || after(lsndtime, lrcvtime));
+        let asked_again = new != tcp::FIN_WAIT1 && after(lsndtime, lrcvtime);
+        return sent > 0 && (received <= u64::from(fin) || asked_again);
     }
     if received <= u64::from(fin) {
         return false; // nobody asked: a probe, or an idle connection
     }
-    if sent == 0 || after(lrcvtime, lsndtime) {
+    if sent == 0 || fin == 1 {
+        return sent == 0;
+    }
+    if after(lrcvtime, lsndtime) {
         return true;
     }
     let rcv_nxt: u32 = field!(sk, tp_rcv_nxt);
     let rcv_wup: u32 = field!(sk, tp_rcv_wup);
     let copied_seq: u32 = field!(sk, tp_copied_seq);
     // Data came after our last segment, or was never read.
-    rcv_nxt.wrapping_sub(rcv_wup) > fin || rcv_nxt.wrapping_sub(copied_seq) > fin
+    rcv_nxt != rcv_wup || rcv_nxt != copied_seq
 }
 
 /// `a` is later than `b`, both jiffies (include/linux/jiffies.h time_after).
