@@ -3,6 +3,8 @@
 //! Three producers (kernel events with their look-ups, watches, the clock) feed one bounded channel; one thread
 //! consumes it. They stop in that order, so that everything seen before the stop is judged.
 
+#![expect(clippy::disallowed_methods, reason = "the one place that spawns tasks")]
+
 mod lookup;
 mod maps;
 
@@ -113,16 +115,16 @@ async fn observe_async(node: &config::Node, mut pipe: Pipe) -> anyhow::Result<()
     to.send(start(name.clone(), &kernel, node_addrs.clone())).await?;
 
     let lost = Arc::new(Lost::default());
-    let (stop, stopped) = watch::channel(());
+    let (running, stop) = watch::channel(());
     let ring = kernel.take_ring().context("the ring buffer is taken")?;
     let losses = kernel.take_losses().context("the loss counters are taken")?;
-    let feed = tokio::spawn(feed(
+    let reader = tokio::spawn(feed(
         ring,
         kernel.translator(),
         Lookups::new(),
         to.clone(),
         Arc::clone(&lost),
-        stopped.clone(),
+        stop.clone(),
     ));
     let ticks = tokio::spawn(tick(losses, to.clone(), Arc::clone(&lost)));
     let (synced, all_listed) = oneshot::channel();
@@ -151,7 +153,7 @@ async fn observe_async(node: &config::Node, mut pipe: Pipe) -> anyhow::Result<()
     };
     ticks.abort();
     settle(ticks).await;
-    let watched = if let Some(ended) = ended {
+    let listened = if let Some(ended) = ended {
         ended
             .context("the watches broke down")?
             .map_err(anyhow::Error::from)
@@ -161,10 +163,10 @@ async fn observe_async(node: &config::Node, mut pipe: Pipe) -> anyhow::Result<()
         Ok(())
     };
     // The reader drains the ring once more and lets go of the last sender.
-    drop((stop, stopped));
-    let fed = feed.await.context("the reader of kernel events broke down");
-    let consumed = consumer.await.context("the consumer broke down")?;
-    watched.and(fed).and(consumed)
+    drop((running, stop));
+    let read = reader.await.context("the reader of kernel events broke down");
+    let delivered = consumer.await.context("the consumer broke down")?;
+    listened.and(read).and(delivered)
 }
 
 /// Waits for an aborted task, which holds a sender until it is gone.
@@ -179,7 +181,7 @@ async fn feed(
     mut lookups: Lookups,
     to: mpsc::Sender<Input>,
     lost: Arc<Lost>,
-    mut stopped: watch::Receiver<()>,
+    mut stop: watch::Receiver<()>,
 ) {
     let mut look = interval(DRAIN_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -188,7 +190,7 @@ async fn feed(
         tokio::select! {
             _ = look.tick() => {}
             // Ends when the other half is dropped; then one last look.
-            _ = stopped.changed() => running = false,
+            _ = stop.changed() => running = false,
         }
         lookups.next_batch();
         ring.drain(|event| match event {

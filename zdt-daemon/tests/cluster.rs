@@ -1,4 +1,10 @@
 //! The watches against an API server that refuses, goes away and comes back.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "clippy.toml allows them in tests only by `#[test]`; what fails here must fail the test"
+)]
 #![expect(clippy::disallowed_methods, reason = "a test wires what app.rs wires")]
 
 mod api;

@@ -67,12 +67,12 @@ pub(super) fn chain(error: &dyn Error) -> String {
 
 /// The API server's own refusal in an error: its HTTP status and message.
 pub(super) fn refusal(error: &watcher::Error) -> Option<(u16, &str)> {
-    let status = match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchFailed(kube::Error::Api(status))
-        | watcher::Error::WatchError(status) => status,
-        _ => return None,
+    let (watcher::Error::InitialListFailed(kube::Error::Api(status))
+    | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+    | watcher::Error::WatchFailed(kube::Error::Api(status))
+    | watcher::Error::WatchError(status)) = error
+    else {
+        return None;
     };
     Some((status.code, status.message.as_str()))
 }

@@ -93,7 +93,7 @@ impl WatchSet {
                 self.own(at, Owner::Service(service.service.clone()), entries, out);
             }
             What::ServiceGone { service } => {
-                self.own(at, Owner::Service(service.clone()), BTreeSet::new(), out)
+                self.own(at, Owner::Service(service.clone()), BTreeSet::new(), out);
             }
             _ => {}
         }
@@ -115,12 +115,7 @@ impl WatchSet {
 
     /// Makes `entries` all that `owner` owns.
     fn own(&mut self, at: Ktime, owner: Owner, entries: BTreeSet<Entry>, out: &mut Vec<Change>) {
-        let before = if entries.is_empty() {
-            self.owned.remove(&owner)
-        } else {
-            self.owned.insert(owner, entries.clone())
-        }
-        .unwrap_or_default();
+        let before = self.owned.remove(&owner).unwrap_or_default();
         for &entry in entries.difference(&before) {
             let new = !self.slots.contains_key(&entry);
             let slot = self.slots.entry(entry).or_default();
@@ -142,6 +137,9 @@ impl WatchSet {
                 slot.leaves = Some(leaves);
                 self.leaving.insert((leaves, entry));
             }
+        }
+        if !entries.is_empty() {
+            self.owned.insert(owner, entries);
         }
     }
 

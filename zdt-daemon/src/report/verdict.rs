@@ -1,8 +1,10 @@
 //! One verdict as one line: when, what the client saw, why, and who was involved.
 
+use std::{fmt::Write as _, net::SocketAddr};
+
 use super::{Style, escape};
 use crate::{
-    input::Wall,
+    input::{NsName, Wall},
     verdict::{Blame, Confidence, Evidence, Judgement, Verdict},
 };
 
@@ -72,24 +74,24 @@ fn time_of_day(wall: Wall) -> String {
 /// Client, service and pod, as far as they are known.
 fn path(verdict: &Verdict) -> String {
     let mut path = verdict.client.to_string();
-    match (&verdict.service, verdict.dialled) {
-        (Some(service), Some(dialled)) => {
-            path.push_str(&format!(" -> {} ({dialled})", escape(&service.to_string())))
-        }
-        (Some(service), None) => path.push_str(&format!(" -> {}", escape(&service.to_string()))),
-        // A client that dialled the pod itself: one arrow is enough.
-        (None, Some(dialled)) if Some(dialled) != verdict.server => path.push_str(&format!(" -> {dialled}")),
-        (None, _) => {}
-    }
-    match (&verdict.pod, verdict.server) {
-        (Some(pod), Some(server)) => {
-            path.push_str(&format!(" -> {} ({server})", escape(&pod.pod.to_string())))
-        }
-        (Some(pod), None) => path.push_str(&format!(" -> {}", escape(&pod.pod.to_string()))),
-        (None, Some(server)) => path.push_str(&format!(" -> {server}")),
-        (None, None) => {}
-    }
+    // A client that dialled the pod itself has no service in between: one arrow is enough.
+    let dialled = verdict
+        .dialled
+        .filter(|d| verdict.service.is_some() || Some(*d) != verdict.server);
+    step(&mut path, verdict.service.as_ref(), dialled);
+    step(&mut path, verdict.pod.as_ref().map(|p| &p.pod), verdict.server);
     path
+}
+
+/// ` -> name (address)`, or what is known of it. Writing to a String cannot fail.
+fn step(path: &mut String, name: Option<&NsName>, addr: Option<SocketAddr>) {
+    let name = name.map(NsName::to_string);
+    let _ = match (name.as_deref().map(escape), addr) {
+        (Some(name), Some(addr)) => write!(path, " -> {name} ({addr})"),
+        (Some(name), None) => write!(path, " -> {name}"),
+        (None, Some(addr)) => write!(path, " -> {addr}"),
+        (None, None) => Ok(()),
+    };
 }
 
 fn because(verdict: &Verdict) -> String {
@@ -104,7 +106,7 @@ fn because(verdict: &Verdict) -> String {
             };
             if !missing.is_empty() {
                 let missing: Vec<_> = missing.iter().map(|m| escape(m)).collect();
-                text.push_str(&format!(" (missing: {})", missing.join("; ")));
+                let _ = write!(text, " (missing: {})", missing.join("; "));
             }
             text
         }
@@ -115,7 +117,7 @@ fn because(verdict: &Verdict) -> String {
 mod tests {
     use super::*;
     use crate::{
-        input::{Ktime, NsName, PodUid},
+        input::{Ktime, PodUid},
         verdict::{Finding, Outcome, PodRef, Trigger},
     };
 

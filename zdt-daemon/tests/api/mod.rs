@@ -1,6 +1,11 @@
 //! A small API server for tests: lists and watches of a few objects over plain HTTP, with a resourceVersion that
 //! counts events, and the ability to go away, come back, forget its history and refuse.
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "clippy.toml allows them in tests only by `#[test]`; what fails here must fail the test"
+)]
 
 use std::{
     collections::BTreeMap,
@@ -188,7 +193,7 @@ fn serve(store: &Store, mut stream: &TcpStream) -> Option<()> {
     };
     if let Some(status) = store.lock().refuse.get(resource) {
         return answer(
-            &mut stream,
+            stream,
             *status,
             &failure(*status, &format!("{resource} is not for you")),
         );
