@@ -77,22 +77,22 @@ impl Default for Workload {
     }
 }
 
-/// The readiness probe (HTTP GET /ready).
+/// The readiness probe (HTTP GET /ready); Kubernetes counts it in whole seconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Readiness {
-    pub initial_delay_ms: u64,
-    pub period_ms: u64,
-    pub timeout_ms: u64,
+    pub initial_delay_s: u32,
+    pub period_s: u32,
+    pub timeout_s: u32,
     pub failure_threshold: u32,
 }
 
 impl Default for Readiness {
     fn default() -> Self {
         Self {
-            initial_delay_ms: 0,
-            period_ms: 1000,
-            timeout_ms: 1000,
+            initial_delay_s: 0,
+            period_s: 1,
+            timeout_s: 1,
             failure_threshold: 3,
         }
     }
@@ -109,7 +109,7 @@ pub struct App {
     pub start_delay_ms: u64,
     /// Time between a request and its answer.
     pub response_delay_ms: u64,
-    /// One IPv6 socket that serves both families, as Go's servers have it; false: 0.0.0.0 (or `::` with family v6).
+    /// One IPv6 socket that serves both families, as Go's servers have it; false: a socket of IPv4 alone.
     pub dual_stack: bool,
 }
 

@@ -1,6 +1,7 @@
 //! Truth against verdicts: matches each verdict with the request it is about, and counts. Pure.
 
 mod matching;
+pub mod table;
 
 use std::{collections::BTreeMap, net::SocketAddr};
 

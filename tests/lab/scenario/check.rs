@@ -1,6 +1,6 @@
 //! What the types of a scenario cannot say: bounds, and fields that must fit each other.
 
-use super::{Mode, Scenario};
+use super::{Family, Mode, Scenario};
 
 /// A value that is not allowed.
 #[derive(Debug)]
@@ -38,13 +38,16 @@ pub(super) fn check(s: &Scenario) -> Result<(), Found> {
         0,
         "above 0, or max_unavailable above 0: else nothing can roll",
     )?;
-    let period = s.workload.readiness.period_ms;
-    ensure(
-        period >= 10,
-        "workload.readiness.period_ms",
-        period,
-        "at least 10",
-    )?;
+    let readiness = &s.workload.readiness;
+    for (field, value) in [
+        ("workload.readiness.period_s", readiness.period_s),
+        ("workload.readiness.timeout_s", readiness.timeout_s),
+        ("workload.readiness.failure_threshold", readiness.failure_threshold),
+    ] {
+        ensure(value > 0, field, value, "at least 1")?;
+    }
+    let v4_only = s.network.family == Family::V6 && !s.app.dual_stack;
+    ensure(!v4_only, "app.dual_stack", false, "true with network.family v6")?;
     check_client(s)?;
     check_actions(s)?;
     check_expect(s)

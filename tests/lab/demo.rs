@@ -1,0 +1,103 @@
+//! `zdt-lab demo`: a rollout that loses requests, the daemon's report, and the same rollout with the setting it advises.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::{Result, bail};
+
+use crate::{
+    run::{Ran, replay, run},
+    scenario::{Expect, Range, Scenario},
+    score::Counts,
+    suite::{Place, code},
+};
+
+/// The setting that the demo takes from the report.
+const SETTING: &str = "lifecycle.preStop.sleep.seconds";
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    pub place: Place,
+    /// Decides delays, names and the client's timing
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// The scenario
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+}
+
+pub fn demo(args: &Args) -> Result<ExitCode> {
+    let scenario = Scenario::read(&args.file)?;
+    let setup = args.place.setup()?;
+    println!(
+        "$ a rolling update of {} pods, {} requests a second\n",
+        scenario.workload.replicas, scenario.client.rate
+    );
+    let first = run(&setup, &scenario, args.seed)?;
+    println!(
+        "{}",
+        replay(&setup.zdt, &first.files.record(), "text")?.trim_end()
+    );
+    println!(
+        "\nscore against what the client saw: {}",
+        line(&first.score.counts)
+    );
+    misses(&first);
+    let Some(seconds) = advised(&first) else {
+        bail!(
+            "the report advises no {SETTING}: see {}",
+            first.files.verdicts().display()
+        );
+    };
+    println!("\n$ the same rolling update with {SETTING}: {seconds}\n");
+    let mut with = scenario;
+    with.name += "-advised";
+    with.workload.pre_stop_sleep_s = Some(u32::try_from(seconds)?);
+    with.expect = Expect {
+        failed: Range { min: 0, max: Some(0) },
+        ..Expect::default()
+    };
+    let second = run(&setup, &with, args.seed)?;
+    let report = replay(&setup.zdt, &second.files.record(), "text")?;
+    println!("{}", report.trim_end());
+    println!(
+        "\nscore against what the client saw: {}",
+        line(&second.score.counts)
+    );
+    misses(&second);
+    println!("\nrecords and ground truth: {}", setup.out.display());
+    Ok(code(&[first, second]))
+}
+
+fn misses(ran: &Ran) {
+    for finding in &ran.score.findings {
+        println!("MISSED: {finding}");
+    }
+}
+
+fn line(c: &Counts) -> String {
+    format!(
+        "{} of {} requests failed, {} verdicts; recall {:.4}, precision {:.4}, cause accuracy {:.4}, unexplained {}, events lost {}",
+        c.failed,
+        c.requests,
+        c.verdicts,
+        c.recall(),
+        c.precision(),
+        c.cause_accuracy(),
+        c.unexplained,
+        c.events_lost
+    )
+}
+
+/// The largest value that a rollout summary advises for the setting.
+fn advised(ran: &Ran) -> Option<u64> {
+    let advice = ran
+        .rollouts
+        .iter()
+        .filter_map(|r| r.get("advice")?.as_array())
+        .flatten();
+    advice
+        .filter(|a| a.get("setting").and_then(|s| s.as_str()) == Some(SETTING))
+        .filter_map(|a| a.get("value")?.as_u64())
+        .max()
+}

@@ -1,0 +1,230 @@
+//! The cluster of one run: a node, an API server, controllers, and waiting for what they do.
+
+use std::{
+    future::Future,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use k8s_openapi::api::core::v1::{Pod, Service};
+use tokio::{task::JoinSet, time::timeout};
+
+use super::objects::{self, APP_PORT, CLIENT, NAMESPACE, NODE_PORT, WEB};
+use crate::{
+    api::{self, ApiServer, Store},
+    controllers,
+    net::{enter_on_exec, in_netns},
+    node::{self, Delay, Node},
+    scenario::{Backend, Family, Scenario, Via},
+    world::World,
+};
+
+/// The port that kubeadm gives the API server. Bound in the node's namespace.
+const API_PORT: u16 = 6443;
+
+/// A cluster of one node. Dropping it ends and removes everything.
+pub(super) struct Cluster {
+    pub(super) store: Store,
+    pub(super) node: Arc<Node>,
+    pub(super) kubeconfig: PathBuf,
+    scenario: Scenario,
+    _api: ApiServer,
+    controllers: JoinSet<()>,
+    world: World,
+}
+
+impl Cluster {
+    /// Starts everything but the workload.
+    pub(super) async fn start(scenario: &Scenario, seed: u64, out: &Path) -> Result<Self> {
+        let store = Store::new();
+        let exe = std::env::current_exe().context("the path of zdt-lab is unknown")?;
+        let mut settings = node::Settings::new(exe, out.to_owned());
+        settings.seed = seed;
+        settings.backend = match scenario.network.backend {
+            Backend::IptablesNft => node::Backend::Nft,
+            Backend::IptablesLegacy => node::Backend::Legacy,
+        };
+        settings.timings.min_sync_period_ms = Delay::fixed(scenario.network.min_sync_period_ms as f64);
+        settings.timings.proxy_late_ms = Delay::fixed(scenario.network.rules_delay_ms as f64);
+        let world = World::start(store.clone(), settings)?;
+        let node = Arc::clone(world.node()?);
+        let addr = SocketAddr::new(node.net().ip().into(), API_PORT);
+        let listener = in_netns(node.net().netns(), || TcpListener::bind(addr))
+            .with_context(|| format!("the API server cannot listen on {addr} in the node's namespace"))?;
+        let api = api::serve(store.clone(), listener).await?;
+        let kubeconfig = out.join("kubeconfig");
+        std::fs::write(&kubeconfig, api::kubeconfig(api.addr()))
+            .with_context(|| format!("cannot write {}", kubeconfig.display()))?;
+        let mut controllers = JoinSet::new();
+        controllers.spawn(controllers::run(
+            store.clone(),
+            controllers::Settings::new(seed, &[node.name()]),
+        ));
+        Ok(Self {
+            store,
+            node,
+            kubeconfig,
+            scenario: scenario.clone(),
+            _api: api,
+            controllers,
+            world,
+        })
+    }
+
+    /// Ends everything and waits until it is removed.
+    pub(super) async fn stop(mut self) {
+        self.controllers.shutdown().await;
+        drop(self.node);
+        self.world.stop().await;
+    }
+
+    /// Creates Deployment and Service, and waits until every pod serves and the node routes to it.
+    pub(super) async fn deploy(&self) -> Result<()> {
+        self.store.create::<Service>(objects::service(&self.scenario))?;
+        self.store.create(objects::deployment(&self.scenario))?;
+        let wanted = self.scenario.workload.replicas as usize;
+        let start = Duration::from_millis(self.scenario.app.start_delay_ms) + Duration::from_secs(30);
+        self.until("pods Ready", start, || self.ready_pods().len() >= wanted)
+            .await?;
+        self.rules_programmed().await
+    }
+
+    /// Pods of the Deployment that are Ready and stay.
+    fn ready_pods(&self) -> Vec<Pod> {
+        let mut pods = self.web_pods();
+        pods.retain(|p| p.metadata.deletion_timestamp.is_none() && controllers::pods::ready(p));
+        pods
+    }
+
+    /// In the order of names.
+    pub(super) fn web_pods(&self) -> Vec<Pod> {
+        let mut pods = self.store.list::<Pod>();
+        let labels = controllers::objects::app(WEB);
+        pods.retain(|p| {
+            let has = p.metadata.labels.iter().flatten();
+            p.metadata.namespace.as_deref() == Some(NAMESPACE)
+                && has.clone().any(|l| labels.iter().any(|w| w == l))
+        });
+        pods
+    }
+
+    /// Address of a pod in the scenario's family.
+    fn address(&self, pod: &Pod) -> Option<std::net::IpAddr> {
+        let ips = pod.status.as_ref()?.pod_ips.as_ref()?;
+        let v6 = self.scenario.network.family == Family::V6;
+        ips.iter()
+            .filter_map(|ip| ip.ip.parse::<std::net::IpAddr>().ok())
+            .find(|ip| ip.is_ipv6() == v6)
+    }
+
+    /// Waits until the node's rules translate to each Ready pod: what the rules are is asked of the kernel.
+    async fn rules_programmed(&self) -> Result<()> {
+        let targets: Vec<String> = self
+            .ready_pods()
+            .iter()
+            .filter_map(|p| self.address(p))
+            .map(|ip| format!("--to-destination {}", SocketAddr::new(ip, APP_PORT)))
+            .collect();
+        let limit = Duration::from_millis(
+            2 * self.scenario.network.min_sync_period_ms + 2 * self.scenario.network.rules_delay_ms + 10_000,
+        );
+        let wait = async {
+            loop {
+                let rules = self.nat_rules()?;
+                if targets.iter().all(|t| rules.contains(t)) {
+                    return Ok(());
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        timeout(limit, wait).await.with_context(|| {
+            format!(
+                "after {limit:?} the node's rules still lack one of: {}",
+                targets.join(", ")
+            )
+        })?
+    }
+
+    fn nat_rules(&self) -> Result<String> {
+        let v6 = self.scenario.network.family == Family::V6;
+        let program = match (self.scenario.network.backend, v6) {
+            (Backend::IptablesNft, false) => "iptables-nft-save",
+            (Backend::IptablesNft, true) => "ip6tables-nft-save",
+            (Backend::IptablesLegacy, false) => "iptables-legacy-save",
+            (Backend::IptablesLegacy, true) => "ip6tables-legacy-save",
+        };
+        let mut save = Command::new(program);
+        save.args(["-t", "nat"]);
+        enter_on_exec(&mut save, self.node.net().netns())?;
+        let output = save
+            .output()
+            .with_context(|| format!("cannot run {program}: cargo xtask setup installs it"))?;
+        if !output.status.success() {
+            bail!(
+                "{program} failed: {}",
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// What the client dials.
+    pub(super) fn target(&self) -> Result<SocketAddr> {
+        let family = self.scenario.network.family;
+        match self.scenario.client.via {
+            Via::ClusterIp => Ok(objects::service_addr(family)),
+            Via::NodePort => {
+                let v6 = family == Family::V6;
+                let ip = self.node.ips().into_iter().find(|ip| ip.is_ipv6() == v6);
+                Ok(SocketAddr::new(
+                    ip.context("the node has no address of this family")?,
+                    NODE_PORT,
+                ))
+            }
+            Via::PodIp => {
+                let ip = self.ready_pods().first().and_then(|p| self.address(p));
+                Ok(SocketAddr::new(ip.context("no pod to dial")?, APP_PORT))
+            }
+        }
+    }
+
+    /// Phase of the client's pod.
+    pub(super) fn client_phase(&self) -> Option<String> {
+        self.store.get::<Pod>(NAMESPACE, CLIENT)?.status?.phase
+    }
+
+    /// Waits for `done`, which is asked again after each change of a pod.
+    pub(super) async fn until(&self, what: &str, limit: Duration, done: impl Fn() -> bool) -> Result<()> {
+        let mut pods = self.store.watch::<Pod>();
+        let wait = async {
+            while !done() {
+                if pods.next().await.is_none() {
+                    return;
+                }
+            }
+        };
+        within(what, limit, wait).await?;
+        Ok(())
+    }
+
+    /// Waits until no pod of the Deployment terminates and all are Ready.
+    pub(super) async fn settled(&self) -> Result<()> {
+        let limit = Duration::from_secs(u64::from(self.scenario.workload.grace_s) + 30);
+        let quiet = || {
+            let pods = self.web_pods();
+            pods.iter().all(|p| p.metadata.deletion_timestamp.is_none())
+                && self.ready_pods().len() == pods.len()
+        };
+        self.until("end of the rollout", limit, quiet).await
+    }
+}
+
+pub(super) async fn within<T>(what: &str, limit: Duration, wait: impl Future<Output = T>) -> Result<T> {
+    timeout(limit, wait)
+        .await
+        .with_context(|| format!("waited {} s for: {what}", limit.as_secs()))
+}

@@ -1,0 +1,184 @@
+//! `zdt-lab run` and `zdt-lab score`: scenarios, one after the other, and the table or the JSON object of their scores.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+
+use crate::{
+    net::require_root,
+    run::{Ran, Setup, run},
+    scenario::Scenario,
+    score::{Counts, table},
+};
+
+/// Where the daemon is and where the results go.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Place {
+    /// The daemon's binary
+    #[arg(long, value_name = "FILE")]
+    pub zdt: PathBuf,
+    /// Folder for the results, one folder in it for each run
+    #[arg(long, value_name = "DIR", default_value = "target/lab")]
+    pub out: PathBuf,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub place: Place,
+    /// Decides delays, names and the client's timing
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Scenario files
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct ScoreArgs {
+    #[command(flatten)]
+    pub place: Place,
+    /// Folder of scenario files
+    #[arg(long, value_name = "DIR")]
+    pub scenarios: PathBuf,
+    /// Runs of each scenario, with the seeds 1 to N
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub seeds: u64,
+    /// Exactly one JSON object on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Place {
+    /// Checks what would otherwise fail in the middle of a run.
+    pub fn setup(&self) -> Result<Setup> {
+        require_root()?;
+        let zdt = self.zdt.canonicalize();
+        let zdt =
+            zdt.with_context(|| format!("no daemon at {}: cargo xtask build makes it", self.zdt.display()))?;
+        Ok(Setup {
+            zdt,
+            out: self.out.clone(),
+        })
+    }
+}
+
+/// `zdt-lab run FILE…`
+pub fn run_files(args: &RunArgs) -> Result<ExitCode> {
+    let scenarios = args
+        .files
+        .iter()
+        .map(|f| Scenario::read(f))
+        .collect::<Result<Vec<_>, _>>()?;
+    let setup = args.place.setup()?;
+    let ran = all(&setup, &scenarios, &[args.seed])?;
+    println!("{}", text(&ran));
+    Ok(code(&ran))
+}
+
+/// `zdt-lab score --scenarios DIR`
+pub fn score(args: &ScoreArgs) -> Result<ExitCode> {
+    let scenarios = Scenario::read_dir(&args.scenarios)?;
+    let setup = args.place.setup()?;
+    let seeds: Vec<u64> = (1..=args.seeds).collect();
+    let ran = all(&setup, &scenarios, &seeds)?;
+    if args.json {
+        println!("{}", object(&ran));
+        eprint!("{}", details(&ran));
+    } else {
+        println!("{}", text(&ran));
+    }
+    Ok(code(&ran))
+}
+
+fn all(setup: &Setup, scenarios: &[Scenario], seeds: &[u64]) -> Result<Vec<Ran>> {
+    let of = scenarios.len() * seeds.len();
+    let mut ran = Vec::with_capacity(of);
+    for scenario in scenarios {
+        for &seed in seeds {
+            tracing::info!(
+                "run {} of {of}: {} with seed {seed}",
+                ran.len() + 1,
+                scenario.name
+            );
+            ran.push(run(setup, scenario, seed)?);
+        }
+    }
+    Ok(ran)
+}
+
+/// Exit status 1 when an expectation was missed.
+pub fn code(ran: &[Ran]) -> ExitCode {
+    let missed = ran.iter().any(|r| !r.score.findings.is_empty());
+    ExitCode::from(u8::from(missed))
+}
+
+fn total(ran: &[Ran]) -> Counts {
+    let mut total = Counts::default();
+    for r in ran {
+        total.add(&r.score.counts);
+    }
+    total
+}
+
+fn text(ran: &[Ran]) -> String {
+    let rows: Vec<table::Row<'_>> = ran
+        .iter()
+        .map(|r| table::Row {
+            name: &r.name,
+            seed: Some(r.seed),
+            counts: &r.score.counts,
+            missed: r.score.findings.len(),
+        })
+        .collect();
+    format!("{}\n{}", details(ran), table::table(&rows, &total(ran)))
+}
+
+/// Causes by outcome, and each expectation that was missed, with where to look.
+fn details(ran: &[Ran]) -> String {
+    let mut text = String::new();
+    for r in ran {
+        text += &r.name;
+        text += "\n";
+        text += &table::confusion(&r.score);
+        for finding in &r.score.findings {
+            text += "  MISSED: ";
+            text += finding;
+            text += " (";
+            text += &r.files.dir.display().to_string();
+            text += ")\n";
+        }
+    }
+    text
+}
+
+fn object(ran: &[Ran]) -> Value {
+    let scenarios: Vec<Value> = ran
+        .iter()
+        .map(|r| {
+            let mut one = table::fields(&r.score.counts);
+            if let Some(map) = one.as_object_mut() {
+                map.insert("name".to_owned(), json!(r.name));
+                map.insert("seed".to_owned(), json!(r.seed));
+                map.insert("replayed".to_owned(), json!(r.replayed));
+                map.insert("missed".to_owned(), json!(r.score.findings));
+                map.insert("causes".to_owned(), causes(r));
+            }
+            one
+        })
+        .collect();
+    json!({"scenarios": scenarios, "total": table::fields(&total(ran))})
+}
+
+/// Cause to outcome to count.
+fn causes(ran: &Ran) -> Value {
+    let mut causes = serde_json::Map::new();
+    for ((cause, outcome), count) in &ran.score.confusion {
+        let one = causes.entry(cause.clone()).or_insert_with(|| json!({}));
+        if let Some(map) = one.as_object_mut() {
+            map.insert((*outcome).to_owned(), json!(count));
+        }
+    }
+    Value::Object(causes)
+}
