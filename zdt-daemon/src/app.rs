@@ -24,9 +24,10 @@ use anyhow::Context as _;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot, watch},
-    task::JoinHandle,
     time::{MissedTickBehavior, interval},
 };
+
+use zdt_common::{DecodeError, Decoded};
 
 use self::{lookup::Lookups, maps::Maps};
 use crate::{
@@ -44,12 +45,13 @@ use crate::{
 /// connections than a node's conntrack table takes in the 10 ms between two looks at the ring.
 const CHANNEL: usize = 16_384;
 
-/// How long an event waits in the ring at most. The kernel half does not wake the reader for each (that costs far more
-/// than the event); the ring holds some 4,000 events, 400,000 a second at this rate.
-const DRAIN_EVERY: Duration = Duration::from_millis(10);
-
 /// Time passes for the correlator in steps of this length.
 const TICK: Duration = Duration::from_millis(250);
+
+/// A task that panicked.
+const READER: &str = "the reader of kernel events broke down";
+const WATCHES: &str = "the watches broke down";
+const CONSUMER: &str = "the consumer broke down";
 
 /// What was lost on the way to the channel, by source; reported with the next tick.
 #[derive(Debug, Default)]
@@ -118,7 +120,7 @@ async fn observe_async(node: &config::Node, mut pipe: Pipe) -> anyhow::Result<()
     let (running, stop) = watch::channel(());
     let ring = kernel.take_ring().context("the ring buffer is taken")?;
     let losses = kernel.take_losses().context("the loss counters are taken")?;
-    let reader = tokio::spawn(feed(
+    let mut reader = tokio::spawn(feed(
         ring,
         kernel.translator(),
         Lookups::new(),
@@ -126,7 +128,7 @@ async fn observe_async(node: &config::Node, mut pipe: Pipe) -> anyhow::Result<()
         Arc::clone(&lost),
         stop.clone(),
     ));
-    let ticks = tokio::spawn(tick(losses, to.clone(), Arc::clone(&lost)));
+    let ticks = tokio::spawn(tick(losses, to.clone(), Arc::clone(&lost), stop.clone()));
     let (synced, all_listed) = oneshot::channel();
     let mut watches = tokio::spawn(cluster::watch(Watched {
         client,
@@ -149,29 +151,24 @@ async fn observe_async(node: &config::Node, mut pipe: Pipe) -> anyhow::Result<()
         _ = interrupt.recv() => None,
         ended = &mut watches => Some(ended),
         // The sink failed: what is left to say cannot be said.
-        ended = &mut consumer => return ended.context("the consumer broke down")?,
+        ended = &mut consumer => return ended.context(CONSUMER)?,
+        // It ends by itself only when there is nothing more to judge by.
+        ended = &mut reader => return ended.context(READER)?,
     };
-    ticks.abort();
-    settle(ticks).await;
     let listened = if let Some(ended) = ended {
-        ended
-            .context("the watches broke down")?
-            .map_err(anyhow::Error::from)
+        ended.context(WATCHES)?.map_err(anyhow::Error::from)
     } else {
         watches.abort();
-        settle(watches).await;
+        // An aborted task holds its sender, and here the hooks, until it is gone.
+        let _ = watches.await;
         Ok(())
     };
-    // The reader drains the ring once more and lets go of the last sender.
+    // The ring is drained and the losses are counted once more; then the last senders are gone.
     drop((running, stop));
-    let read = reader.await.context("the reader of kernel events broke down");
-    let delivered = consumer.await.context("the consumer broke down")?;
-    listened.and(read).and(delivered)
-}
-
-/// Waits for an aborted task, which holds a sender until it is gone.
-async fn settle<T>(task: JoinHandle<T>) {
-    let _ = task.await;
+    let ticked = ticks.await.context("the clock broke down");
+    let read = reader.await.context(READER)?;
+    let delivered = consumer.await.context(CONSUMER)?;
+    listened.and(ticked).and(read).and(delivered)
 }
 
 /// Kernel events to inputs, each with its look-up behind it. Never waits for room: the ring would overflow.
@@ -182,34 +179,35 @@ async fn feed(
     to: mpsc::Sender<Input>,
     lost: Arc<Lost>,
     mut stop: watch::Receiver<()>,
-) {
-    let mut look = interval(DRAIN_EVERY);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut running = true;
-    while running {
-        tokio::select! {
-            _ = look.tick() => {}
-            // Ends when the other half is dropped; then one last look.
-            _ = stop.changed() => running = false,
+) -> anyhow::Result<()> {
+    let mut each = |event: Result<Decoded<'_>, DecodeError>| match event {
+        Ok(event) => {
+            let input = translator.input(&event);
+            let translation = lookups.after(&input);
+            lost.lookup.fetch_add(lookups.take_skipped(), Relaxed);
+            send(&to, input, &lost);
+            if let Some(translation) = translation {
+                send(&to, translation, &lost);
+            }
         }
-        lookups.next_batch();
-        ring.drain(|event| match event {
-            Ok(event) => {
-                let input = translator.input(&event);
-                let translation = lookups.after(&input);
-                send(&to, input, &lost);
-                if let Some(translation) = translation {
-                    send(&to, translation, &lost);
-                }
+        Err(error) => {
+            if lost.decode.fetch_add(1, Relaxed) == 0 {
+                tracing::warn!("a kernel event cannot be read: {error}; such events are counted as lost");
             }
-            Err(error) => {
-                if lost.decode.fetch_add(1, Relaxed) == 0 {
-                    tracing::warn!("a kernel event cannot be read: {error}; such events are counted as lost");
-                }
-            }
-        });
-        lost.lookup.fetch_add(lookups.take_skipped(), Relaxed);
+        }
+    };
+    tokio::select! {
+        ended = ring.run(&mut each) => {
+            // Nothing but an error ends it.
+            let Err(error) = ended;
+            return Err(error).context("kernel events cannot be waited for");
+        }
+        // Ends when the other half is dropped.
+        _ = stop.changed() => {}
     }
+    // What came since the last look.
+    ring.drain(each);
+    Ok(())
 }
 
 fn send(to: &mpsc::Sender<Input>, input: Input, lost: &Lost) {
@@ -219,12 +217,16 @@ fn send(to: &mpsc::Sender<Input>, input: Input, lost: &Lost) {
 }
 
 /// Time and losses. The tick goes through the channel like everything else, so that time never overtakes events.
-async fn tick(mut losses: Losses, to: mpsc::Sender<Input>, lost: Arc<Lost>) {
+async fn tick(mut losses: Losses, to: mpsc::Sender<Input>, lost: Arc<Lost>, mut stop: watch::Receiver<()>) {
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut unreadable = false;
-    loop {
-        tick.tick().await;
+    let mut running = true;
+    while running {
+        tokio::select! {
+            _ = tick.tick() => {}
+            _ = stop.changed() => running = false,
+        }
         let at = clock::now();
         let mut counts = vec![
             ("input-channel".to_owned(), lost.channel.swap(0, Relaxed)),

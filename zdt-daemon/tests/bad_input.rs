@@ -7,92 +7,21 @@
 )]
 
 mod api;
+mod zdt;
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Write as _},
-    net::SocketAddr,
-    os::unix::{
-        fs::PermissionsExt as _,
-        process::{CommandExt as _, ExitStatusExt as _},
-    },
-    path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    io::Write as _,
+    os::unix::process::{CommandExt as _, ExitStatusExt as _},
+    process::{Output, Stdio},
 };
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::{Pid, geteuid},
-};
+use nix::unistd::geteuid;
 
-const ZDT: &str = env!("CARGO_BIN_EXE_zdt");
+use zdt::{Dir, ZDT, ends, zdt};
+
 const HEAD: &str = "{\"format\":\"zdt-record\",\"version\":1,\"zdt\":\"0.1.0\"}\n";
 const TICK: &str = "{\"at\":5,\"what\":\"tick\"}\n";
-
-/// A folder of one test, gone with it.
-struct Dir(PathBuf);
-
-impl Dir {
-    fn new(name: &str) -> Self {
-        let dir = std::env::temp_dir().join(format!("zdt-bad-input-{}-{name}", std::process::id()));
-        fs::create_dir_all(&dir).unwrap();
-        // The test that gives up root reads what is in it.
-        fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
-        Self(dir)
-    }
-
-    fn file(&self, name: &str, text: &str) -> PathBuf {
-        let file = self.0.join(name);
-        fs::write(&file, text).unwrap();
-        file
-    }
-
-    /// A kubeconfig whose server is a port that nobody listens on.
-    fn kubeconfig(&self) -> PathBuf {
-        api::kubeconfig(&self.0, SocketAddr::from(([127, 0, 0, 1], 9)))
-    }
-}
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// zdt without what the environment may say.
-fn zdt(binary: &Path) -> Command {
-    let mut command = Command::new(binary);
-    for name in [
-        "KUBECONFIG",
-        "NODE_NAME",
-        "ZDT_LOG",
-        "ZDT_BTF_PATH",
-        "KUBERNETES_SERVICE_HOST",
-    ] {
-        command.env_remove(name);
-    }
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    command
-}
-
-#[track_caller]
-fn ends(command: &mut Command, code: i32, says: &[&str]) -> Output {
-    let output = command.output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    let stdout = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(output.status.code(), Some(code), "{stdout}\n{stderr}");
-    assert!(!stderr.contains("panicked"), "{stderr}");
-    for text in says {
-        assert!(
-            stderr.contains(text) || stdout.contains(text),
-            "no {text:?} in\n{stdout}\n{stderr}"
-        );
-    }
-    output
-}
 
 fn replay(text: &str, name: &str, code: i32, says: &[&str]) -> Output {
     let dir = Dir::new(name);
@@ -293,121 +222,4 @@ fn reader_that_leaves_is_no_error() {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
-}
-
-/// A `zdt run` whose log is read line by line.
-struct Running {
-    child: Child,
-    log: BufReader<std::process::ChildStderr>,
-}
-
-impl Running {
-    fn start(kubeconfig: &Path, more: &[&str]) -> Self {
-        let mut command = zdt(ZDT.as_ref());
-        command
-            .args(["run", "--node", "n1", "--kubeconfig"])
-            .arg(kubeconfig)
-            .args(more);
-        let mut child = command.spawn().unwrap();
-        let log = BufReader::new(child.stderr.take().unwrap());
-        Self { child, log }
-    }
-
-    /// Reads the log until a line contains `text`.
-    #[track_caller]
-    fn until(&mut self, text: &str) -> String {
-        let mut all = String::new();
-        let mut line = String::new();
-        while !line.contains(text) {
-            line.clear();
-            assert!(
-                self.log.read_line(&mut line).unwrap() > 0,
-                "the log ended without {text:?}:\n{all}"
-            );
-            all.push_str(&line);
-        }
-        line
-    }
-
-    fn stop(mut self) -> Option<i32> {
-        kill(
-            Pid::from_raw(self.child.id().try_into().unwrap()),
-            Signal::SIGTERM,
-        )
-        .unwrap();
-        self.child.wait().unwrap().code()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-#[test]
-#[ignore = "needs root"]
-fn api_server_that_is_not_there_is_said_once_and_waited_for() {
-    let dir = Dir::new("refused");
-    let mut run = Running::start(&dir.kubeconfig(), &[]);
-    let line = run.until("cannot be reached");
-    assert!(
-        line.contains("http://127.0.0.1:9/") && line.contains("Connection refused"),
-        "{line}"
-    );
-    assert!(line.contains("zdt keeps trying"), "{line}");
-    assert_eq!(run.stop(), Some(0));
-}
-
-#[test]
-#[ignore = "needs root"]
-fn api_server_that_goes_away_and_comes_back_is_said_and_survived() {
-    let dir = Dir::new("away");
-    let store = api::Store::default();
-    store.put("pods", api::pod("a", "10.0.0.1"));
-    let server = api::Api::start(&store);
-    let record = dir.0.join("record");
-    let kubeconfig = api::kubeconfig(&dir.0, server.addr);
-    let mut run = Running::start(&kubeconfig, &["--record", record.to_str().unwrap()]);
-    let ready = run.until("ready: ");
-    assert!(
-        ready.starts_with("ready: ") && ready.contains("hooks attached, watches synced"),
-        "{ready}"
-    );
-
-    let addr = server.stop();
-    run.until("cannot be reached");
-    store.delete("pods", "a");
-    store.forget_history(false);
-    let _server = api::Api::start_at(addr, &store);
-    run.until("answers again");
-    // Waits until the record has it: it is flushed with each tick.
-    let gone = "\"what\":\"pod-gone\"";
-    let text = loop {
-        let text = fs::read_to_string(&record).unwrap();
-        if text.contains(gone) {
-            break text;
-        }
-        std::thread::yield_now();
-    };
-    let gap = text.find("\"what\":\"watch-gap\"").unwrap();
-    assert!(
-        gap < text.find(gone).unwrap(),
-        "the gap is marked before what came of it"
-    );
-    assert_eq!(run.stop(), Some(0));
-}
-
-#[test]
-#[ignore = "needs root"]
-fn forbidden_list_ends_with_the_rule_that_is_missing() {
-    let dir = Dir::new("forbidden");
-    let store = api::Store::default();
-    store.refuse("services", 403);
-    let server = api::Api::start(&store);
-    let mut run = zdt(ZDT.as_ref());
-    run.args(["run", "--node", "n1", "--kubeconfig"])
-        .arg(api::kubeconfig(&dir.0, server.addr));
-    ends(&mut run, 2, &["resources: [services], verbs: [list, watch]"]);
 }

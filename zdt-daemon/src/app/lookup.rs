@@ -10,8 +10,10 @@ use crate::{
 /// The same connection is asked for at most once in this time: a SYN's retransmits come in pairs of events.
 const AGAIN_MS: u64 = 500;
 
-/// Most look-ups between two looks at the ring. One takes about 20 µs, so they delay the ring by 5 ms at most.
-const PER_BATCH: u64 = 256;
+/// Most look-ups for the events of [`SPAN_MS`]. One takes some 20 µs, so that they hold up the ring for half of the
+/// time at most.
+const PER_SPAN: u64 = 256;
+const SPAN_MS: u64 = 10;
 
 /// Most connections remembered for [`AGAIN_MS`].
 const REMEMBERED: usize = 8192;
@@ -20,7 +22,8 @@ const REMEMBERED: usize = 8192;
 pub(super) struct Lookups {
     conntrack: Option<Lookup>,
     asked: BTreeMap<Tuple, Ktime>,
-    in_batch: u64,
+    span_began: Ktime,
+    in_span: u64,
     skipped: u64,
     failing: bool,
 }
@@ -39,15 +42,11 @@ impl Lookups {
         Self {
             conntrack,
             asked: BTreeMap::new(),
-            in_batch: 0,
+            span_began: Ktime::default(),
+            in_span: 0,
             skipped: 0,
             failing: false,
         }
-    }
-
-    /// The next look at the ring begins.
-    pub(super) fn next_batch(&mut self) {
-        self.in_batch = 0;
     }
 
     /// Look-ups that were wanted and not made since the last call.
@@ -69,11 +68,15 @@ impl Lookups {
         {
             return None;
         }
-        if self.in_batch >= PER_BATCH {
+        if input.at >= self.span_began.plus_ms(SPAN_MS) {
+            self.span_began = input.at;
+            self.in_span = 0;
+        }
+        if self.in_span >= PER_SPAN {
             self.skipped += 1;
             return None;
         }
-        self.in_batch += 1;
+        self.in_span += 1;
         if self.asked.len() >= REMEMBERED {
             self.asked.retain(|_, at| input.at < at.plus_ms(AGAIN_MS));
         }

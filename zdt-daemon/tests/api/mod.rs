@@ -176,7 +176,7 @@ const RESOURCES: [(&str, &str); 4] = [
     ("/apis/apps/v1/replicasets", "replicasets"),
 ];
 
-fn serve(store: &Store, mut stream: &TcpStream) -> Option<()> {
+fn serve(store: &Store, stream: &TcpStream) -> Option<()> {
     let mut head = BufReader::new(stream);
     let mut first = String::new();
     head.read_line(&mut first).ok()?;

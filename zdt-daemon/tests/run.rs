@@ -1,0 +1,141 @@
+//! `zdt run` on this machine's kernel, against an API server that is not there, goes away, comes back and refuses.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "clippy.toml allows them in tests only by `#[test]`; what fails here must fail the test"
+)]
+
+mod api;
+mod zdt;
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::Child,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use zdt::{Dir, ZDT, ends, zdt};
+
+/// A `zdt run` whose log is read line by line.
+struct Running {
+    child: Child,
+    log: BufReader<std::process::ChildStderr>,
+}
+
+impl Running {
+    fn start(kubeconfig: &Path, more: &[&str]) -> Self {
+        let mut command = zdt(ZDT.as_ref());
+        command
+            .args(["run", "--node", "n1", "--kubeconfig"])
+            .arg(kubeconfig)
+            .args(more);
+        let mut child = command.spawn().unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap());
+        Self { child, log }
+    }
+
+    /// Reads the log until a line contains `text`.
+    #[track_caller]
+    fn until(&mut self, text: &str) -> String {
+        let mut all = String::new();
+        let mut line = String::new();
+        while !line.contains(text) {
+            line.clear();
+            assert!(
+                self.log.read_line(&mut line).unwrap() > 0,
+                "the log ended without {text:?}:\n{all}"
+            );
+            all.push_str(&line);
+        }
+        line
+    }
+
+    fn stop(mut self) -> Option<i32> {
+        kill(
+            Pid::from_raw(self.child.id().try_into().unwrap()),
+            Signal::SIGTERM,
+        )
+        .unwrap();
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn api_server_that_is_not_there_is_said_once_and_waited_for() {
+    let dir = Dir::new("refused");
+    let mut run = Running::start(&dir.kubeconfig(), &[]);
+    let line = run.until("cannot be reached");
+    assert!(
+        line.contains("http://127.0.0.1:9/") && line.contains("Connection refused"),
+        "{line}"
+    );
+    assert!(line.contains("zdt keeps trying"), "{line}");
+    assert_eq!(run.stop(), Some(0));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn api_server_that_goes_away_and_comes_back_is_said_and_survived() {
+    let dir = Dir::new("away");
+    let store = api::Store::default();
+    store.put("pods", api::pod("a", "10.0.0.1"));
+    let server = api::Api::start(&store);
+    let record = dir.0.join("record");
+    let kubeconfig = api::kubeconfig(&dir.0, server.addr);
+    let mut run = Running::start(&kubeconfig, &["--record", record.to_str().unwrap()]);
+    let ready = run.until("ready: ");
+    assert!(
+        ready.starts_with("ready: ") && ready.contains("hooks attached, watches synced"),
+        "{ready}"
+    );
+
+    let addr = server.stop();
+    run.until("cannot be reached");
+    store.delete("pods", "a");
+    store.forget_history(false);
+    let _server = api::Api::start_at(addr, &store);
+    run.until("answers again");
+    // Waits until the record has it: it is flushed with each tick.
+    let gone = "\"what\":\"pod-gone\"";
+    let text = loop {
+        let text = fs::read_to_string(&record).unwrap();
+        if text.contains(gone) {
+            break text;
+        }
+        std::thread::yield_now();
+    };
+    let gap = text.find("\"what\":\"watch-gap\"").unwrap();
+    assert!(
+        gap < text.find(gone).unwrap(),
+        "the gap is marked before what came of it"
+    );
+    assert_eq!(run.stop(), Some(0));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn forbidden_list_ends_with_the_rule_that_is_missing() {
+    let dir = Dir::new("forbidden");
+    let store = api::Store::default();
+    store.refuse("services", 403);
+    let server = api::Api::start(&store);
+    let mut run = zdt(ZDT.as_ref());
+    run.args(["run", "--node", "n1", "--kubeconfig"])
+        .arg(api::kubeconfig(&dir.0, server.addr));
+    ends(&mut run, 2, &["resources: [services], verbs: [list, watch]"]);
+}
