@@ -118,3 +118,48 @@ fn wanted(observation: &Observation) -> Option<Tuple> {
         to: sock.remote,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::input::{CgroupId, NetnsInum};
+
+    fn sock(side: Side, state: TcpState) -> Sock {
+        Sock {
+            side,
+            local: "10.0.0.1:40000".parse().unwrap(),
+            remote: "10.96.0.80:80".parse().unwrap(),
+            netns: NetnsInum(1),
+            cgroup: CgroupId(0),
+            cookie: 0,
+            state,
+            err: 0,
+            err_soft: 0,
+            tcp: None,
+        }
+    }
+
+    fn retransmit(side: Side, state: TcpState) -> Observation {
+        Observation::Retransmit {
+            sock: sock(side, state),
+            err: 0,
+        }
+    }
+
+    #[test]
+    fn clients_syn_that_is_retried_is_asked_for_from_client_to_service() {
+        let tuple = wanted(&retransmit(Side::Client, TcpState::SynSent)).unwrap();
+        assert_eq!(tuple.from.to_string(), "10.0.0.1:40000");
+        assert_eq!(tuple.to.to_string(), "10.96.0.80:80");
+    }
+
+    #[test]
+    fn servers_and_established_connections_are_not_asked_for() {
+        assert!(wanted(&retransmit(Side::Client, TcpState::Established)).is_none());
+        assert!(wanted(&retransmit(Side::Server, TcpState::SynSent)).is_none());
+        let end = Observation::SockError {
+            sock: sock(Side::Server, TcpState::Close),
+        };
+        assert!(wanted(&end).is_none());
+    }
+}

@@ -8,6 +8,7 @@ use std::{
 
 use super::{ERROR, FINDING};
 use crate::{
+    causes::RULES,
     config,
     kernel::{Attached, LoadError, Loaded, Options, btf::KernelFacts, table::PROGRAMS},
     netfilter::conntrack::Lookup,
@@ -158,14 +159,20 @@ fn hooks(kernel: &Attached) -> Vec<Check> {
                 Some(missing) => check(
                     State::Degraded,
                     &what,
-                    format!("{}; {}", missing.reason, costs(program.costs)),
+                    format!("{}; {}", missing.reason, costs(program.tracepoint)),
                 ),
             }
         })
         .collect()
 }
 
-fn costs(causes: &[&str]) -> String {
+/// The causes that need a hook, as the registry has them.
+fn costs(tracepoint: &str) -> String {
+    let causes: Vec<_> = RULES
+        .iter()
+        .filter(|r| r.needs.contains(&tracepoint))
+        .map(|r| r.name)
+        .collect();
     if causes.is_empty() {
         "costs evidence, no cause".to_owned()
     } else {
@@ -185,8 +192,8 @@ fn conntrack() -> Check {
             State::Degraded,
             "conntrack",
             format!(
-                "{error}; costs endpoint-removal-race and pod-ip-gone for connections through a Service from this \
-                 node: zdt does not learn which pod they were sent to"
+                "{error}; costs every cause for connections of this node's clients through a Service whose pod does \
+                 not answer: zdt does not learn which pod they were sent to"
             ),
         ),
     }
@@ -232,6 +239,12 @@ mod tests {
         assert!(printed(&checks).contains("degraded  hook tcp_receive_reset  costs client-abort\n"));
         checks.push(check(State::Missing, "BTF", "none"));
         assert!(printed(&checks).ends_with("zdt cannot run here\n"));
+    }
+
+    #[test]
+    fn missing_hook_costs_the_causes_that_need_it() {
+        assert!(costs("tcp_retransmit_skb").contains("pod-ip-gone"));
+        assert_eq!(costs("mark_victim"), "costs evidence, no cause");
     }
 
     #[test]
