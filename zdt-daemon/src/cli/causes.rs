@@ -31,8 +31,7 @@ pub(super) fn causes(args: &config::Causes) -> anyhow::Result<ExitCode> {
     match args.output.format {
         Format::Json => {
             for rule in RULES {
-                serde_json::to_writer(&mut out, &line(rule))?;
-                writeln!(out)?;
+                writeln!(out, "{}", serde_json::to_string(&line(rule))?)?;
             }
         }
         Format::Text => {
