@@ -10,8 +10,10 @@ mod data_plane {
 
 use std::{process::Command, time::Duration};
 
-use data_plane::cluster::Cluster;
+use data_plane::cluster::{Cluster, Shape};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use zdt_lab::{
+    api::store::{Change, begin_deletion},
     node::{Backend, CgroupDriver, Delay, Timings},
     truth::{Outcome, Truth},
 };
@@ -37,12 +39,10 @@ fn mix(truth: &Truth) -> String {
 }
 
 async fn a_steady_service_loses_nothing(backend: Backend) {
-    let cluster = Cluster::start(
+    let cluster = Cluster::start(Shape {
         backend,
-        CgroupDriver::Cgroupfs,
-        Timings::default(),
-        &["--on-sigterm", "close-listener"],
-    )
+        ..Shape::default()
+    })
     .await;
     let truth = cluster.load("steady", &["--rate", "300", "--seconds", "4"]).await;
     eprintln!("{backend:?} steady: {}", mix(&truth));
@@ -66,12 +66,11 @@ async fn a_steady_service_loses_nothing_with_iptables_legacy() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deleted_pod_refuses_and_then_is_silent_until_the_rules_follow() {
-    let cluster = Cluster::start(
-        Backend::Nft,
-        CgroupDriver::Systemd,
-        late(),
-        &["--on-sigterm", "close-listener"],
-    )
+    let cluster = Cluster::start(Shape {
+        driver: CgroupDriver::Systemd,
+        timings: late(),
+        ..Shape::default()
+    })
     .await;
     let load = cluster.load("delete", &["--rate", "300", "--seconds", "6"]);
     let (truth, deleted_ns) = tokio::join!(load, cluster.delete_a_pod_after(Duration::from_secs(1)));
@@ -123,8 +122,12 @@ async fn a_deleted_pod_refuses_and_then_is_silent_until_the_rules_follow() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pre_stop_sleep_longer_than_the_lag_loses_nothing() {
-    let args = &["--on-sigterm", "close-listener"];
-    let cluster = Cluster::start_with_pre_stop(Backend::Nft, late(), args, 2).await;
+    let cluster = Cluster::start(Shape {
+        timings: late(),
+        pre_stop_s: Some(2),
+        ..Shape::default()
+    })
+    .await;
     let load = cluster.load("pre-stop", &["--rate", "300", "--seconds", "5"]);
     let (truth, _) = tokio::join!(load, cluster.delete_a_pod_after(Duration::from_secs(1)));
     assert_eq!(truth.failed().count(), 0, "{}", mix(&truth));
@@ -133,7 +136,7 @@ async fn a_pre_stop_sleep_longer_than_the_lag_loses_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_outside_reaches_the_node_port() {
-    let cluster = Cluster::start(Backend::Nft, CgroupDriver::Cgroupfs, Timings::default(), &[]).await;
+    let cluster = Cluster::start(Shape::default()).await;
     let truth = cluster
         .load_from_outside(&["--rate", "100", "--seconds", "1"])
         .await;
@@ -149,12 +152,127 @@ async fn a_client_outside_reaches_the_node_port() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_without_endpoints_refuses() {
-    let cluster = Cluster::start(Backend::Legacy, CgroupDriver::Cgroupfs, Timings::default(), &[]).await;
+    let cluster = Cluster::start(Shape {
+        backend: Backend::Legacy,
+        ..Shape::default()
+    })
+    .await;
     cluster.scale_to_nothing().await;
     let truth = cluster
         .load("rejected", &["--rate", "5", "--requests", "4"])
         .await;
     assert_eq!(truth.count(Outcome::Refused), 4, "{}", mix(&truth));
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ipv6_service_works_with_a_dual_stack_listener() {
+    let shape = Shape {
+        vip: "fd00:10:96::80",
+        app: &["--listen", "[::]:8080"],
+        ..Shape::default()
+    };
+    let cluster = Cluster::start(shape).await;
+    let truth = cluster.load("v6", &["--rate", "200", "--seconds", "1"]).await;
+    assert_eq!(truth.failed().count(), 0, "{}", mix(&truth));
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_port_with_local_policy_works() {
+    let cluster = Cluster::start(Shape {
+        local: true,
+        ..Shape::default()
+    })
+    .await;
+    let truth = cluster
+        .load_from_outside(&["--rate", "100", "--seconds", "1"])
+        .await;
+    assert_eq!(truth.failed().count(), 0, "{}", mix(&truth));
+    cluster.stop().await;
+}
+
+fn phase(pod: &Pod) -> &str {
+    pod.status
+        .as_ref()
+        .and_then(|s| s.phase.as_deref())
+        .unwrap_or_default()
+}
+
+fn container(change: &Change<Pod>) -> ContainerStatus {
+    let (Change::Applied(pod) | Change::Deleted(pod)) = change;
+    pod.status.clone().unwrap().container_statuses.unwrap().remove(0)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deletion_is_reported_in_the_measured_order() {
+    let cluster = Cluster::start(Shape::default()).await;
+    let store = cluster.world().store();
+    let delete = async |name: &str| drop(begin_deletion(store, "default", name, None).unwrap());
+    let seen = cluster
+        .follow_a_pod(delete, |change| matches!(change, Change::Deleted(_)))
+        .await;
+    for (ms, change) in &seen {
+        let (Change::Applied(pod) | Change::Deleted(pod)) = change;
+        eprintln!(
+            "{ms:7.1} ms {} grace {:?}",
+            phase(pod),
+            pod.metadata.deletion_grace_period_seconds
+        );
+    }
+    let first = |test: &dyn Fn(&Pod) -> bool| {
+        seen.iter().find(|(_, c)| matches!(c, Change::Applied(p) if p.metadata.deletion_timestamp.is_some() && test(p))).unwrap().0
+    };
+    assert!(first(&|_| true) < 10.0);
+    // SIGTERM comes before it, but the report still says that all is well.
+    let second = first(&|p| p.status.as_ref().unwrap().observed_generation == Some(2));
+    assert!((15.0..=60.0).contains(&second), "{second}");
+    let (_, reported) = seen.iter().find(|(ms, _)| (ms - second).abs() < 1e-9).unwrap();
+    assert!(container(reported).ready);
+    assert!((100.0..=200.0).contains(&first(&|p| phase(p) == "Succeeded")));
+    assert!((400.0..=1700.0).contains(&first(&|p| p.metadata.deletion_grace_period_seconds == Some(0))));
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_app_that_ignores_sigterm_is_killed_when_its_grace_ends() {
+    let cluster = Cluster::start(Shape {
+        app: &["--on-sigterm", "ignore"],
+        grace_s: 3,
+        ..Shape::default()
+    })
+    .await;
+    let store = cluster.world().store();
+    let delete = async |name: &str| drop(begin_deletion(store, "default", name, None).unwrap());
+    let failed = |change: &Change<Pod>| matches!(change, Change::Applied(pod) if phase(pod) == "Failed");
+    let seen = cluster.follow_a_pod(delete, failed).await;
+    let (ms, last) = seen.last().unwrap();
+    assert!((3000.0..=3400.0).contains(ms), "{ms}");
+    assert_eq!(container(last).state.unwrap().terminated.unwrap().exit_code, 137);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crashed_container_comes_back_with_another_id_and_the_same_address() {
+    let cluster = Cluster::start(Shape {
+        app: &["--crash-after-ms", "4000"],
+        ..Shape::default()
+    })
+    .await;
+    let back = |change: &Change<Pod>| container(change).restart_count == 1 && container(change).ready;
+    let seen = cluster.follow_a_pod(async |_| {}, back).await;
+    let ((_, first), (_, last)) = (seen.first().unwrap(), seen.last().unwrap());
+    let (Change::Applied(old) | Change::Deleted(old), Change::Applied(new) | Change::Deleted(new)) =
+        (first, last);
+    assert_eq!(
+        old.status.as_ref().unwrap().pod_ip,
+        new.status.as_ref().unwrap().pod_ip
+    );
+    assert_ne!(container(first).container_id, container(last).container_id);
+    assert_eq!(
+        container(last).last_state.unwrap().terminated.unwrap().exit_code,
+        1
+    );
     cluster.stop().await;
 }
 
@@ -207,7 +325,7 @@ fn clean_removes_what_a_killed_owner_left() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "the killed owner of the test above, not a test"]
 async fn owner_that_waits_to_be_killed() {
-    let _cluster = Cluster::start(Backend::Nft, CgroupDriver::Cgroupfs, Timings::default(), &[]).await;
+    let _cluster = Cluster::start(Shape::default()).await;
     println!("world is up");
     std::future::pending::<()>().await;
 }

@@ -1,6 +1,7 @@
 //! A world with a Deployment of three pods, a Service, and a client pod.
 
 use std::{
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
@@ -23,30 +24,44 @@ use zdt_lab::{
     world::World,
 };
 
-const VIP: &str = "10.96.0.80";
-
 pub struct Cluster {
     world: World,
     control_plane: JoinHandle<()>,
     out: PathBuf,
+    target: SocketAddr,
+}
+
+/// What a test varies.
+pub struct Shape {
+    pub backend: Backend,
+    pub driver: CgroupDriver,
+    pub timings: Timings,
+    /// Arguments of the test server.
+    pub app: &'static [&'static str],
+    pub pre_stop_s: Option<i64>,
+    pub grace_s: i64,
+    pub vip: &'static str,
+    /// externalTrafficPolicy: Local
+    pub local: bool,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self {
+            backend: Backend::Nft,
+            driver: CgroupDriver::Cgroupfs,
+            timings: Timings::default(),
+            app: &["--on-sigterm", "close-listener"],
+            pre_stop_s: None,
+            grace_s: 30,
+            vip: "10.96.0.80",
+            local: false,
+        }
+    }
 }
 
 impl Cluster {
-    pub async fn start(backend: Backend, driver: CgroupDriver, timings: Timings, app: &[&str]) -> Self {
-        Self::with(backend, driver, timings, app, None).await
-    }
-
-    pub async fn start_with_pre_stop(backend: Backend, timings: Timings, app: &[&str], seconds: i64) -> Self {
-        Self::with(backend, CgroupDriver::Cgroupfs, timings, app, Some(seconds)).await
-    }
-
-    async fn with(
-        backend: Backend,
-        driver: CgroupDriver,
-        timings: Timings,
-        app: &[&str],
-        pre_stop: Option<i64>,
-    ) -> Self {
+    pub async fn start(shape: Shape) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!(
             "zdt-data-plane-{}-{}",
@@ -55,23 +70,26 @@ impl Cluster {
         );
         let out = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&out).unwrap();
+        let ip: IpAddr = shape.vip.parse().unwrap();
         let store = Store::new();
         let mut settings = Settings::new(env!("CARGO_BIN_EXE_zdt-lab").into(), out.clone());
-        settings.backend = backend;
-        settings.cgroup_driver = driver;
-        settings.timings = timings;
+        settings.backend = shape.backend;
+        settings.cgroup_driver = shape.driver;
+        settings.timings = shape.timings;
         let world = World::start(store.clone(), settings).unwrap_or_else(|e| panic!("no world: {e}"));
         let control = controllers::Settings::new(1, &["n1"]);
         let control_plane = tokio::spawn(controllers::run(store.clone(), control));
         let cluster = Self {
+            target: SocketAddr::new(ip, 80),
             world,
             control_plane,
             out,
         };
         let mut template = controllers::pod_template("app", "zdt-lab", 8080);
         let spec = template.spec.as_mut().unwrap();
+        spec.termination_grace_period_seconds = Some(shape.grace_s);
         let container = &mut spec.containers[0];
-        container.args = Some(app.iter().map(|a| (*a).to_owned()).collect());
+        container.args = Some(shape.app.iter().map(|a| (*a).to_owned()).collect());
         container.command = Some(vec!["zdt-lab".to_owned(), "app".to_owned()]);
         container.readiness_probe = Some(Probe {
             http_get: Some(HTTPGetAction {
@@ -82,7 +100,7 @@ impl Cluster {
             period_seconds: Some(1),
             ..Probe::default()
         });
-        container.lifecycle = pre_stop.map(|seconds| Lifecycle {
+        container.lifecycle = shape.pre_stop_s.map(|seconds| Lifecycle {
             pre_stop: Some(LifecycleHandler {
                 sleep: Some(SleepAction { seconds }),
                 ..LifecycleHandler::default()
@@ -93,12 +111,20 @@ impl Cluster {
             .create(controllers::deployment("default", "web", 3, template))
             .unwrap();
         let target = IntOrString::Int(8080);
-        let service = controllers::service("default", "web", VIP.parse().unwrap(), 80, target, Some(30080));
+        let mut service = controllers::service("default", "web", ip, 80, target, Some(30080));
+        if shape.local {
+            service.spec.as_mut().unwrap().external_traffic_policy = Some("Local".into());
+        }
         store.create(service).unwrap();
         cluster.create_client();
         cluster.wait_for_endpoints(3).await;
-        cluster.wait_for_rules(3).await;
+        let family = if ip.is_ipv4() { "v4" } else { "v6" };
+        cluster.wait_for_rules(family, 3).await;
         cluster
+    }
+
+    pub fn world(&self) -> &World {
+        &self.world
     }
 
     fn create_client(&self) {
@@ -131,12 +157,12 @@ impl Cluster {
     }
 
     /// Waits until kube-proxy's last sync routes to this many endpoints.
-    async fn wait_for_rules(&self, wanted: usize) {
+    async fn wait_for_rules(&self, family: &str, wanted: usize) {
         loop {
             let text = std::fs::read_to_string(self.out.join("kube-proxy-n1.jsonl")).unwrap_or_default();
             let line = text
                 .lines()
-                .filter(|l| l.contains(r#""family":"v4""#))
+                .filter(|l| l.contains(&format!(r#""family":"{family}""#)))
                 .next_back()
                 .unwrap_or("{}");
             let line: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
@@ -166,7 +192,7 @@ impl Cluster {
     /// Load from the client pod on the ClusterIP.
     pub async fn load(&self, name: &str, args: &[&str]) -> Truth {
         let netns = self.client_netns().await;
-        self.load_in(&netns, name, &format!("{VIP}:80"), args).await
+        self.load_in(&netns, name, &self.target.to_string(), args).await
     }
 
     /// Load from outside of the cluster on the NodePort.
@@ -209,9 +235,39 @@ impl Cluster {
         monotonic_ns()
     }
 
+    /// Everything that the watch says about one pod of the Deployment from now on, until `last` holds, with the time
+    /// since now in milliseconds.
+    pub async fn follow_a_pod(
+        &self,
+        act: impl AsyncFnOnce(&str),
+        last: impl Fn(&Change<Pod>) -> bool,
+    ) -> Vec<(f64, Change<Pod>)> {
+        let pods = self.world.store().list::<Pod>();
+        let name = pods
+            .iter()
+            .filter_map(|p| p.metadata.name.clone())
+            .find(|n| n.starts_with("web-"))
+            .unwrap();
+        let mut watch = self.world.store().watch::<Pod>();
+        let began = monotonic_ns();
+        act(&name).await;
+        let mut seen = Vec::new();
+        loop {
+            let change = watch.next().await.unwrap();
+            let (Change::Applied(pod) | Change::Deleted(pod)) = &change;
+            if pod.metadata.name.as_ref() == Some(&name) {
+                let over = last(&change);
+                seen.push(((monotonic_ns() - began) as f64 / 1e6, change));
+                if over {
+                    return seen;
+                }
+            }
+        }
+    }
+
     pub async fn scale_to_nothing(&self) {
         controllers::scale(self.world.store(), "default", "web", 0).unwrap();
-        self.wait_for_rules(0).await;
+        self.wait_for_rules("v4", 0).await;
     }
 
     /// Ends the world and checks that nothing of it stays.

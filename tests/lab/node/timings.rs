@@ -84,8 +84,8 @@ timings! {
     terminating_reported_ms = [18.0, 24.0], "same stream: +10 to +24 ms";
     /// Last app container dead → SIGKILL to the sandbox's pause process.
     pause_killed_ms = [26.0, 34.0], "signal_generate: +50 ms, with the exit at +12 to +25 ms";
-    /// pause killed → network teardown is done (veth deleted, namespace removed).
-    network_gone_ms = [5.0, 28.0], "connections are refused until +50 to +80 ms, then silence";
+    /// pause killed → network teardown starts (veth deleted, namespace removed; takes about 8 ms).
+    network_gone_ms = [0.0, 16.0], "connections are refused until +50 to +80 ms, then silence";
     /// Last app container dead → phase Succeeded or Failed, Ready False.
     terminal_reported_ms = [95.0, 108.0], "same stream: +115 to +130 ms after the deletion";
     /// Terminal status → deletion with grace 0 and the object's removal.

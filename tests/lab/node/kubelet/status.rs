@@ -37,6 +37,11 @@ pub(super) fn build(
     let now = Time(Timestamp::now());
     let old = pod.status.clone().unwrap_or_default();
     let running = stage == Stage::Running;
+    // A deletion is a new generation of the pod (1.36: 1 → 2); the report that follows it says nothing else.
+    let observed = pod
+        .metadata
+        .generation
+        .or(Some(1 + i64::from(pod.metadata.deletion_timestamp.is_some())));
     let ready = running && containers.iter().all(|c| c.runs() && c.ready);
     let phase = match stage {
         Stage::Admitted | Stage::Sandboxed => "Pending",
@@ -80,7 +85,7 @@ pub(super) fn build(
                 type_: (*name).to_owned(),
                 status: status.to_owned(),
                 reason: reason.map(str::to_owned),
-                observed_generation: pod.metadata.generation,
+                observed_generation: observed,
                 last_transition_time: same
                     .map_or_else(|| Some(now.clone()), |c| c.last_transition_time.clone()),
                 ..PodCondition::default()
@@ -105,7 +110,7 @@ pub(super) fn build(
         pod_ip: has_ips.then(|| ips.first().map(ToString::to_string)).flatten(),
         pod_ips: has_ips.then(|| ips.iter().map(|ip| PodIP { ip: ip.to_string() }).collect()),
         qos_class: Some(Qos::of(pod).class().to_owned()),
-        observed_generation: pod.metadata.generation,
+        observed_generation: observed,
         start_time: old.start_time.clone().or(Some(now)),
         ..old
     }

@@ -1,10 +1,11 @@
-//! The life of one pod on its node: sandbox, containers, probes, restarts, termination.
+//! The life of one pod on its node: sandbox, containers, probes, restarts.
+
+mod ending;
 
 use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use nix::sys::signal::Signal;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -19,7 +20,7 @@ use super::{
     stop,
 };
 use crate::{
-    api::store::{Store, begin_deletion},
+    api::store::Store,
     net::PodNet,
     node::{
         Node,
@@ -122,8 +123,7 @@ impl Worker {
             }
         }
         let since = self.latest.borrow().deleting.unwrap_or_else(Instant::now);
-        self.stop_all(since).await;
-        let dead = Instant::now();
+        let dead = self.stop_all(since).await;
         self.terminate_sandbox(dead).await;
         self.finish(dead).await;
     }
@@ -359,117 +359,6 @@ impl Worker {
             sleep(delay).await;
             let _ = events.send(event).await;
         });
-    }
-
-    /// Stops all containers in parallel; readiness probes go on, the others end
-    /// (pkg/kubelet/prober/prober_manager.go, StopLivenessAndStartup).
-    async fn stop_all(&mut self, since: Instant) {
-        let reported = since + self.node.draw(|t, random| t.terminating_reported_ms.draw(random));
-        let grace = Duration::from_secs(u64::try_from(grace_s(&self.latest.borrow().pod)).unwrap_or(0));
-        let mut stops = JoinSet::new();
-        for c in &mut self.containers {
-            let Some(process) = c.process.clone().filter(|_| c.ended.is_none()) else {
-                continue;
-            };
-            stops.spawn(stop::stop(
-                Arc::clone(&self.node),
-                c.spec.clone(),
-                process,
-                since,
-                grace,
-                self.latest.clone(),
-            ));
-        }
-        // Restart timers and the waits of liveness kills are void now; exits are read from the processes.
-        for index in 0..self.containers.len() {
-            self.only_readiness(index);
-        }
-        let mut due = Some(reported);
-        while !stops.is_empty() {
-            tokio::select! {
-                _ = stops.join_next() => {}
-                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
-                    due = None;
-                    self.report(Stage::Running);
-                }
-                Some(Event::Probed { container, id, kind: probe::Kind::Readiness, ok }) = self.received.recv() => {
-                    self.on_probe(container, &id, probe::Kind::Readiness, ok);
-                    due = due.or(self.report_at.take());
-                }
-            }
-        }
-        for c in &mut self.containers {
-            c.probes.abort_all();
-            if let (None, Some(exit)) = (c.ended, c.process.as_ref().and_then(Process::exit)) {
-                c.ended = Some((exit, Timestamp::now()));
-            }
-        }
-    }
-
-    fn only_readiness(&mut self, index: usize) {
-        let Some(c) = self.containers.get_mut(index) else {
-            return;
-        };
-        if c.spec.liveness_probe.is_none() && c.spec.startup_probe.is_none() {
-            return;
-        }
-        // The readiness probe's period starts anew: the set holds all of a container's probes.
-        c.probes.abort_all();
-        let (liveness, startup) = (c.spec.liveness_probe.take(), c.spec.startup_probe.take());
-        self.start_probes(index);
-        if let Some(c) = self.containers.get_mut(index) {
-            (c.spec.liveness_probe, c.spec.startup_probe) = (liveness, startup);
-        }
-    }
-
-    /// Kills the pause process and takes the network away; reports the terminal phase meanwhile.
-    async fn terminate_sandbox(&mut self, dead: Instant) {
-        let (pause, network, reported) = self.node.draw(|t, random| {
-            (
-                t.pause_killed_ms.draw(random),
-                t.network_gone_ms.draw(random),
-                t.terminal_reported_ms.draw(random),
-            )
-        });
-        sleep_until(dead + pause).await;
-        if let Some(process) = self.pause.take() {
-            stop::send(&self.node, &process, Signal::SIGKILL).await;
-            process.wait().await;
-        }
-        sleep_until(dead + pause + network).await;
-        if let Some(mut network) = self.network.take() {
-            self.node.note_pod(self.namespace(), self.name(), None);
-            let node = Arc::clone(&self.node);
-            // The veth first: that is when the address is gone.
-            let detached = tokio::task::spawn_blocking(move || node.net().detach(&mut network)).await;
-            if let Ok(Err(error)) = detached {
-                tracing::warn!(%error, "a pod's network was not removed cleanly");
-            }
-        }
-        let cgroup = self.cgroup.clone();
-        let removed = tokio::task::spawn_blocking(move || crate::net::remove_cgroup(&cgroup)).await;
-        if let Ok(Err(error)) = removed {
-            tracing::warn!(%error, "a pod's cgroup was not removed");
-        }
-        sleep_until(dead + reported).await;
-        self.report(Stage::Terminal);
-    }
-
-    /// The second deletion, with grace 0, and the object's end.
-    async fn finish(&mut self, dead: Instant) {
-        let (reported, removed) = self
-            .node
-            .draw(|t, random| (t.terminal_reported_ms.least_ms, t.removed_ms.draw(random)));
-        sleep_until(dead + Duration::from_secs_f64(reported / 1e3) + removed).await;
-        if self.latest.borrow().gone {
-            return;
-        }
-        let (namespace, name) = (self.namespace().to_owned(), self.name().to_owned());
-        let ended = begin_deletion(&self.store, &namespace, &name, Some(0))
-            .and_then(|_| self.store.remove::<Pod>(&namespace, &name));
-        if let Err(error) = ended {
-            tracing::debug!(%error, "the pod object was gone already");
-        }
     }
 
     /// Writes the status, unless the object is another pod's by now.
