@@ -56,6 +56,9 @@ pub struct Args {
     /// Time between a request and its answer (not for `/ready`)
     #[arg(long, default_value_t = 0)]
     pub response_delay_ms: u64,
+    /// Time between a request's arrival and its reading: a busy server, whose exit meets unread data
+    #[arg(long, default_value_t = 0)]
+    pub read_delay_ms: u64,
     /// Exit with status 1 after this time: a crash
     #[arg(long)]
     pub crash_after_ms: Option<u64>,
@@ -65,6 +68,7 @@ pub struct Args {
 struct Shared {
     name: String,
     response_delay: Duration,
+    read_delay: Duration,
     /// True: finish the request in flight and close.
     closing: watch::Receiver<bool>,
     /// Connections that are open.
@@ -85,6 +89,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         name: nix::unistd::gethostname()
             .map_or_else(|_| "?".to_owned(), |n| n.to_string_lossy().into_owned()),
         response_delay: Duration::from_millis(args.response_delay_ms),
+        read_delay: Duration::from_millis(args.read_delay_ms),
         closing,
         open: AtomicUsize::new(0),
     });
@@ -172,7 +177,7 @@ async fn connection(mut stream: TcpStream, shared: &Shared) -> std::io::Result<(
     loop {
         let whole = tokio::select! {
             biased;
-            whole = read_head(&mut stream, &mut head) => whole?,
+            whole = read_head(&mut stream, &mut head, shared.read_delay) => whole?,
             () = idle_too_long(&mut closing, served > 0) => false,
         };
         if !whole {
@@ -200,10 +205,18 @@ async fn connection(mut stream: TcpStream, shared: &Shared) -> std::io::Result<(
 }
 
 /// Reads one request head. False: the peer closed, or the head is too long.
-async fn read_head(stream: &mut TcpStream, head: &mut Vec<u8>) -> std::io::Result<bool> {
+async fn read_head(
+    stream: &mut TcpStream,
+    head: &mut Vec<u8>,
+    read_delay: Duration,
+) -> std::io::Result<bool> {
     loop {
         if head.ends_with(b"\r\n\r\n") {
             return Ok(true);
+        }
+        if !read_delay.is_zero() {
+            stream.readable().await?;
+            sleep(read_delay).await;
         }
         if head.len() > HEAD_LIMIT || stream.read_buf(head).await? == 0 {
             return Ok(false);

@@ -36,7 +36,7 @@ pub fn demo(args: &Args) -> Result<ExitCode> {
     let first = run(&setup, &scenario, args.seed)?;
     println!(
         "{}",
-        replay(&setup.zdt, &first.files.record(), "text")?.trim_end()
+        replay(&setup.binaries.zdt(), &first.files.record(), "text")?.trim_end()
     );
     println!(
         "\nscore against what the client saw: {}",
@@ -58,7 +58,7 @@ pub fn demo(args: &Args) -> Result<ExitCode> {
         ..Expect::default()
     };
     let second = run(&setup, &with, args.seed)?;
-    let report = replay(&setup.zdt, &second.files.record(), "text")?;
+    let report = replay(&setup.binaries.zdt(), &second.files.record(), "text")?;
     println!("{}", report.trim_end());
     println!(
         "\nscore against what the client saw: {}",

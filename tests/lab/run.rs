@@ -1,10 +1,12 @@
 //! Runs one scenario: cluster, daemon, client, actions; then the score of what the daemon said against what the client saw.
 
+mod binaries;
 mod cluster;
 mod daemon;
 mod objects;
 
 use std::{
+    fs::File,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -19,6 +21,7 @@ use crate::{
     score::{Printed, Score, score},
     truth::Truth,
 };
+pub use binaries::Binaries;
 use cluster::Cluster;
 use daemon::{Daemon, events_lost};
 pub use daemon::{Files, replay};
@@ -27,11 +30,13 @@ use objects::{CLIENT, NAMESPACE, WEB};
 /// The daemon judges a flow 2 s after its end (`judge_grace_ms`), with ticks of 0.25 s.
 const JUDGING_GRACE: Duration = Duration::from_millis(2_500);
 
+/// Held while a scenario runs.
+const LOCK: &str = "/run/zdt-lab.lock";
+
 /// What to run with.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Setup {
-    /// The `zdt` binary.
-    pub zdt: PathBuf,
+    pub binaries: Binaries,
     /// Each run gets a folder `<name>-<seed>` in it.
     pub out: PathBuf,
 }
@@ -51,6 +56,7 @@ pub struct Ran {
 
 /// Runs a scenario to its end and removes what it made, also on Ctrl-C and on an error.
 pub fn run(setup: &Setup, scenario: &Scenario, seed: u64) -> Result<Ran> {
+    let _alone = alone()?;
     let files = fresh_folder(&setup.out, &scenario.name, seed)?;
     // A runtime for each run: whatever a task still holds is dropped with it, and the run's namespaces with that.
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -66,6 +72,17 @@ pub fn run(setup: &Setup, scenario: &Scenario, seed: u64) -> Result<Ran> {
     drop(runtime);
     done.with_context(|| format!("scenario {} with seed {seed}", scenario.name))?;
     judge(setup, scenario, seed, files)
+}
+
+/// One world at a time on a machine: all have the same addresses, and the kernel's hooks see the sockets of all, so one's
+/// daemon would report the other's failures. The lock goes with the file, also after `kill -9`.
+fn alone() -> Result<File> {
+    let file = File::create(LOCK).with_context(|| format!("cannot write {LOCK}"))?;
+    if let Err(std::fs::TryLockError::WouldBlock) = file.try_lock() {
+        tracing::info!("another lab runs on this machine: waiting for its end");
+    }
+    file.lock().with_context(|| format!("cannot lock {LOCK}"))?;
+    Ok(file)
 }
 
 fn fresh_folder(out: &Path, name: &str, seed: u64) -> Result<Files> {
@@ -90,10 +107,10 @@ async fn live(setup: &Setup, scenario: &Scenario, seed: u64, files: &Files) -> R
             scenario.name
         )
     };
-    let cluster = Cluster::start(scenario, seed, &files.dir).await?;
+    let cluster = Cluster::start(scenario, seed, setup.binaries.lab(), &files.dir).await?;
     cluster.deploy().await?;
     progress("pods are Ready, rules are programmed");
-    let daemon = Daemon::start(&cluster.node, &setup.zdt, &cluster.kubeconfig, files).await?;
+    let daemon = Daemon::start(&cluster.node, &setup.binaries.zdt(), &cluster.kubeconfig, files).await?;
     progress("the daemon is ready");
     let target = cluster.target()?;
     let client = objects::client(scenario, cluster.node.name(), target, seed, &files.truth());
@@ -174,7 +191,7 @@ fn judge(setup: &Setup, scenario: &Scenario, seed: u64, files: Files) -> Result<
     let text = read(files.verdicts())?;
     let printed = Printed::parse(&text).with_context(|| files.verdicts().display().to_string())?;
     let lost = events_lost(&read(files.record())?);
-    let replayed = replay(&setup.zdt, &files.record(), "json")? == text;
+    let replayed = replay(&setup.binaries.zdt(), &files.record(), "json")? == text;
     let mut score = score(&truth.requests, &printed.claims, &scenario.expect, lost);
     if !replayed {
         score.findings.push(format!(

@@ -109,6 +109,8 @@ pub struct App {
     pub start_delay_ms: u64,
     /// Time between a request and its answer.
     pub response_delay_ms: u64,
+    /// Time between a request's arrival and its reading: a busy server, whose exit meets unread data.
+    pub read_delay_ms: u64,
     /// One IPv6 socket that serves both families, as Go's servers have it; false: a socket of IPv4 alone.
     pub dual_stack: bool,
 }
@@ -120,6 +122,7 @@ impl Default for App {
             drain_ms: 3000,
             start_delay_ms: 0,
             response_delay_ms: 0,
+            read_delay_ms: 0,
             dual_stack: true,
         }
     }

@@ -100,7 +100,7 @@ pub struct Counts {
     /// Matched verdicts whose cause the scenario judges.
     pub judged: usize,
     pub right_causes: usize,
-    /// Matched verdicts that name the client's outcome.
+    /// Of `found`: verdicts that name the client's outcome.
     pub right_outcomes: usize,
     pub unexplained: usize,
     pub events_lost: u64,
@@ -137,7 +137,7 @@ impl Counts {
     }
 
     pub fn outcome_agreement(&self) -> f64 {
-        ratio(self.right_outcomes, self.found + self.aborts_found)
+        ratio(self.right_outcomes, self.found)
     }
 }
 
@@ -191,7 +191,8 @@ pub fn score(truth: &[Request], claims: &[Claim], expect: &Expect, events_lost: 
         counts.right_claims += usize::from(right);
         counts.found += usize::from(failed);
         counts.aborts_found += usize::from(!failed);
-        counts.right_outcomes += usize::from(claim.outcome == request.outcome.name());
+        // A hang-up has no outcome: the client did not wait for one.
+        counts.right_outcomes += usize::from(failed && claim.outcome == request.outcome.name());
         if let Some(is_right) = expect.is_right(claim.cause(), request.outcome) {
             counts.judged += 1;
             counts.right_causes += usize::from(is_right);

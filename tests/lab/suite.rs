@@ -2,12 +2,12 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::{
     net::require_root,
-    run::{Ran, Setup, run},
+    run::{Binaries, Ran, Setup, run},
     scenario::Scenario,
     score::{Counts, table},
 };
@@ -54,11 +54,8 @@ impl Place {
     /// Checks what would otherwise fail in the middle of a run.
     pub fn setup(&self) -> Result<Setup> {
         require_root()?;
-        let zdt = self.zdt.canonicalize();
-        let zdt =
-            zdt.with_context(|| format!("no daemon at {}: cargo xtask build makes it", self.zdt.display()))?;
         Ok(Setup {
-            zdt,
+            binaries: Binaries::keep(&self.zdt, &self.out)?,
             out: self.out.clone(),
         })
     }

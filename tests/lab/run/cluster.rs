@@ -39,10 +39,9 @@ pub(super) struct Cluster {
 
 impl Cluster {
     /// Starts everything but the workload.
-    pub(super) async fn start(scenario: &Scenario, seed: u64, out: &Path) -> Result<Self> {
+    pub(super) async fn start(scenario: &Scenario, seed: u64, lab: PathBuf, out: &Path) -> Result<Self> {
         let store = Store::new();
-        let exe = std::env::current_exe().context("the path of zdt-lab is unknown")?;
-        let mut settings = node::Settings::new(exe, out.to_owned());
+        let mut settings = node::Settings::new(lab, out.to_owned());
         settings.seed = seed;
         settings.backend = match scenario.network.backend {
             Backend::IptablesNft => node::Backend::Nft,

@@ -109,6 +109,7 @@ fn app_args(scenario: &Scenario) -> Vec<String> {
         ("--drain-ms", app.drain_ms.to_string()),
         ("--start-delay-ms", app.start_delay_ms.to_string()),
         ("--response-delay-ms", app.response_delay_ms.to_string()),
+        ("--read-delay-ms", app.read_delay_ms.to_string()),
     ])
 }
 
