@@ -1,3 +1,4 @@
 //! What the node's address translation knows. Only this module speaks netlink.
 
 pub mod conntrack;
+pub mod ruleset;
