@@ -6,6 +6,7 @@
 
 mod data_plane {
     pub mod cluster;
+    mod rules;
 }
 
 use std::{process::Command, time::Duration};
@@ -314,6 +315,7 @@ fn clean_removes_what_a_killed_owner_left() {
         .output()
         .unwrap();
     eprintln!("{}", String::from_utf8_lossy(&cleaned.stdout).trim());
+    let _ = std::fs::remove_dir_all(std::env::temp_dir().join(format!("zdt-data-plane-{}-0", owner.id())));
     assert!(cleaned.status.success());
     assert_eq!(namespaces(), 0);
     assert!(!ledger.exists());

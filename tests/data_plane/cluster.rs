@@ -204,15 +204,15 @@ impl Cluster {
     async fn load_in(&self, netns: &str, name: &str, target: &str, args: &[&str]) -> Truth {
         let truth = self.out.join(format!("{name}.truth.jsonl"));
         let log = self.out.join(format!("{name}.log"));
-        let mut argv = vec![env!("CARGO_BIN_EXE_zdt-lab"), "client", "--target", target];
-        argv.extend(["--truth", truth.to_str().unwrap()]);
-        argv.extend(args);
-        let argv = argv.into_iter().map(str::to_owned).collect();
+        let mut words = vec![env!("CARGO_BIN_EXE_zdt-lab"), "client", "--target", target];
+        words.extend(["--truth", truth.to_str().unwrap()]);
+        words.extend(args);
+        let command = words.into_iter().map(str::to_owned).collect();
         let process = self
             .world
             .node()
             .unwrap()
-            .spawn(netns, argv, Vec::new(), &log)
+            .spawn(netns, command, Vec::new(), &log)
             .await
             .unwrap();
         let exit = process.wait().await;
