@@ -10,6 +10,7 @@ mod immediate_exit;
 mod kubelet_probe;
 mod pod_ip_gone;
 pub(crate) mod sample;
+mod stale_conntrack_entry;
 pub(crate) mod unexplained;
 
 pub(crate) use sample::sum_up;
@@ -50,6 +51,7 @@ pub struct Rule {
 pub const RULES: &[&Rule] = &[
     &kubelet_probe::RULE,
     &endpoint_removal_race::RULE,
+    &stale_conntrack_entry::RULE,
     &pod_ip_gone::RULE,
     &grace_period_exceeded::RULE,
     &immediate_exit::RULE,

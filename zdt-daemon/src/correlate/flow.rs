@@ -93,6 +93,15 @@ pub struct Translated {
     pub replied: bool,
 }
 
+/// An earlier attempt between the same ends that nobody answered: its conntrack entry may still stand.
+#[derive(Clone, Copy, Debug)]
+pub struct Left {
+    pub began: Ktime,
+    pub ended: Ktime,
+    /// The pod that it was translated to.
+    pub server: SocketAddr,
+}
+
 /// One connection attempt.
 #[derive(Clone, Debug)]
 pub struct Flow {
@@ -114,6 +123,8 @@ pub struct Flow {
     pub request_retransmits: u32,
     pub answer_retransmits: u32,
     pub translated: Option<Translated>,
+    /// Set when the flow is handed out to be judged.
+    pub left: Option<Left>,
 }
 
 impl Flow {
@@ -135,7 +146,15 @@ impl Flow {
             request_retransmits: 0,
             answer_retransmits: 0,
             translated: None,
+            left: None,
         }
+    }
+
+    /// Nobody ever answered: what it leaves in conntrack stays SYN_SENT.
+    pub fn unanswered_syn(&self) -> bool {
+        self.failed_to_connect()
+            && self.server_reset.is_none()
+            && self.translated.is_some_and(|t| t.reply.is_some() && !t.replied)
     }
 
     /// The pod's side after translation: seen on its socket or packets, or as conntrack says, or dialled directly.

@@ -5,6 +5,7 @@ mod case;
 mod endpoints;
 mod flow;
 mod judge;
+mod left;
 mod loss;
 mod pods;
 mod rollout;
@@ -15,7 +16,7 @@ mod tests;
 
 pub use case::{Case, Phase, Target};
 pub use endpoints::{EndpointHistory, Endpoints};
-pub use flow::{End, Flow, ResetSeen};
+pub use flow::{End, Flow, Left, ResetSeen};
 pub use pods::{ContainerHistory, ExitSeen, ListenerHistory, PodHistory, Pods, SignalSeen};
 
 use crate::{
@@ -63,6 +64,7 @@ pub struct Correlator {
     pods: Pods,
     endpoints: Endpoints,
     flows: table::Flows,
+    left: left::Leftovers,
     losses: loss::Losses,
     rollouts: rollout::Rollouts,
 }
@@ -76,6 +78,7 @@ impl Correlator {
             pods: Pods::new(settings.max_pods),
             endpoints: Endpoints::default(),
             flows: table::Flows::new(settings.max_flows),
+            left: left::Leftovers::default(),
             losses: loss::Losses::default(),
             rollouts: rollout::Rollouts::default(),
         }
@@ -130,7 +133,7 @@ impl Correlator {
     /// The input has ended: judges what waits and sums up what is open.
     pub fn finish(&mut self, out: &mut Vec<Output>) {
         for flow in self.flows.take_all() {
-            self.judge(&flow, out);
+            self.judge(flow, out);
         }
         self.rollouts
             .report_all(self.now, &self.pods, &self.losses, self.start.as_ref(), out);
@@ -196,11 +199,12 @@ impl Correlator {
 
     fn judge_due(&mut self, out: &mut Vec<Output>) {
         while let Some(flow) = self.flows.take_due(self.now) {
-            self.judge(&flow, out);
+            self.judge(flow, out);
         }
     }
 
-    fn judge(&mut self, flow: &Flow, out: &mut Vec<Output>) {
+    fn judge(&mut self, mut flow: Flow, out: &mut Vec<Output>) {
+        self.left.pass(&mut flow);
         let context = judge::Context {
             now: self.now,
             grace_ms: self.settings.judge_grace_ms,
@@ -210,7 +214,7 @@ impl Correlator {
             losses: &self.losses,
             rollouts: &self.rollouts,
         };
-        if let Some(verdict) = judge::judge(flow, &context) {
+        if let Some(verdict) = judge::judge(&flow, &context) {
             self.rollouts.verdict(self.now, &verdict);
             out.push(Output::Verdict(Box::new(verdict)));
         }
@@ -220,6 +224,7 @@ impl Correlator {
         let before = self.now.minus_ms(self.settings.retention_ms);
         self.pods.forget(before);
         self.endpoints.forget(before);
+        self.left.forget(self.now);
         self.rollouts.forget(before, &self.pods);
         let evicted = self.flows.forget(self.now.minus_ms(self.settings.flow_expiry_ms));
         if evicted > 0 {

@@ -54,6 +54,19 @@ fn silence_from_an_address_whose_pod_has_ended_is_pod_ip_gone() {
 }
 
 #[test]
+fn silence_on_a_port_used_again_is_the_entry_that_the_first_use_left() {
+    let mut world = ended_pod();
+    for first_syn in [300, 5_000] {
+        world.syn_retransmit(first_syn, first_syn + 1_020);
+        world.translated(first_syn + 1_021, false);
+        world.connect_failed(first_syn, first_syn + 3_000, 0);
+    }
+    let (verdicts, _) = world.run();
+    let causes: Vec<_> = verdicts.iter().map(|v| v.cause()).collect();
+    assert_eq!(causes, ["pod-ip-gone", "stale-conntrack-entry"]);
+}
+
+#[test]
 fn silence_from_a_living_pod_is_unexplained_and_says_so() {
     let mut world = World::new();
     world.syn_retransmit(300, 1_320);
