@@ -140,6 +140,7 @@ async fn a_watch_misses_nothing_under_concurrent_updates() {
     const UPDATES: usize = 300;
     // Far fewer versions in the log than are written: the bound is for HTTP clients only.
     let store = Store::with_history(8);
+    let mut early = store.watch::<Pod>();
     let mut writers = Vec::new();
     for writer in 0..WRITERS {
         let store = store.clone();
@@ -155,7 +156,6 @@ async fn a_watch_misses_nothing_under_concurrent_updates() {
         }));
     }
     let mut late = None;
-    let mut early = store.watch::<Pod>();
     let mut steps: BTreeMap<String, usize> = BTreeMap::new();
     let mut deleted = 0;
     let mut last_version = 0;

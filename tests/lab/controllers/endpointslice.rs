@@ -129,8 +129,9 @@ fn reconcile(
             .or_else(|| slices.iter().position(same))
             .map(|index| slices.swap_remove(index));
         let write = |slice: &mut EndpointSlice| {
+            let told = slice.ports.is_some();
             slice.ports = Some(group.ports.clone());
-            if slice.endpoints == group.endpoints && !slice.endpoints.is_empty() {
+            if told && slice.endpoints == group.endpoints {
                 return;
             }
             slice.endpoints.clone_from(&group.endpoints);
@@ -140,16 +141,13 @@ fn reconcile(
                 None => annotations.remove(TRIGGER_TIME),
             };
         };
-        match found {
-            Some(slice) => {
-                let (namespace, name) = pods::key(&slice.metadata);
-                store.update(&namespace, &name, write)?;
-            }
-            None => {
-                let mut slice = empty_slice(&service, group.family, rng);
-                write(&mut slice);
-                store.create(slice)?;
-            }
+        if let Some(slice) = found {
+            let (namespace, name) = pods::key(&slice.metadata);
+            store.update(&namespace, &name, write)?;
+        } else {
+            let mut slice = empty_slice(&service, group.family, rng);
+            write(&mut slice);
+            store.create(slice)?;
         }
     }
     // What is left speaks of ports or families that nobody has any more.

@@ -58,3 +58,6 @@ pub async fn run(store: Store, settings: Settings) {
         scheduler::run(store, settings),
     );
 }
+
+#[cfg(test)]
+mod tests;

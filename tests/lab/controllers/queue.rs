@@ -1,6 +1,7 @@
-//! What a controller still has to look at, and when: a work queue with a due time for each key.
+//! What a controller still has to look at, and when: a work queue with a due time for each key, and an inbox that
+//! delivers late but in order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use tokio::time::Instant;
 
@@ -31,5 +32,36 @@ impl<K: Ord + Clone> Queue<K> {
         tokio::time::sleep_until(at).await;
         self.due.remove(&key);
         key
+    }
+}
+
+/// Changes that a controller hears of late. Like a watch it keeps their order: one with a short delay waits for those
+/// before it.
+#[derive(Debug)]
+pub struct Inbox<T> {
+    due: VecDeque<(Instant, T)>,
+}
+
+impl<T> Default for Inbox<T> {
+    fn default() -> Self {
+        Self { due: VecDeque::new() }
+    }
+}
+
+impl<T> Inbox<T> {
+    pub fn add(&mut self, change: T, at: Instant) {
+        let last = self.due.back().map_or(at, |(last, _)| *last);
+        self.due.push_back((at.max(last), change));
+    }
+
+    /// The next due change; waits for ever while there is none. Cancel-safe.
+    pub async fn next(&mut self) -> T {
+        if let Some((at, _)) = self.due.front() {
+            tokio::time::sleep_until(*at).await;
+        }
+        match self.due.pop_front() {
+            Some((_, change)) => change,
+            None => std::future::pending().await,
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The ReplicaSet controller: as many pods as wanted, and a status that counts them.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -8,7 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::time::Instant;
 
 use super::pods::{self, Key};
-use super::queue::Queue;
+use super::queue::{Inbox, Queue};
 use super::{Settings, names};
 use crate::api::{Change, Store, begin_deletion};
 
@@ -19,14 +20,19 @@ pub async fn run(store: Store, settings: Settings) {
     let mut sets = store.watch::<ReplicaSet>();
     let mut members = store.watch::<Pod>();
     let mut queue = Queue::default();
+    let mut heard = Inbox::default();
+    // The sets as this controller knows them. A rollout keeps its limits because the old set's smaller number is heard
+    // of before the new set's bigger one that it made room for.
+    let mut known: BTreeMap<Key, ReplicaSet> = BTreeMap::new();
     loop {
         tokio::select! {
             biased;
             change = sets.next_timed() => {
-                let Some((at, Change::Applied(set) | Change::Deleted(set))) = change else { return };
+                let Some((at, change)) = change else { return };
+                let (Change::Applied(set) | Change::Deleted(set)) = &change;
                 // Our own status update needs no answer.
-                if status_of(&set).observed_generation != set.metadata.generation {
-                    queue.add(pods::key(&set.metadata), at + timings.replicaset_follows_spec.draw(&mut rng));
+                if matches!(change, Change::Deleted(_)) || status_of(set).observed_generation != set.metadata.generation {
+                    heard.add(change, at + timings.replicaset_follows_spec.draw(&mut rng));
                 }
             }
             change = members.next_timed() => {
@@ -36,8 +42,21 @@ pub async fn run(store: Store, settings: Settings) {
                     queue.add(key, at + timings.replicaset_follows_pod.draw(&mut rng));
                 }
             }
+            change = heard.next() => match change {
+                Change::Applied(set) => {
+                    let key = pods::key(&set.metadata);
+                    // At once, not by the queue: the next change may be heard in this same moment.
+                    if let Some(again) = reconcile(&store, &set, &mut rng) {
+                        queue.add(key.clone(), Instant::now() + again);
+                    }
+                    known.insert(key, set);
+                }
+                Change::Deleted(set) => drop(known.remove(&pods::key(&set.metadata))),
+            },
             key = queue.next() => {
-                if let Some(again) = reconcile(&store, &key, &mut rng) {
+                if let Some(set) = known.get(&key)
+                    && let Some(again) = reconcile(&store, set, &mut rng)
+                {
                     queue.add(key, Instant::now() + again);
                 }
             }
@@ -54,19 +73,19 @@ fn count<'a>(pods: impl Iterator<Item = &'a Pod>) -> i32 {
 }
 
 /// Brings pods and status in line; says when to look again if a pod only waits for minReadySeconds.
-fn reconcile(store: &Store, key: &Key, rng: &mut fastrand::Rng) -> Option<Duration> {
-    let (namespace, name) = (key.0.as_str(), key.1.as_str());
-    let set: ReplicaSet = store.get(namespace, name)?;
+fn reconcile(store: &Store, set: &ReplicaSet, rng: &mut fastrand::Rng) -> Option<Duration> {
+    let (namespace, name) = pods::key(&set.metadata);
+    let (namespace, name) = (namespace.as_str(), name.as_str());
     let spec = set.spec.clone().unwrap_or_default();
-    let mut owned: Vec<Pod> = store.list();
-    owned.retain(|pod| {
+    let mut members: Vec<Pod> = store.list();
+    members.retain(|pod| {
         pods::active(pod)
             && pods::controller_of(&pod.metadata, "ReplicaSet")
                 .is_some_and(|owner| Some(&owner.uid) == set.metadata.uid.as_ref())
     });
 
     let wanted = spec.replicas.unwrap_or(1);
-    let missing = wanted - count(owned.iter());
+    let missing = wanted - count(members.iter());
     let template = spec.template.unwrap_or_default();
     for _ in 0..missing {
         let owner = pods::owner::<ReplicaSet>(&set.metadata);
@@ -82,7 +101,7 @@ fn reconcile(store: &Store, key: &Key, rng: &mut fastrand::Rng) -> Option<Durati
         }
     }
     if missing < 0 {
-        let mut victims: Vec<&Pod> = owned.iter().collect();
+        let mut victims: Vec<&Pod> = members.iter().collect();
         victims.sort_by_key(|pod| rank(pod));
         for pod in victims.into_iter().take(missing.unsigned_abs() as usize) {
             let name = pod.metadata.name.as_deref().unwrap_or_default();
@@ -90,7 +109,7 @@ fn reconcile(store: &Store, key: &Key, rng: &mut fastrand::Rng) -> Option<Durati
                 tracing::debug!(%error, "replicaset controller: the pod went by itself");
             }
         }
-        owned.retain(|pod| {
+        members.retain(|pod| {
             store
                 .get::<Pod>(namespace, &pods::key(&pod.metadata).1)
                 .is_some_and(|p| pods::active(&p))
@@ -104,15 +123,16 @@ fn reconcile(store: &Store, key: &Key, rng: &mut fastrand::Rng) -> Option<Durati
         .filter_map(|pod| pods::available_at(pod, min_ready_s))
         .collect();
     let (available, waiting): (Vec<Timestamp>, Vec<Timestamp>) = times.into_iter().partition(|at| *at <= now);
-    let status = ReplicaSetStatus {
-        replicas: count(owned.iter()),
-        fully_labeled_replicas: Some(count(owned.iter())),
-        ready_replicas: Some(count(owned.iter().filter(|pod| pods::ready(pod)))),
+    let observed = set.metadata.generation;
+    let status = |set: &ReplicaSet| ReplicaSetStatus {
+        replicas: count(members.iter()),
+        fully_labeled_replicas: Some(count(members.iter())),
+        ready_replicas: Some(count(members.iter().filter(|pod| pods::ready(pod)))),
         available_replicas: i32::try_from(available.len()).ok(),
-        observed_generation: set.metadata.generation,
-        ..status_of(&set)
+        observed_generation: observed,
+        ..status_of(set)
     };
-    let written = store.update::<ReplicaSet>(namespace, name, |set| set.status = Some(status));
+    let written = store.update::<ReplicaSet>(namespace, name, |set| set.status = Some(status(set)));
     if let Err(error) = written {
         tracing::debug!(%error, "replicaset controller: the set went by itself");
     }

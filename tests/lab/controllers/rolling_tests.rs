@@ -47,8 +47,8 @@ proptest! {
         let limits = Limits { surge, unavailable };
         let mut old = Counts { wanted: replicas, available: replicas };
         let mut new = Counts { wanted: 0, available: 0 };
-        let mut steps = order.into_iter().chain((0..).map(|step| step % 2)).take(1000);
-        while let Some(step) = steps.next() {
+        let steps = order.into_iter().chain([0, 1].into_iter().cycle()).take(1000);
+        for step in steps {
             if step == 0 {
                 new.wanted = new_replicas(replicas, limits, new.wanted, new.wanted + old.wanted);
                 old.wanted = old_replicas(replicas, limits, new, &[old])[0];
