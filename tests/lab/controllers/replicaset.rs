@@ -118,7 +118,7 @@ fn reconcile(store: &Store, set: &ReplicaSet, rng: &mut fastrand::Rng) -> Option
 
     let now = Timestamp::now();
     let min_ready_s = spec.min_ready_seconds.unwrap_or(0);
-    let times: Vec<Timestamp> = owned
+    let times: Vec<Timestamp> = members
         .iter()
         .filter_map(|pod| pods::available_at(pod, min_ready_s))
         .collect();
