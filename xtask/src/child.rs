@@ -83,7 +83,7 @@ pub fn as_root(program: impl AsRef<OsStr>) -> Result<Command> {
 }
 
 /// Effective user id 0, from /proc/self/status (real, effective, saved, file system: proc(5)).
-fn is_root() -> Result<bool> {
+pub fn is_root() -> Result<bool> {
     let status = std::fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
     let euid = status
         .lines()
