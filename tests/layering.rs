@@ -66,6 +66,9 @@ const EMPTY_WORDS: &[&str] = &[
     "manager", "handler", "helper", "helpers", "util", "utils", "common", "data", "info",
 ];
 
+/// Terms of the field that hold such a word.
+const TERMS: &[&str] = &["data_plane"];
+
 fn is_pure(path: &str) -> bool {
     path.starts_with("zdt-daemon/src/correlate") || path.starts_with("zdt-daemon/src/causes")
 }
@@ -186,6 +189,9 @@ fn empty_names(s: &Source) -> Vec<(usize, String)> {
 }
 
 fn is_empty_name(name: &str) -> bool {
+    if TERMS.contains(&name) {
+        return false;
+    }
     let words = source::words(name);
     // The name of a test is a sentence, and may speak of data.
     if words.len() > 4 {

@@ -1,3 +1,5 @@
+//! Tests of the store.
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};

@@ -1,3 +1,5 @@
+//! Tests of the rolling update's arithmetic.
+
 use k8s_openapi::api::apps::v1::RollingUpdateDeployment;
 use proptest::prelude::*;
 
