@@ -105,7 +105,7 @@ async fn live(setup: &Setup, scenario: &Scenario, seed: u64, files: &Files) -> R
             "{:>5.1} s  {}: {what}",
             began.elapsed().as_secs_f64(),
             scenario.name
-        )
+        );
     };
     let cluster = Cluster::start(scenario, seed, setup.binaries.lab(), &files.dir).await?;
     cluster.deploy().await?;

@@ -88,6 +88,8 @@ fn userspace(release: bool) -> Result<()> {
         "zdt-tests",
         "--bins",
     ]);
+    // Where the other verbs look, whatever the developer's own setting is.
+    cargo.arg("--target-dir").arg(layout::target());
     if release {
         cargo.arg("--release");
     }

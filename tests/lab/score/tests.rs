@@ -1,4 +1,5 @@
 //! Tests of the score.
+#![expect(clippy::float_cmp, reason = "ratios of small counts are exact")]
 
 use super::*;
 use crate::{
