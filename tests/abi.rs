@@ -5,7 +5,8 @@ use std::mem::{align_of, size_of};
 
 use zdt_common::{
     ABI, DecodeError, Event, HEADER_LEN, HOOK_COUNT, Header, Hook, Listener, OFFSET_SPECS, Offsets,
-    OomVictim, ProcessExit, ResetSent, Retransmit, Signal, SockErr, SockView, StateChange, decode,
+    OomVictim, ProcessExit, ResetSent, Retransmit, Signal, SockErr, SockView, StateChange, TableReplaced,
+    decode,
 };
 use zerocopy::IntoBytes;
 
@@ -20,6 +21,7 @@ const NUMBERS: &[(u16, &str)] = &[
     (6, "signal_generate"),
     (7, "sched_process_exit"),
     (8, "mark_victim"),
+    (9, "percpu_free_percpu/xt_replace"),
 ];
 
 /// Bytes that start at an 8-byte boundary, as ring buffer records do.
@@ -65,6 +67,7 @@ fn bytes_of<'a>(event: &Event<'a>) -> &'a [u8] {
         Event::SignalGenerate(p) => p.as_bytes(),
         Event::SchedProcessExit(p) => p.as_bytes(),
         Event::MarkVictim(p) => p.as_bytes(),
+        Event::XtReplace(p) => p.as_bytes(),
     }
 }
 
@@ -107,6 +110,7 @@ fn a_payload_has_no_padding_that_is_not_written_down() {
         whole::<Signal>(),
         whole::<ProcessExit>(),
         whole::<OomVictim>(),
+        whole::<TableReplaced>(),
     ];
     for (size, align) in all {
         assert_eq!(

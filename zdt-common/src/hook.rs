@@ -59,6 +59,8 @@ hooks! {
     SchedProcessExit = 7, ProcessExit, "sched_process_exit";
     /// The out-of-memory killer chose a victim.
     MarkVictim = 8, OomVictim, "mark_victim";
+    /// A legacy iptables table was replaced: x_tables frees the counters of the table that was there.
+    XtReplace = 9, TableReplaced, "percpu_free_percpu/xt_replace";
 }
 
 /// Number of hooks; size of the per-hook counter arrays.

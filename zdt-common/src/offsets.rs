@@ -98,6 +98,13 @@ offsets! {
     signal_live: "signal_struct" ["live.counter"] required;
     nsproxy_net: "nsproxy" ["net_ns"] required;
     siginfo_code: "kernel_siginfo" ["si_code"] required;
+    // The registers of a system call: x86_64 | arm64.
+    task_stack: "task_struct" ["stack"] optional;
+    regs_nr: "pt_regs" ["orig_ax" | "syscallno"] optional;
+    regs_arg1: "pt_regs" ["si" | "regs[1]"] optional;
+    regs_arg2: "pt_regs" ["dx" | "regs[2]"] optional;
+    regs_arg3: "pt_regs" ["r10" | "regs[3]"] optional;
+    regs_last: "pt_regs" ["ss" | "exit_rcu"] optional;
     // cgroups
     css_set_dfl_cgrp: "css_set" ["dfl_cgrp"] optional;
     cgroup_kn: "cgroup" ["kn"] optional;

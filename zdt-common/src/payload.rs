@@ -189,3 +189,21 @@ pub struct OomVictim {
     /// Only `pid` is known on kernels whose tracepoint passes no task (before 6.8).
     pub task: Task,
 }
+
+/// XT_TABLE_MAXNAMELEN (include/uapi/linux/netfilter/x_tables.h).
+pub const TABLE_NAME_LEN: usize = 32;
+
+/// Payload of [`crate::Hook::XtReplace`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct TableReplaced {
+    /// `bpf_get_current_pid_tgid()` of the thread that replaced it: process id in the upper half.
+    pub pid_tgid: u64,
+    /// `ipt_replace::name`, NUL-terminated when shorter; zeroes when it could not be read.
+    pub table: [u8; TABLE_NAME_LEN],
+    pub comm: [u8; COMM_LEN],
+    /// Inode number of the thread's network namespace.
+    pub netns: u32,
+    /// 4 or 6.
+    pub family: u32,
+}

@@ -311,6 +311,17 @@ pub enum Observation {
     },
     /// `mark_victim`: the out-of-memory killer chose it.
     OomVictim { place: Place, pid: u32, comm: String },
+    /// A table of this node's legacy iptables was replaced: the new one was in force at this time at the latest.
+    TableReplaced {
+        netns: NetnsInum,
+        /// 4 or 6.
+        family: u8,
+        /// `nat`, `filter` …; empty when the kernel could not tell.
+        table: String,
+        /// `comm` of the process that replaced it.
+        by: String,
+        tgid: u32,
+    },
 }
 
 /// A conntrack entry of this node, looked up when a client socket of this node failed or retransmitted.

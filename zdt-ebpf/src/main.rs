@@ -36,6 +36,18 @@ static RETRANSMIT_ERR_ARG: u32 = 0;
 #[unsafe(no_mangle)]
 static VICTIM_IS_TASK: u32 = 0;
 
+/// Network namespace whose tables are reported; 0: all.
+#[unsafe(no_mangle)]
+static NODE_NETNS: u32 = 0;
+
+/// 1: the helper `bpf_task_pt_regs` exists (5.15 and later).
+#[unsafe(no_mangle)]
+static TASK_PT_REGS: u32 = 0;
+
+/// Number of the system call setsockopt(2) on this architecture.
+#[unsafe(no_mangle)]
+static SETSOCKOPT_NR: i32 = -1;
+
 /// The helpers that read kernel memory need a GPL-compatible licence.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]

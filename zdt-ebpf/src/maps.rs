@@ -7,6 +7,8 @@ use aya_ebpf::{
 };
 use zdt_common::{Addr, Endpoint, HOOK_COUNT};
 
+use crate::hooks::percpu_free_percpu::Replaced;
+
 /// Events to the daemon. 1 MiB unless the daemon sets another size at load.
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
@@ -26,3 +28,7 @@ pub static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(HOOK_COUNT as 
 /// Events written to `EVENTS`, by hook.
 #[map]
 pub static EMITTED: PerCpuArray<u64> = PerCpuArray::with_max_entries(HOOK_COUNT as u32, 0);
+
+/// The table replacement that was reported last on each CPU.
+#[map]
+pub static REPLACED: PerCpuArray<Replaced> = PerCpuArray::with_max_entries(1, 0);

@@ -186,6 +186,8 @@ impl Correlator {
                 );
             }
             Observation::OomVictim { place, .. } => self.pods.oom(at, place),
+            // What changed with it comes as an input of its own, once the table has been read.
+            Observation::TableReplaced { .. } => {}
             Observation::FlowEnd { .. }
             | Observation::ResetSent { .. }
             | Observation::ResetReceived { .. }

@@ -19,6 +19,9 @@ pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 /// The enum that names reset reasons, and the prefix of its names (include/net/rstreason.h).
 const RESET_REASONS: (&str, &str) = ("sk_rst_reason", "SK_RST_REASON_");
 
+/// The enum that names helpers, and the helper that finds a task's registers (5.15 and later).
+const TASK_PT_REGS: (&str, &str) = ("bpf_func_id", "BPF_FUNC_task_pt_regs");
+
 /// Typedefs of the prototypes of raw tracepoints (include/trace/bpf_probe.h).
 const TRACEPOINT_PREFIX: &str = "btf_trace_";
 
@@ -53,6 +56,8 @@ pub struct KernelFacts {
     pub reset_reasons: BTreeMap<u32, String>,
     /// Arguments of each tracepoint that [`super::table`] names.
     pub tracepoints: BTreeMap<String, Vec<Arg>>,
+    /// The helper `bpf_task_pt_regs` exists.
+    pub task_pt_regs: bool,
     /// CONFIG_HZ where it can be found, else 250 (most distributions').
     pub hz: u32,
 }
@@ -88,6 +93,7 @@ impl KernelFacts {
             absent,
             reset_reasons: index.reset_reasons,
             tracepoints: index.tracepoints,
+            task_pt_regs: index.task_pt_regs,
             hz: config_hz().unwrap_or(250),
         })
     }
@@ -119,6 +125,7 @@ struct Index {
     structs: HashMap<&'static str, (usize, u32)>,
     tracepoints: BTreeMap<String, Vec<Arg>>,
     reset_reasons: BTreeMap<u32, String>,
+    task_pt_regs: bool,
 }
 
 impl Index {
@@ -127,6 +134,7 @@ impl Index {
             structs: OFFSET_SPECS.iter().map(|spec| (spec.of, (0, 0))).collect(),
             tracepoints: BTreeMap::new(),
             reset_reasons: BTreeMap::new(),
+            task_pt_regs: false,
         };
         for (&id, variant) in types.get() {
             match variant {
@@ -159,6 +167,10 @@ impl Index {
                         let name = value.name.strip_prefix(RESET_REASONS.1).unwrap_or(&value.name);
                         index.reset_reasons.insert(number, name.to_owned());
                     }
+                }
+                TypeVariant::Enum(e) if e.name().as_deref() == Some(TASK_PT_REGS.0) => {
+                    let mut helpers = e.named_value_list().iter();
+                    index.task_pt_regs = helpers.any(|helper| helper.name == TASK_PT_REGS.1);
                 }
                 _ => {}
             }

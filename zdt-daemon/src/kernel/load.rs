@@ -1,7 +1,7 @@
 //! Loads the object and attaches its programs, each on its own: [`Loaded`] becomes [`Attached`]. Nothing is pinned,
 //! so the end of the process is the end of every program (invariant I11).
 
-use std::{io, path::PathBuf};
+use std::{io, os::unix::fs::MetadataExt, path::PathBuf};
 
 use aya::{
     Btf, Ebpf, EbpfLoader, Endianness,
@@ -66,6 +66,8 @@ pub struct Options {
     pub ring_bytes: u32,
     /// Signals to report.
     pub signals: Vec<i32>,
+    /// The network namespace (inode number) whose tables are reported; 0: all.
+    pub netns: u32,
 }
 
 impl Default for Options {
@@ -85,6 +87,7 @@ impl Default for Options {
                 libc::SIGFPE,
                 libc::SIGSYS,
             ],
+            netns: own_netns(),
         }
     }
 }
@@ -140,6 +143,8 @@ impl Loaded {
             .signals
             .iter()
             .fold(0u64, |mask, sig| mask | 1 << sig.rem_euclid(64));
+        // System calls of this architecture have numbers far below 2^31.
+        let setsockopt = i32::try_from(libc::SYS_setsockopt).unwrap_or(-1);
         let ebpf = EbpfLoader::new()
             .btf(Some(&btf))
             .map_max_entries("EVENTS", options.ring_bytes)
@@ -147,6 +152,9 @@ impl Loaded {
             .override_global("SIGNAL_MASK", &signals, true)
             .override_global("RESET_REASON_ARG", &has_arg("tcp_send_reset", 2), true)
             .override_global("RETRANSMIT_ERR_ARG", &has_arg("tcp_retransmit_skb", 2), true)
+            .override_global("NODE_NETNS", &options.netns, true)
+            .override_global("TASK_PT_REGS", &u32::from(facts.task_pt_regs), true)
+            .override_global("SETSOCKOPT_NR", &setsockopt, true)
             .override_global("VICTIM_IS_TASK", &u32::from(victim == Some(&Arg::Pointer)), true)
             .load(OBJECT)
             .map_err(|e| {
@@ -298,6 +306,12 @@ impl Attached {
         let hooks = self.running.iter().flat_map(|a| a.program.hooks);
         hooks.copied().map(Hook::name).map(str::to_owned).collect()
     }
+}
+
+/// The network namespace of the calling thread; 0 where /proc does not tell.
+fn own_netns() -> u32 {
+    let inode = std::fs::metadata("/proc/thread-self/ns/net").map_or(0, |file| file.ino());
+    u32::try_from(inode).unwrap_or(0)
 }
 
 fn absent_is_fine(removed: Result<(), aya::maps::MapError>, map: &'static str) -> Result<(), MapError> {

@@ -118,6 +118,16 @@ pub const PROGRAMS: &[Program] = &[
         hooks: &[Hook::MarkVictim],
         costs: &[],
     },
+    Program {
+        name: "percpu_free_percpu",
+        tracepoint: "percpu_free_percpu",
+        min_args: 3,
+        class: Class::Held,
+        required: false,
+        since: "4.13",
+        hooks: &[Hook::XtReplace],
+        costs: &[],
+    },
 ];
 
 #[cfg(test)]

@@ -97,6 +97,13 @@ impl Translator {
                 pid: e.task.pid,
                 comm: text(&e.task.comm),
             },
+            Event::XtReplace(e) => Observation::TableReplaced {
+                netns: NetnsInum(e.netns),
+                family: u8::try_from(e.family).unwrap_or(0),
+                table: text(&e.table),
+                by: text(&e.comm),
+                tgid: u32::try_from(e.pid_tgid >> 32).unwrap_or(0),
+            },
         }
     }
 

@@ -131,6 +131,7 @@ impl Eyes {
             | Observation::Signal { place, .. }
             | Observation::Exit { place, .. }
             | Observation::OomVictim { place, .. } => self.is_our_place(place),
+            Observation::TableReplaced { .. } => false,
         }
     }
 

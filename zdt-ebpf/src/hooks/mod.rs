@@ -4,6 +4,7 @@
 mod inet_sk_error_report;
 mod inet_sock_set_state;
 mod mark_victim;
+pub mod percpu_free_percpu;
 mod sched_process_exit;
 mod signal_generate;
 mod tcp_receive_reset;
