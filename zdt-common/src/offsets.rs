@@ -75,6 +75,7 @@ offsets! {
     tp_snd_una: "tcp_sock" ["snd_una"] required;
     tp_snd_nxt: "tcp_sock" ["snd_nxt"] required;
     tp_write_seq: "tcp_sock" ["write_seq"] required;
+    tp_snd_wl1: "tcp_sock" ["snd_wl1"] required;
     tp_lsndtime: "tcp_sock" ["lsndtime"] required;
     tp_data_segs_in: "tcp_sock" ["data_segs_in"] required;
     tp_data_segs_out: "tcp_sock" ["data_segs_out"] required;

@@ -41,6 +41,10 @@ pub struct SockView {
     pub snd_una: u32,
     pub snd_nxt: u32,
     pub write_seq: u32,
+    /// `tcp_sock::snd_wl1`: sequence number of the segment that last acknowledged something of ours
+    /// (net/ipv4/tcp_input.c tcp_ack, tcp_update_wl).
+    pub snd_wl1: u32,
+    pub pad: u32,
     /// `icsk_ack.lrcvtime`, jiffies: when the last payload came.
     pub lrcvtime: u32,
     /// `tcp_sock::lsndtime`, jiffies: when the last payload was sent.
@@ -109,6 +113,10 @@ pub struct ResetSent {
     /// 1: there was a socket.
     pub has_sk: u8,
     pub pad: [u8; 2],
+    /// Sequence number of the segment that is answered: of a SYN the client's initial one, which no translation
+    /// changes. 0 where there is no segment.
+    pub answered_seq: u32,
+    pub pad2: u32,
 }
 
 /// Payload of [`crate::Hook::TcpReceiveReset`] and [`crate::Hook::InetSkErrorReport`].

@@ -34,7 +34,7 @@ use crate::{
     clock,
     cluster::{self, Watched},
     config,
-    input::{Input, Start, What},
+    input::{Input, NetnsInum, Start, What},
     kernel::{Attached, EventRing, Loaded, Losses, Options, Translator},
     pipe::Pipe,
     record::Recorder,
@@ -275,10 +275,17 @@ fn start(node: String, kernel: &Attached, node_addrs: Vec<IpAddr>) -> Input {
             wall,
             kernel: release.unwrap_or_default(),
             node_addrs,
+            netns: own_netns(),
             hooks: kernel.hook_names(),
             hz: kernel.facts().hz,
         }),
     }
+}
+
+/// Inode number of this network namespace (namespaces(7)); 0 where /proc does not tell.
+fn own_netns() -> NetnsInum {
+    let inode = std::fs::metadata("/proc/self/ns/net").map(|m| std::os::unix::fs::MetadataExt::ino(&m));
+    NetnsInum(inode.ok().and_then(|i| u32::try_from(i).ok()).unwrap_or(0))
 }
 
 /// Addresses of this network namespace, except loopback's.

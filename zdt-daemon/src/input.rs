@@ -141,6 +141,9 @@ pub struct Start {
     pub kernel: String,
     /// Addresses of the node's own network namespace.
     pub node_addrs: Vec<IpAddr>,
+    /// That namespace; 0: unknown.
+    #[serde(default)]
+    pub netns: NetnsInum,
     /// Hooks that are attached, by kernel name.
     pub hooks: Vec<String>,
     /// Jiffies per second as the kernel counts them (CONFIG_HZ), for `lrcvtime` and `lsndtime`.
@@ -214,6 +217,10 @@ pub struct TcpCounters {
     pub since_last_segment: u32,
     /// `write_seq - snd_una`: written and not acknowledged.
     pub unacked: u32,
+    /// `rcv_nxt - snd_wl1`: received in and after the segment that last acknowledged something of ours. When nothing is
+    /// unacknowledged, that is what the peer sent with our last answer in its hands.
+    #[serde(default)]
+    pub since_last_acked: u32,
     /// `lrcvtime - lsndtime` in jiffies, signed: > 0 when the last payload went in.
     pub last_in_after_out_jiffies: i32,
     /// Retransmission timeouts in a row.
@@ -221,6 +228,9 @@ pub struct TcpCounters {
     /// In SYN_SENT: when the first SYN was sent (1 ms resolution).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_syn: Option<Ktime>,
+    /// In SYN_SENT: the initial sequence number of the SYN.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isn: Option<u32>,
 }
 
 /// Where a process lives.
@@ -275,6 +285,9 @@ pub enum Observation {
         /// The RST answers a SYN.
         to_syn: bool,
         has_socket: bool,
+        /// Of the answered SYN: its sequence number, which no translation changes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        isn: Option<u32>,
     },
     /// `tcp_receive_reset`.
     ResetReceived { sock: Sock },

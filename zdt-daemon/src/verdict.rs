@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 use crate::input::{Ktime, NsName, PodUid, Wall, Workload};
 
@@ -128,8 +128,7 @@ pub enum Measure {
 }
 
 /// Explained or not; there is no cause without a finding.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case", tag = "judgement")]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Judgement {
     Explained {
         cause: &'static str,
@@ -140,6 +139,25 @@ pub enum Judgement {
         seen: Vec<Evidence>,
         missing: Vec<String>,
     },
+}
+
+/// As JSON: `cause` is always there, then either `finding`, or `seen` and `missing`.
+impl Serialize for Judgement {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut map = to.serialize_map(None)?;
+        match self {
+            Self::Explained { cause, finding } => {
+                map.serialize_entry("cause", cause)?;
+                map.serialize_entry("finding", finding)?;
+            }
+            Self::Unexplained { seen, missing } => {
+                map.serialize_entry("cause", crate::causes::UNEXPLAINED)?;
+                map.serialize_entry("seen", seen)?;
+                map.serialize_entry("missing", missing)?;
+            }
+        }
+        map.end()
+    }
 }
 
 /// Kubernetes identity of a pod at the time that matters.

@@ -101,9 +101,9 @@ pub fn tuple(sk: Ptr) -> Option<Tuple> {
     })
 }
 
-/// The ends of a received packet as its receiver sees them, and the flags byte of its TCP header.
+/// The ends of a received segment as its receiver sees them, its sequence number and the flags byte of its header.
 #[inline(always)]
-pub fn received(skb: Ptr) -> Option<(Tuple, u8)> {
+pub fn received(skb: Ptr) -> Option<(Tuple, u32, u8)> {
     let head: Ptr = field!(skb, skb_head);
     let network: u16 = field!(skb, skb_network_header);
     let transport: u16 = field!(skb, skb_transport_header);
@@ -118,14 +118,14 @@ pub fn received(skb: Ptr) -> Option<(Tuple, u8)> {
     } else {
         return None;
     };
-    // RFC 9293 3.1: source port at 0, destination port at 2, flags at 13.
+    // RFC 9293 3.1: source port at 0, destination port at 2, sequence number at 4, flags at 13.
     let tuple = Tuple {
         laddr,
         raddr,
         lport: u16::from_be(load(tcp + 2)),
         rport: u16::from_be(load(tcp)),
     };
-    Some((tuple, load(tcp + 13)))
+    Some((tuple, u32::from_be(load(tcp + 4)), load(tcp + 13)))
 }
 
 /// Network namespace of a socket (inode number).
@@ -209,6 +209,7 @@ pub fn full_view(view: &mut SockView, sk: Ptr, tuple: &Tuple, server: u8) {
     view.snd_una = field!(sk, tp_snd_una);
     view.snd_nxt = field!(sk, tp_snd_nxt);
     view.write_seq = field!(sk, tp_write_seq);
+    view.snd_wl1 = field!(sk, tp_snd_wl1);
     view.lrcvtime = field!(sk, icsk_lrcvtime);
     view.lsndtime = field!(sk, tp_lsndtime);
     view.data_segs_in = field!(sk, tp_data_segs_in);

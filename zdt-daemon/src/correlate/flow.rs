@@ -58,10 +58,12 @@ impl End {
         }
         // After a client's FIN, only "nothing was ever sent" is proof: a TLS client's close_notify is data after the
         // last answer, too.
+        let with_our_answer_in_hand = self.tcp.unacked == 0 && self.tcp.since_last_acked > 0;
         fin == 0
             && (self.tcp.unread > 0
                 || self.tcp.since_last_segment > 0
-                || self.tcp.last_in_after_out_jiffies > 0)
+                || self.tcp.last_in_after_out_jiffies > 0
+                || with_our_answer_in_hand)
     }
 
     /// A client's socket ended with a request sent and no byte of an answer.
@@ -107,6 +109,10 @@ pub struct Left {
 pub struct Flow {
     /// The client's address before any masquerade, as far as known.
     pub client: SocketAddr,
+    /// The client as the server saw it, where that was another address (masquerade).
+    pub seen_as: Option<SocketAddr>,
+    /// Initial sequence number of its SYN: the same on both sides of any translation.
+    pub isn: Option<u32>,
     pub dialled: Option<SocketAddr>,
     pub server: Option<SocketAddr>,
     pub began: Ktime,
@@ -131,6 +137,8 @@ impl Flow {
     pub(super) fn new(client: SocketAddr, began: Ktime) -> Self {
         Self {
             client,
+            seen_as: None,
+            isn: None,
             dialled: None,
             server: None,
             began,
@@ -165,9 +173,8 @@ impl Flow {
 
     /// The client as the server saw it.
     pub fn client_as_seen(&self) -> SocketAddr {
-        self.translated
-            .and_then(|t| t.reply)
-            .map_or(self.client, |r| r.to)
+        let translated = || self.translated.and_then(|t| t.reply).map(|r| r.to);
+        self.seen_as.or_else(translated).unwrap_or(self.client)
     }
 
     /// The connection was never established.

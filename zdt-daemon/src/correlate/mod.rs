@@ -20,7 +20,7 @@ pub use flow::{End, Flow, Left, ResetSeen};
 pub use pods::{ContainerHistory, ExitSeen, ListenerHistory, PodHistory, Pods, SignalSeen};
 
 use crate::{
-    input::{Input, Ktime, Observation, Start, What},
+    input::{Input, Ktime, Observation, Sock, Start, What},
     verdict::Output,
 };
 
@@ -188,15 +188,33 @@ impl Correlator {
             Observation::OomVictim { place, .. } => self.pods.oom(at, place),
             // What changed with it comes as an input of its own, once the table has been read.
             Observation::TableReplaced { .. } => {}
-            Observation::FlowEnd { .. }
-            | Observation::ResetSent { .. }
-            | Observation::ResetReceived { .. }
-            | Observation::SockError { .. }
-            | Observation::Retransmit { .. } => {
-                self.flows
-                    .observe(at, observation, &self.endpoints, self.settings.judge_grace_ms);
+            Observation::FlowEnd { sock, .. }
+            | Observation::ResetSent { sock, .. }
+            | Observation::ResetReceived { sock }
+            | Observation::SockError { sock }
+            | Observation::Retransmit { sock, .. } => {
+                if !self.foreign(at, sock) {
+                    self.flows
+                        .observe(at, observation, &self.endpoints, self.settings.judge_grace_ms);
+                }
             }
         }
+    }
+
+    /// One kernel may carry several clusters with the same addresses (kind does): a view from a namespace that is
+    /// known not to be the address owner's is another cluster's.
+    fn foreign(&self, at: Ktime, sock: &Sock) -> bool {
+        if sock.netns.0 == 0 {
+            return false;
+        }
+        let owner = match self.pods.owner(sock.local.ip(), at) {
+            Some(pod) => pod.netns,
+            None => {
+                let node = self.start.as_ref().map(|(_, s)| s);
+                node.filter(|s| s.netns.0 != 0 && s.node_addrs.contains(&sock.local.ip())).map(|s| s.netns)
+            }
+        };
+        owner.is_some_and(|netns| netns != sock.netns)
     }
 
     fn judge_due(&mut self, out: &mut Vec<Output>) {

@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use crate::input::{Attribution, CgroupId, Deletion, Ktime, Place, PodState, PodUid};
+use crate::input::{Attribution, CgroupId, Deletion, Ktime, NetnsInum, Place, PodState, PodUid};
 
 /// Most listeners, signals and exits kept of one pod or container.
 const MAX_KEPT: usize = 64;
@@ -99,6 +99,8 @@ pub struct PodHistory {
     pub ended_seen: Option<Ktime>,
     pub gone: Option<Ktime>,
     pub last_change: Ktime,
+    /// Its network namespace, once a process of it has been seen.
+    pub netns: Option<NetnsInum>,
     pub containers: BTreeMap<CgroupId, ContainerHistory>,
     pub listeners: VecDeque<ListenerHistory>,
 }
@@ -315,7 +317,11 @@ impl Pods {
         let Attribution::Pod { uid, .. } = &place.attribution else {
             return None;
         };
-        Some(Self::entry(&mut self.pods, self.max, at, uid))
+        let pod = Self::entry(&mut self.pods, self.max, at, uid);
+        if place.netns.0 != 0 {
+            pod.netns = Some(place.netns);
+        }
+        Some(pod)
     }
 
     fn container(&mut self, at: Ktime, place: &Place) -> Option<&mut ContainerHistory> {

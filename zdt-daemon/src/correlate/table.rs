@@ -21,6 +21,8 @@ pub(super) struct Flows {
     flows: BTreeMap<u64, Flow>,
     /// By the client's address, and by the address the server saw instead.
     by_client: HashMap<SocketAddr, Vec<u64>>,
+    /// By the initial sequence number of the client's SYN.
+    by_isn: HashMap<u32, u64>,
     due: BTreeSet<(Ktime, u64)>,
     next: u64,
     max: usize,
@@ -42,6 +44,7 @@ impl Flows {
         Self {
             flows: BTreeMap::new(),
             by_client: HashMap::new(),
+            by_isn: HashMap::new(),
             due: BTreeSet::new(),
             next: 0,
             max,
@@ -94,7 +97,14 @@ impl Flows {
             return;
         };
         let ended_before = flow.ended;
-        note(flow, &seen, observation);
+        let alias = note(flow, &seen, observation);
+        if let Some(alias) = alias {
+            self.by_client.entry(alias).or_default().push(id);
+        }
+        if let Some(isn) = isn(observation) {
+            flow.isn = Some(isn);
+            self.by_isn.insert(isn, id);
+        }
         if let (None, Some(ended)) = (ended_before, flow.ended) {
             self.due.insert((ended.plus_ms(grace_ms), id));
         }
@@ -127,26 +137,19 @@ impl Flows {
                 replied: translation.replied,
             });
         }
-        let Some(reply) = translation.reply else { return };
-        if reply.to != orig.from {
-            self.by_client.entry(reply.to).or_default().push(id);
-            self.absorb_masqueraded(id, reply.to, reply.from);
-        }
-    }
-
-    /// The server's view of a masqueraded connection came first and stands alone under the masqueraded address: it
-    /// belongs to flow `id`.
-    fn absorb_masqueraded(&mut self, id: u64, seen_as: SocketAddr, server: SocketAddr) {
-        let ids = self.by_client.get(&seen_as).cloned().unwrap_or_default();
-        let alone = |f: &Flow| f.client == seen_as && f.server == Some(server) && f.client_end.is_none();
-        let Some(other) = ids
-            .into_iter()
-            .rev()
-            .find(|o| *o != id && self.flows.get(o).is_some_and(alone))
-        else {
+        let Some(reply) = translation.reply.filter(|r| r.to != orig.from) else {
             return;
         };
-        let Some(server_view) = self.remove(other) else {
+        flow.seen_as = Some(reply.to);
+        // The server's view of a masqueraded connection may have come first, under the masqueraded address.
+        let seen = self.by_client.get(&reply.to).cloned().unwrap_or_default();
+        let alone = |f: &Flow| f.client == reply.to && f.server == Some(reply.from) && f.client_end.is_none();
+        self.by_client.entry(reply.to).or_default().push(id);
+        let other = seen
+            .into_iter()
+            .rev()
+            .find(|o| *o != id && self.flows.get(o).is_some_and(alone));
+        let Some(server_view) = other.and_then(|o| self.remove(o)) else {
             return;
         };
         if let Some(flow) = self.flows.get_mut(&id) {
@@ -160,12 +163,21 @@ impl Flows {
 
     /// The flow that an observation belongs to.
     fn find(&self, seen: &Seen<'_>, observation: &Observation, endpoints: &Endpoints) -> Option<u64> {
-        let ids = self.by_client.get(&seen.client)?;
-        ids.iter().rev().copied().find(|id| {
+        let fits = |id: &u64| {
             self.flows
                 .get(id)
                 .is_some_and(|f| same_connection(f, seen, endpoints) && same_attempt(f, seen, observation))
-        })
+        };
+        if let Some(ids) = self.by_client.get(&seen.client)
+            && let Some(id) = ids.iter().rev().copied().find(fits)
+        {
+            return Some(id);
+        }
+        // Masqueraded and refused: conntrack drops its entry with the RST (net/netfilter/nf_conntrack_proto_tcp.c
+        // nf_conntrack_tcp_packet), but both sides have seen the same initial sequence number.
+        let id = self.by_isn.get(&isn(observation)?).copied()?;
+        let flow = self.flows.get(&id)?;
+        same_attempt(flow, seen, observation).then_some(id)
     }
 
     fn open(&mut self, client: SocketAddr, began: Ktime) -> u64 {
@@ -205,6 +217,7 @@ impl Flows {
             .collect();
         self.flows.clear();
         self.by_client.clear();
+        self.by_isn.clear();
         flows
     }
 
@@ -224,6 +237,11 @@ impl Flows {
 
     fn remove(&mut self, id: u64) -> Option<Flow> {
         let flow = self.flows.remove(&id)?;
+        if let Some(isn) = flow.isn
+            && self.by_isn.get(&isn) == Some(&id)
+        {
+            self.by_isn.remove(&isn);
+        }
         for key in [flow.client, flow.client_as_seen()] {
             if let Some(ids) = self.by_client.get_mut(&key) {
                 ids.retain(|i| *i != id);
@@ -282,8 +300,20 @@ fn same_attempt(flow: &Flow, seen: &Seen<'_>, observation: &Observation) -> bool
     }
 }
 
-/// Takes what was seen into the flow.
-fn note(flow: &mut Flow, seen: &Seen<'_>, observation: &Observation) {
+/// Initial sequence number of the client's SYN, where the observation has one.
+fn isn(observation: &Observation) -> Option<u32> {
+    match observation {
+        Observation::ResetSent { isn, .. } => *isn,
+        Observation::FlowEnd { sock, .. }
+        | Observation::ResetReceived { sock }
+        | Observation::SockError { sock }
+        | Observation::Retransmit { sock, .. } => sock.tcp.and_then(|t| t.isn),
+        _ => None,
+    }
+}
+
+/// Takes what was seen into the flow. Returns the client's other address, when this tells one.
+fn note(flow: &mut Flow, seen: &Seen<'_>, observation: &Observation) -> Option<SocketAddr> {
     let Seen {
         at,
         side,
@@ -293,6 +323,15 @@ fn note(flow: &mut Flow, seen: &Seen<'_>, observation: &Observation) {
     } = *seen;
     flow.last = flow.last.max(at);
     flow.began = flow.began.min(began(sock).unwrap_or(at));
+    let mut alias = None;
+    if flow.client != seen.client && flow.client_as_seen() != seen.client {
+        alias = Some(seen.client);
+        match side {
+            Side::Server => flow.seen_as = Some(seen.client),
+            // The client's own view is the address before any masquerade.
+            Side::Client => flow.seen_as = Some(std::mem::replace(&mut flow.client, seen.client)),
+        }
+    }
     match side {
         Side::Server => flow.server = Some(other),
         Side::Client => flow.dialled = Some(other),
@@ -355,4 +394,5 @@ fn note(flow: &mut Flow, seen: &Seen<'_>, observation: &Observation) {
     if ends {
         flow.ended.get_or_insert(at);
     }
+    alias
 }

@@ -64,6 +64,7 @@ impl Translator {
                 reason: self.reset_reason(e.reason),
                 to_syn: e.answered_flags & SYN != 0,
                 has_socket: e.has_sk != 0,
+                isn: (e.answered_flags & SYN != 0).then_some(e.answered_seq),
             },
             Event::TcpReceiveReset(e) => Observation::ResetReceived {
                 sock: sock(&e.view, at),
@@ -141,11 +142,13 @@ fn sock(view: &SockView, at: Ktime) -> Sock {
             unread: view.rcv_nxt.wrapping_sub(view.copied_seq),
             since_last_segment: view.rcv_nxt.wrapping_sub(view.rcv_wup),
             unacked: view.write_seq.wrapping_sub(view.snd_una),
+            since_last_acked: view.rcv_nxt.wrapping_sub(view.snd_wl1),
             last_in_after_out_jiffies: view.lrcvtime.wrapping_sub(view.lsndtime).cast_signed(),
             retransmits: view.retransmits,
             first_syn: (state == TcpState::SynSent)
                 .then(|| first_syn(view.retrans_stamp, at))
                 .flatten(),
+            isn: (state == TcpState::SynSent).then_some(view.snd_una),
         }),
     }
 }

@@ -31,10 +31,7 @@ fn systemd_names_give_uid_and_container() {
         format!("kubelet-kubepods-besteffort-pod{underscores}.slice"),
     ] {
         for scope in ["cri-containerd", "crio", "docker"] {
-            assert_eq!(
-                attribution(&slice, &format!("{scope}-{ID}.scope")),
-                pod(UID, ID)
-            );
+            assert_eq!(attribution(&slice, &format!("{scope}-{ID}.scope")), pod(UID, ID));
         }
     }
 }
@@ -96,10 +93,7 @@ fn counters_are_differences_modulo_2_to_32_and_only_of_full_sockets() {
     };
     let translated = sock(&view, Ktime(0));
     let tcp = translated.tcp.unwrap();
-    assert_eq!(
-        (tcp.unread, tcp.since_last_segment, tcp.unacked),
-        (10, 1, 3)
-    );
+    assert_eq!((tcp.unread, tcp.since_last_segment, tcp.unacked), (10, 1, 3));
     assert_eq!(tcp.last_in_after_out_jiffies, 2);
     assert_eq!(translated.side, Side::Server);
     view.full = 0;
@@ -166,7 +160,7 @@ proptest! {
         event.has_sk = has_sk;
         event.reason = u32::MAX;
         let decoded = Decoded { ktime_ns: 7, hook: Hook::TcpSendReset, event: Event::TcpSendReset(&event) };
-        let Observation::ResetSent { sock, reason, to_syn, has_socket } = Translator::default().observation(&decoded)
+        let Observation::ResetSent { sock, reason, to_syn, has_socket, .. } = Translator::default().observation(&decoded)
         else { panic!("another observation") };
         prop_assert_eq!(sock.local.port(), lport);
         prop_assert_eq!(sock.remote.port(), rport);
@@ -191,10 +185,7 @@ fn decoding_refuses_what_it_does_not_know() {
         aligned.as_mut_bytes()[..16].copy_from_slice(header.as_bytes());
         decode(aligned.as_bytes()).map(|d| d.hook)
     };
-    assert_eq!(
-        with(ABI, 0, len, len as usize).unwrap(),
-        Hook::InetSockSetState
-    );
+    assert_eq!(with(ABI, 0, len, len as usize).unwrap(), Hook::InetSockSetState);
     assert_eq!(
         with(ABI + 1, 0, len, len as usize).unwrap_err(),
         DecodeError::Abi(ABI + 1)

@@ -102,7 +102,15 @@ fn suspicious(sk: Ptr, old: u8, new: u8, server: u8) -> bool {
     let rcv_wup: u32 = field!(sk, tp_rcv_wup);
     let copied_seq: u32 = field!(sk, tp_copied_seq);
     // Data came after our last segment, or was never read.
-    rcv_nxt != rcv_wup || rcv_nxt != copied_seq
+    if rcv_nxt != rcv_wup || rcv_nxt != copied_seq {
+        return true;
+    }
+    // Everything we sent is acknowledged, and data came in or after the segment that acknowledged the last of it: a
+    // request that the client sent when it had our last answer.
+    let write_seq: u32 = field!(sk, tp_write_seq);
+    let snd_una: u32 = field!(sk, tp_snd_una);
+    let snd_wl1: u32 = field!(sk, tp_snd_wl1);
+    write_seq == snd_una && rcv_nxt != snd_wl1
 }
 
 /// `a` is later than `b`, both jiffies (include/linux/jiffies.h time_after).

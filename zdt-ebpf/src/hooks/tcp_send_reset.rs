@@ -33,7 +33,7 @@ fn report(ctx: &BtfTracePointContext) -> Option<()> {
     let full = sk != 0 && state != tcp::LISTEN && state != tcp::NEW_SYN_RECV && state != tcp::TIME_WAIT;
     let packet = if skb == 0 { None } else { read::received(skb) };
     let tuple = match packet {
-        Some((tuple, _)) if !full => tuple,
+        Some((tuple, ..)) if !full => tuple,
         _ => read::tuple(sk)?,
     };
     let server = filter::side(&tuple)?;
@@ -52,7 +52,10 @@ fn report(ctx: &BtfTracePointContext) -> Option<()> {
             event.view.netns = read::netns_of_skb(skb);
         }
         event.reason = reason;
-        event.answered_flags = packet.map_or(0, |(_, flags)| flags);
+        if let Some((_, seq, flags)) = packet {
+            event.answered_seq = seq;
+            event.answered_flags = flags;
+        }
         event.has_sk = u8::from(sk != 0);
     });
     Some(())

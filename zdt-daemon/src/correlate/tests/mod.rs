@@ -1,4 +1,5 @@
 //! Stories: each test tells one, and says which cause it must be.
 
+mod identity;
 mod stories;
 mod world;

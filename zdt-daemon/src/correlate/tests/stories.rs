@@ -190,6 +190,7 @@ fn a_refused_probe_of_the_kubelet_is_no_request() {
             reason,
             to_syn: true,
             has_socket: false,
+            isn: None,
         },
     );
     let tcp = Some(TcpCounters {
@@ -197,7 +198,7 @@ fn a_refused_probe_of_the_kubelet_is_no_request() {
         ..Default::default()
     });
     let mut sock = World::sock(Side::Client, TcpState::Close, 111, tcp);
-    (sock.local, sock.remote) = (probe, addr(POD));
+    (sock.local, sock.remote, sock.netns.0) = (probe, addr(POD), 1);
     let (old, new) = (TcpState::SynSent, TcpState::Close);
     world.kernel(
         141,

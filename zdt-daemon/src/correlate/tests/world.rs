@@ -74,6 +74,7 @@ impl World {
                 node_addrs: vec!["10.244.1.1".parse().unwrap()],
                 hooks: Vec::new(),
                 hz: 250,
+                netns: NetnsInum(1),
             }),
         );
         world.at(
@@ -200,7 +201,7 @@ impl World {
             side,
             local,
             remote,
-            netns: NetnsInum(1),
+            netns: NetnsInum(if side == Side::Server { 7 } else { 8 }),
             cgroup,
             cookie: 0,
             state,
@@ -220,6 +221,7 @@ impl World {
                 reason: Some(reason.into()),
                 to_syn,
                 has_socket,
+                isn: None,
             },
         );
     }

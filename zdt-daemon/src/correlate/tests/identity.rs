@@ -1,0 +1,67 @@
+//! Connections under several addresses, and what tells whose they are.
+
+use super::world::{APP, CLIENT, POD, World, addr, answered, ended_pod, ms};
+use crate::input::{Observation, Side, TcpCounters, TcpState, What};
+
+#[test]
+fn a_masqueraded_client_that_is_refused_is_one_flow_with_its_own_address() {
+    let mut world = ended_pod();
+    let mut sock = World::sock(Side::Server, TcpState::Close, 0, None);
+    sock.remote = addr("10.244.1.1:27009");
+    let reason = Some("NO_SOCKET".into());
+    let reset = Observation::ResetSent {
+        sock,
+        reason,
+        to_syn: true,
+        has_socket: false,
+        isn: Some(77),
+    };
+    world.kernel(140, reset);
+    let tcp = TcpCounters {
+        first_syn: Some(ms(140)),
+        isn: Some(77),
+        ..Default::default()
+    };
+    let mut sock = World::sock(Side::Client, TcpState::SynSent, 111, Some(tcp));
+    sock.remote = addr("10.99.0.1:30000");
+    let (old, new) = (TcpState::SynSent, TcpState::Close);
+    let end = Observation::FlowEnd {
+        sock,
+        old,
+        new,
+        exiting: false,
+        tgid: 9,
+    };
+    world.kernel(141, end);
+    let verdict = world.only_verdict();
+    assert_eq!(verdict.cause(), "endpoint-removal-race");
+    assert_eq!(verdict.client, addr(CLIENT));
+    assert_eq!(verdict.server, Some(addr(POD)));
+    assert!(verdict.id.starts_with("10.244.1.1:27009>"), "{}", verdict.id);
+}
+
+#[test]
+fn a_view_from_another_clusters_namespace_is_not_ours() {
+    let mut world = ended_pod();
+    world.reset(140, "NO_SOCKET", true);
+    for input in &mut world.inputs {
+        if let What::Kernel(Observation::ResetSent { sock, .. }) = &mut input.what {
+            sock.netns.0 = 99;
+        }
+    }
+    assert!(world.run().0.is_empty());
+}
+
+#[test]
+fn a_request_within_the_jiffy_of_the_last_answer_is_unanswered_all_the_same() {
+    let mut world = World::new();
+    world.delete(100, 30);
+    world.signal(115, APP, 15);
+    // All times equal and everything read and acknowledged: only the segment after our last answer tells.
+    let again = TcpCounters {
+        since_last_acked: 100,
+        ..answered()
+    };
+    world.server_end(117, TcpState::Established, TcpState::FinWait1, again, true);
+    assert_eq!(world.only_verdict().cause(), "immediate-exit");
+}
