@@ -1,4 +1,5 @@
 //! What the node's address translation knows. Only this module speaks netlink.
 
 pub mod conntrack;
+pub mod nftables;
 pub mod ruleset;
