@@ -201,6 +201,10 @@ pub struct OomVictim {
 /// XT_TABLE_MAXNAMELEN (include/uapi/linux/netfilter/x_tables.h).
 pub const TABLE_NAME_LEN: usize = 32;
 
+/// The replacement of one table is reported at most so often, nanoseconds: what is read later than that after a report
+/// holds every replacement that was left out.
+pub const TABLE_QUIET_NS: u64 = 1_000_000;
+
 /// Payload of [`crate::Hook::XtReplace`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

@@ -2,4 +2,5 @@
 
 pub mod conntrack;
 pub mod nftables;
+pub mod iptables;
 pub mod ruleset;

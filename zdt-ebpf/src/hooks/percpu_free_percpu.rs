@@ -20,7 +20,7 @@
 //! a network device some more.
 //!
 //! A soft interrupt may free other memory while the thread is still before the switch. So an event says "look", not
-//! "changed", and it is not said again for the same table only within [`QUIET_NS`]: a reader that starts later than
+//! "changed", and it is not said again for the same table only within [`TABLE_QUIET_NS`]: a reader that starts later than
 //! that after the event sees the table that was meant.
 
 use aya_ebpf::{
@@ -31,7 +31,7 @@ use aya_ebpf::{
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
-use zdt_common::{ABSENT, Hook, TABLE_NAME_LEN, TableReplaced};
+use zdt_common::{ABSENT, Hook, TABLE_NAME_LEN, TABLE_QUIET_NS, TableReplaced};
 
 use crate::{
     emit::emit,
@@ -47,9 +47,6 @@ const SO_SET_REPLACE: i32 = 64;
 
 /// THREAD_SIZE of x86_64, and of arm64 with pages of 4 KiB, where the helper for it does not exist.
 const THREAD_SIZE: u64 = 16_384;
-
-/// The same table is not reported again for so long.
-const QUIET_NS: u64 = 1_000_000;
 
 /// A table, and when its replacement was reported.
 #[derive(Clone, Copy)]
@@ -140,7 +137,7 @@ fn is_new(now: &Replaced) -> bool {
         && last.name[1] == now.name[1]
         && last.name[2] == now.name[2]
         && last.name[3] == now.name[3];
-    if same && now.at_ns - last.at_ns < QUIET_NS {
+    if same && now.at_ns - last.at_ns < TABLE_QUIET_NS {
         return false;
     }
     *last = *now;
