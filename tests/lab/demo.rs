@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::{Result, bail};
 
 use crate::{
-    run::{Ran, replay, run},
+    run::{Ran, Setup, replay, run},
     scenario::{Expect, Range, Scenario},
     score::Counts,
     suite::{Place, code},
@@ -34,10 +34,7 @@ pub fn demo(args: &Args) -> Result<ExitCode> {
         scenario.workload.replicas, scenario.client.rate
     );
     let first = run(&setup, &scenario, args.seed)?;
-    println!(
-        "{}",
-        replay(&setup.binaries.zdt(), &first.files.record(), "text")?.trim_end()
-    );
+    report(&setup, &first)?;
     println!(
         "\nscore against what the client saw: {}",
         line(&first.score.counts)
@@ -58,8 +55,7 @@ pub fn demo(args: &Args) -> Result<ExitCode> {
         ..Expect::default()
     };
     let second = run(&setup, &with, args.seed)?;
-    let report = replay(&setup.binaries.zdt(), &second.files.record(), "text")?;
-    println!("{}", report.trim_end());
+    report(&setup, &second)?;
     println!(
         "\nscore against what the client saw: {}",
         line(&second.score.counts)
@@ -67,6 +63,30 @@ pub fn demo(args: &Args) -> Result<ExitCode> {
     misses(&second);
     println!("\nrecords and ground truth: {}", setup.out.display());
     Ok(code(&[first, second]))
+}
+
+/// Verdicts shown before the summary; all are one command away.
+const SHOWN: usize = 5;
+
+/// The daemon's own report, with the first few of its verdicts.
+fn report(setup: &Setup, ran: &Ran) -> Result<()> {
+    let record = ran.files.record();
+    let report = replay(&setup.binaries.zdt(), &record, "text")?;
+    let summary = report.find("\nrollout ").unwrap_or(report.len());
+    let (verdicts, summary) = report.split_at(summary);
+    let lines: Vec<&str> = verdicts.lines().filter(|l| !l.is_empty()).collect();
+    for line in lines.iter().take(SHOWN) {
+        println!("{line}");
+    }
+    if lines.len() > SHOWN {
+        println!(
+            "... {} more: zdt replay {}",
+            lines.len() - SHOWN,
+            record.display()
+        );
+    }
+    println!("{}", summary.trim_end());
+    Ok(())
 }
 
 fn misses(ran: &Ran) {

@@ -1,6 +1,6 @@
 //! `zdt-lab`: the lab's programs. Containers run `app`, `client` and `pause`; people run the rest.
 
-use std::process::ExitCode;
+use std::{io::IsTerminal as _, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use zdt_lab::{app, client, cut, demo, suite};
@@ -39,6 +39,7 @@ enum Verb {
 fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
     match verb(Cli::parse().verb) {
