@@ -57,12 +57,14 @@ fn refused_is_seen_from_both_sides(pod: fn(&World) -> IpAddr, client: fn(&World)
         reason,
         to_syn,
         has_socket,
+        isn,
     } = sent
     else {
         unreachable!()
     };
     assert_eq!(reason.as_deref(), Some("NO_SOCKET"));
     assert!(to_syn && !has_socket);
+    assert!(isn.is_some());
     assert_eq!(
         (sock.side, sock.local),
         (Side::Server, SocketAddr::new(pod, PORT))
@@ -128,12 +130,13 @@ fn a_close_with_unread_data_is_an_abort_with_its_counters() {
         reason,
         to_syn,
         has_socket,
+        isn,
     } = sent
     else {
         unreachable!()
     };
     assert_eq!(reason.as_deref(), Some("TCP_ABORT_ON_CLOSE"));
-    assert!(has_socket && !to_syn);
+    assert!(has_socket && !to_syn && isn.is_none());
     assert_eq!(
         (sock.side, sock.local, sock.remote),
         (Side::Server, pod, client.local_addr().unwrap())

@@ -26,7 +26,9 @@ use crate::{
 pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
     let old = ctx.arg::<i32>(1) as u8;
     let new = ctx.arg::<i32>(2) as u8;
-    if old == tcp::LISTEN || new == tcp::LISTEN {
+    // A connection's socket is born as a copy of its listener and goes from LISTEN to SYN_RECV
+    // (net/ipv4/inet_connection_sock.c inet_csk_clone_lock): only LISTEN to CLOSE is a listener's end.
+    if new == tcp::LISTEN || (old == tcp::LISTEN && new == tcp::CLOSE) {
         listener(arg(&ctx, 0), new == tcp::LISTEN);
     } else if is_end(old, new) {
         end(arg(&ctx, 0), old, new);
