@@ -1,17 +1,17 @@
 //! The lab: a real cluster's network and control plane on one machine, without a cluster.
 
 pub mod api;
-pub mod controllers;
-pub mod cut;
-pub mod demo;
-pub mod run;
-pub mod suite;
-pub mod scenario;
-pub mod score;
-pub mod truth;
 pub mod app;
 pub mod client;
 pub mod clock;
+pub mod controllers;
+pub mod cut;
+pub mod demo;
 pub mod net;
 pub mod node;
+pub mod run;
+pub mod scenario;
+pub mod score;
+pub mod suite;
+pub mod truth;
 pub mod world;

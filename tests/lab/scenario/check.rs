@@ -42,7 +42,10 @@ pub(super) fn check(s: &Scenario) -> Result<(), Found> {
     for (field, value) in [
         ("workload.readiness.period_s", readiness.period_s),
         ("workload.readiness.timeout_s", readiness.timeout_s),
-        ("workload.readiness.failure_threshold", readiness.failure_threshold),
+        (
+            "workload.readiness.failure_threshold",
+            readiness.failure_threshold,
+        ),
     ] {
         ensure(value > 0, field, value, "at least 1")?;
     }
