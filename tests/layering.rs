@@ -189,7 +189,11 @@ fn empty_names(s: &Source) -> Vec<(usize, String)> {
 }
 
 fn is_empty_name(name: &str) -> bool {
-    if TERMS.contains(&name) {
+    // Constants in capitals are mostly the kernel's (IPT_SO_GET_INFO), and those keep their names.
+    let constant = name
+        .chars()
+        .all(|c| c == '_' || c.is_ascii_uppercase() || c.is_ascii_digit());
+    if constant || TERMS.contains(&name) {
         return false;
     }
     let words = source::words(name);

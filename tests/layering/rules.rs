@@ -80,6 +80,7 @@ fn empty_names_are_found_and_kernel_names_are_not() {
         "sched_process_exit",
         "Doctor",
         "information",
+        "IPT_SO_GET_INFO",
         "process",
     ] {
         assert!(!is_empty_name(name), "{name}");
