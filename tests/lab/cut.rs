@@ -2,8 +2,9 @@
 //! reports on connections only those of one client. What is left is a fixture.
 
 use std::{
-    fs::File,
-    io::{self, BufRead, BufReader, BufWriter, Write},
+    collections::BTreeSet,
+    fs,
+    io::{self, Write},
     path::PathBuf,
 };
 
@@ -21,46 +22,83 @@ pub struct Args {
 
 /// Writes the cut to stdout.
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let file = File::open(&args.record).with_context(|| format!("cannot read {}", args.record.display()))?;
-    let kept = cut(BufReader::new(file), BufWriter::new(io::stdout().lock()), &args.client)?;
-    if kept == 0 {
-        bail!("no connection of {} in {}: take the client of a verdict", args.client.join(", "), args.record.display());
+    let name = args.record.display();
+    let text = fs::read_to_string(&args.record).with_context(|| format!("cannot read {name}"))?;
+    let (lines, connections) = cut(&text, &args.client)?;
+    if connections == 0 {
+        bail!(
+            "no connection of {} in {name}: take the client of a verdict",
+            args.client.join(", ")
+        );
+    }
+    let mut out = io::stdout().lock();
+    for line in lines {
+        writeln!(out, "{line}")?;
     }
     Ok(())
 }
 
-/// Copies what belongs to the fixture; returns how many reports on the clients' connections that were.
-fn cut(from: impl BufRead, mut to: impl Write, clients: &[String]) -> anyhow::Result<usize> {
-    let mut kept = 0;
+/// The lines that belong to the fixture, and how many of them report on the clients' connections.
+fn cut<'a>(record: &'a str, clients: &[String]) -> anyhow::Result<(Vec<&'a str>, usize)> {
+    let mut inputs = Vec::new();
+    for (number, line) in record.lines().enumerate() {
+        let input: Value =
+            serde_json::from_str(line).with_context(|| format!("line {} is not JSON", number + 1))?;
+        inputs.push((line, input));
+    }
+    let names = names(&inputs, clients);
+    let mut connections = 0;
+    let mut kept = Vec::new();
     let mut last_tick = None;
-    for (number, line) in from.lines().enumerate() {
-        let line = line?;
-        let input: Value = serde_json::from_str(&line).with_context(|| format!("line {} is not JSON", number + 1))?;
-        let text = |path: &str| input.pointer(path).and_then(Value::as_str);
-        let of_client = |paths: &[&str]| paths.iter().any(|p| text(p).is_some_and(|a| clients.iter().any(|c| c == a)));
-        let keep = match text("/what") {
+    for (line, input) in &inputs {
+        match text(input, "/what") {
             // Only the last tick says something: that time went on.
-            Some("tick") => {
-                last_tick = Some(line);
-                continue;
+            Some("tick") => last_tick = Some(*line),
+            Some("translation" | "kernel") if !speaks_of(input, &names) => {}
+            what => {
+                connections += usize::from(what == Some("kernel") && input.get("sock").is_some());
+                kept.push(*line);
             }
-            Some("translation") => of_client(&["/orig/from"]),
-            Some("kernel") => match input.get("sock") {
-                Some(_) => of_client(&["/sock/local", "/sock/remote"]),
-                None => true,
-            },
-            _ => true,
-        };
-        kept += usize::from(keep && matches!(text("/what"), Some("kernel")) && input.get("sock").is_some());
-        if keep {
-            writeln!(to, "{line}")?;
         }
     }
-    if let Some(tick) = last_tick {
-        writeln!(to, "{tick}")?;
+    kept.extend(last_tick);
+    Ok((kept, connections))
+}
+
+/// Every address and initial sequence number that the clients' connections go by: a masquerade changes the one, nothing
+/// changes the other.
+fn names(inputs: &[(&str, Value)], clients: &[String]) -> BTreeSet<String> {
+    let mut names: BTreeSet<String> = clients.iter().cloned().collect();
+    for (_, input) in inputs {
+        if text(input, "/orig/from").is_some_and(|from| names.contains(from)) {
+            names.extend(text(input, "/reply/to").map(str::to_owned));
+        }
+        let own = text(input, "/sock/local").is_some_and(|local| names.contains(local));
+        if let Some(isn) = input.pointer("/sock/tcp/isn").filter(|_| own) {
+            names.insert(isn.to_string());
+        }
     }
-    to.flush()?;
-    Ok(kept)
+    names
+}
+
+/// Whether a translation or a kernel's report is about one of these; what is about no connection always is.
+fn speaks_of(input: &Value, names: &BTreeSet<String>) -> bool {
+    let any = |paths: &[&str]| {
+        paths
+            .iter()
+            .any(|p| text(input, p).is_some_and(|name| names.contains(name)))
+    };
+    if text(input, "/what") == Some("translation") {
+        return any(&["/orig/from"]);
+    }
+    let isn = input
+        .get("isn")
+        .is_some_and(|isn| names.contains(&isn.to_string()));
+    input.get("sock").is_none() || isn || any(&["/sock/local", "/sock/remote"])
+}
+
+fn text<'a>(input: &'a Value, path: &str) -> Option<&'a str> {
+    input.pointer(path).and_then(Value::as_str)
 }
 
 #[cfg(test)]
@@ -78,14 +116,28 @@ mod tests {
             "{\"at\":5,\"what\":\"tick\"}\n",
             "{\"at\":6,\"what\":\"tick\"}\n",
         );
-        let mut out = Vec::new();
-        let kept = cut(record.as_bytes(), &mut out, &["10.0.0.1:5".to_owned()]).unwrap();
-        let ats: Vec<i64> = String::from_utf8(out)
-            .unwrap()
-            .lines()
-            .filter_map(|l| serde_json::from_str::<Value>(l).unwrap().get("at").and_then(Value::as_i64))
+        let (kept, connections) = cut(record, &["10.0.0.1:5".to_owned()]).unwrap();
+        let ats: Vec<i64> = kept
+            .iter()
+            .filter_map(|l| {
+                serde_json::from_str::<Value>(l)
+                    .unwrap()
+                    .get("at")
+                    .and_then(Value::as_i64)
+            })
             .collect();
-        assert_eq!(kept, 1);
+        assert_eq!(connections, 1);
         assert_eq!(ats, [1, 2, 4, 6]);
+    }
+
+    #[test]
+    fn the_servers_view_of_a_masqueraded_client_is_kept() {
+        let record = concat!(
+            "{\"at\":1,\"what\":\"kernel\",\"isn\":7,\"sock\":{\"local\":\"10.0.0.2:80\",\"remote\":\"10.0.0.9:1\"}}\n",
+            "{\"at\":2,\"what\":\"kernel\",\"isn\":8,\"sock\":{\"local\":\"10.0.0.2:80\",\"remote\":\"10.0.0.9:2\"}}\n",
+            "{\"at\":3,\"what\":\"kernel\",\"sock\":{\"local\":\"10.0.0.1:5\",\"remote\":\"10.0.0.9:80\",\"tcp\":{\"isn\":7}}}\n",
+        );
+        let (kept, connections) = cut(record, &["10.0.0.1:5".to_owned()]).unwrap();
+        assert_eq!((kept.len(), connections), (2, 2));
     }
 }
