@@ -12,9 +12,13 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 fn documents(file: &str) -> Vec<Value> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/base").join(file);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../deploy/base")
+        .join(file);
     let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    text.split("\n---\n").map(|d| serde_saphyr::from_str(d).unwrap_or_else(|e| panic!("{file}: {e}"))).collect()
+    text.split("\n---\n")
+        .map(|d| serde_saphyr::from_str(d).unwrap_or_else(|e| panic!("{file}: {e}")))
+        .collect()
 }
 
 fn round_trip<T: Serialize + DeserializeOwned>(document: &Value) -> Value {
@@ -32,7 +36,10 @@ fn kept(a: &Value, b: &Value, at: &str) {
         }
         (Value::Array(a), Value::Array(b)) => {
             assert_eq!(a.len(), b.len(), "{at}");
-            a.iter().zip(b).enumerate().for_each(|(n, (a, b))| kept(a, b, &format!("{at}[{n}]")));
+            a.iter()
+                .zip(b)
+                .enumerate()
+                .for_each(|(n, (a, b))| kept(a, b, &format!("{at}[{n}]")));
         }
         (a, b) => assert_eq!(a, b, "{at}"),
     }
@@ -58,10 +65,18 @@ fn every_resource_of_the_kustomization_is_typed_and_has_no_unknown_field() {
 
 #[test]
 fn the_daemon_may_only_read() {
-    for document in documents("rbac.yaml").iter().filter(|d| d["kind"] == "ClusterRole") {
+    for document in documents("rbac.yaml")
+        .iter()
+        .filter(|d| d["kind"] == "ClusterRole")
+    {
         let role: ClusterRole = serde_json::from_value(document.clone()).unwrap();
         for rule in role.rules.unwrap() {
-            assert!(rule.verbs.iter().all(|v| ["get", "list", "watch"].contains(&v.as_str())), "{rule:?}");
+            assert!(
+                rule.verbs
+                    .iter()
+                    .all(|v| ["get", "list", "watch"].contains(&v.as_str())),
+                "{rule:?}"
+            );
         }
     }
 }

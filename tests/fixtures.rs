@@ -7,7 +7,10 @@ mod support;
 use std::{collections::BTreeSet, fs};
 
 use support::{Fixture, fixtures, outputs};
-use zdt_daemon::{causes::{RULES, UNEXPLAINED}, verdict::Output};
+use zdt_daemon::{
+    causes::{RULES, UNEXPLAINED},
+    verdict::Output,
+};
 
 #[test]
 fn every_fixture_replays_to_its_verdicts_byte_for_byte() {
@@ -15,31 +18,47 @@ fn every_fixture_replays_to_its_verdicts_byte_for_byte() {
     let bless = std::env::var("ZDT_BLESS").is_ok_and(|v| v == "1");
     let mut wrong = Vec::new();
     for fixture in fixtures() {
-        let lines: String =
-            outputs(&fixture.inputs).iter().map(|o| serde_json::to_string(o).unwrap() + "\n").collect();
+        let lines: String = outputs(&fixture.inputs)
+            .iter()
+            .map(|o| serde_json::to_string(o).unwrap() + "\n")
+            .collect();
         if bless {
             fs::write(&fixture.verdicts, &lines).unwrap();
         }
         let expected = fs::read_to_string(&fixture.verdicts).unwrap_or_default();
         if lines != expected {
-            wrong.push(format!("{}:\n--- expected\n{expected}+++ got\n{lines}", fixture.path.display()));
+            wrong.push(format!(
+                "{}:\n--- expected\n{expected}+++ got\n{lines}",
+                fixture.path.display()
+            ));
         }
     }
-    assert!(wrong.is_empty(), "{}\n(ZDT_BLESS=1 accepts what was got)", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{}\n(ZDT_BLESS=1 accepts what was got)",
+        wrong.join("\n")
+    );
 }
 
 #[test]
 fn a_yes_names_its_cause_and_a_no_does_not() {
-    for Fixture { cause, name, inputs, .. } in fixtures() {
-        let named = outputs(&inputs).iter().any(|o| matches!(o, Output::Verdict(v) if v.cause() == cause));
+    for Fixture {
+        cause, name, inputs, ..
+    } in fixtures()
+    {
+        let named = outputs(&inputs)
+            .iter()
+            .any(|o| matches!(o, Output::Verdict(v) if v.cause() == cause));
         assert_eq!(named, name.starts_with("yes-"), "{cause}/{name}");
     }
 }
 
 #[test]
 fn every_cause_has_a_yes_and_a_no() {
-    let have: BTreeSet<(String, bool)> =
-        fixtures().into_iter().map(|f| (f.cause, f.name.starts_with("yes-"))).collect();
+    let have: BTreeSet<(String, bool)> = fixtures()
+        .into_iter()
+        .map(|f| (f.cause, f.name.starts_with("yes-")))
+        .collect();
     let mut missing = Vec::new();
     for cause in RULES.iter().map(|r| r.name).chain([UNEXPLAINED]) {
         for (yes, kind) in [(true, "yes"), (false, "no")] {
@@ -48,5 +67,8 @@ fn every_cause_has_a_yes_and_a_no() {
             }
         }
     }
-    assert!(missing.is_empty(), "missing fixtures (CONTRIBUTING.md says how to cut one): {missing:#?}");
+    assert!(
+        missing.is_empty(),
+        "missing fixtures (CONTRIBUTING.md says how to cut one): {missing:#?}"
+    );
 }

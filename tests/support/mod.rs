@@ -27,17 +27,29 @@ pub struct Fixture {
 pub fn fixtures() -> Vec<Fixture> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
     let mut all = Vec::new();
-    for cause in fs::read_dir(root).unwrap().map(|e| e.unwrap().path()).filter(|p| p.is_dir()) {
+    for cause in fs::read_dir(root)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .filter(|p| p.is_dir())
+    {
         for path in fs::read_dir(&cause).unwrap().map(|e| e.unwrap().path()) {
             let file = path.file_name().unwrap().to_str().unwrap().to_owned();
-            let Some(name) = file.strip_suffix(".jsonl").filter(|n| !n.ends_with(".verdicts")) else { continue };
-            assert!(name.starts_with("yes-") || name.starts_with("no-"), "{}: yes-… or no-…", path.display());
+            let Some(name) = file.strip_suffix(".jsonl").filter(|n| !n.ends_with(".verdicts")) else {
+                continue;
+            };
+            assert!(
+                name.starts_with("yes-") || name.starts_with("no-"),
+                "{}: yes-… or no-…",
+                path.display()
+            );
             let reader = Reader::new(BufReader::new(File::open(&path).unwrap())).unwrap();
             all.push(Fixture {
                 cause: cause.file_name().unwrap().to_str().unwrap().to_owned(),
                 name: name.to_owned(),
                 verdicts: path.with_file_name(format!("{name}.verdicts.jsonl")),
-                inputs: reader.map(|i| i.unwrap_or_else(|e| panic!("{}: {e}", path.display()))).collect(),
+                inputs: reader
+                    .map(|i| i.unwrap_or_else(|e| panic!("{}: {e}", path.display())))
+                    .collect(),
                 path,
             });
         }

@@ -19,6 +19,6 @@ pub use hook::{HOOK_COUNT, Hook};
 pub use offsets::{ABSENT, OFFSET_SPECS, OffsetSpec, Offsets};
 pub use payload::{
     CGROUP_NAME_LEN, COMM_LEN, Cgroup, Listener, OomVictim, ProcessExit, ResetSent, Retransmit,
-    SIGNAL_NO_CODE, Signal, SockErr, SockView, StateChange, TABLE_NAME_LEN, TABLE_QUIET_NS,
-    TableReplaced, Task,
+    SIGNAL_NO_CODE, Signal, SockErr, SockView, StateChange, TABLE_NAME_LEN, TABLE_QUIET_NS, TableReplaced,
+    Task,
 };

@@ -2,7 +2,7 @@
 
 use super::{Rule, Sample, Setting};
 use crate::{
-    correlate::{Case, Phase},
+    correlate::{Case, Phase, PodHistory},
     input::Side,
     verdict::{Blame, Finding, Outcome},
 };
@@ -36,7 +36,7 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
     if case
         .target
         .pod
-        .and_then(|p| p.network_down())
+        .and_then(PodHistory::network_down)
         .is_some_and(|down| down <= case.ended)
     {
         return None;

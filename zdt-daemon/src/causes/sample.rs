@@ -1,6 +1,6 @@
 //! What a rollout keeps of each explained failure, and the sums over it: one line per cause, one advice per setting.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use super::RULES;
 use crate::verdict::{Advice, CauseCount, Judgement, Measure, Verdict};
@@ -151,16 +151,18 @@ pub(crate) fn pre_stop_sleep(samples: &[&Sample], setting: &Setting) -> Option<A
         setting.pods,
     );
     if routed.len() < FEW_SAMPLES {
-        because.push_str(&format!(
+        let _ = write!(
+            because,
             " (few: {} more would make it firm)",
             FEW_SAMPLES - routed.len()
-        ));
+        );
     }
     if i64::try_from(seconds).is_ok_and(|s| s + 1 > setting.grace_s) && setting.grace_s > 0 {
-        because.push_str(&format!(
+        let _ = write!(
+            because,
             "; raise terminationGracePeriodSeconds ({}) above it, too",
             setting.grace_s
-        ));
+        );
     }
     Some(Advice {
         setting: "lifecycle.preStop.sleep.seconds".to_owned(),

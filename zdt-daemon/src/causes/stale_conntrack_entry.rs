@@ -2,7 +2,7 @@
 
 use super::{Rule, Sample, Setting, sample::say_ms};
 use crate::{
-    correlate::{Case, Phase},
+    correlate::{Case, Phase, PodHistory},
     verdict::{Advice, Blame, Finding, Outcome},
 };
 
@@ -34,7 +34,7 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
     let down = case
         .target
         .pod
-        .and_then(|p| p.network_down())
+        .and_then(PodHistory::network_down)
         .or_else(|| case.target.endpoint.and_then(|e| e.removed))?;
     let began = case.flow.began;
     if began < down || !case.flow.unanswered_syn() {

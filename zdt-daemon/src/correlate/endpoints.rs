@@ -108,25 +108,21 @@ impl Endpoints {
                         && e.removed.is_none()
                         && e.pod.as_ref().map(|(u, _)| u) == uid.as_ref()
                 };
-                let history = match all.iter_mut().rev().find(same) {
-                    Some(history) => history,
-                    None => {
-                        all.push(EndpointHistory {
-                            service: service.clone(),
-                            pod: endpoint.pod.clone(),
-                            node: endpoint.node.clone(),
-                            ports: ports.clone(),
-                            added: at,
-                            terminating: None,
-                            removed: None,
-                            ready: false,
-                            serving: false,
-                        });
-                        match all.last_mut() {
-                            Some(history) => history,
-                            None => continue,
-                        }
-                    }
+                if !all.iter_mut().any(|e| same(&e)) {
+                    all.push(EndpointHistory {
+                        service: service.clone(),
+                        pod: endpoint.pod.clone(),
+                        node: endpoint.node.clone(),
+                        ports: ports.clone(),
+                        added: at,
+                        terminating: None,
+                        removed: None,
+                        ready: false,
+                        serving: false,
+                    });
+                }
+                let Some(history) = all.iter_mut().rev().find(same) else {
+                    continue;
                 };
                 history.ports.clone_from(&ports);
                 history.ready = endpoint.ready;

@@ -53,7 +53,6 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
     let endpoint = server.and_then(|s| context.endpoints.endpoint(s.ip(), flow.began));
     let service = flow
         .dialled
-        
         .and_then(|d| {
             let node = context.start.is_some_and(|(_, s)| s.node_addrs.contains(&d.ip()));
             let node_port = || context.endpoints.node_port(d.port()).filter(|_| node);

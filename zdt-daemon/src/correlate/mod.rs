@@ -211,7 +211,8 @@ impl Correlator {
             Some(pod) => pod.netns,
             None => {
                 let node = self.start.as_ref().map(|(_, s)| s);
-                node.filter(|s| s.netns.0 != 0 && s.node_addrs.contains(&sock.local.ip())).map(|s| s.netns)
+                node.filter(|s| s.netns.0 != 0 && s.node_addrs.contains(&sock.local.ip()))
+                    .map(|s| s.netns)
             }
         };
         owner.is_some_and(|netns| netns != sock.netns)

@@ -1,0 +1,124 @@
+//! Kubernetes objects, trimmed to what the correlator asks of them.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{NsName, PodUid, Wall};
+
+/// A pod of this node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodState {
+    pub uid: PodUid,
+    pub pod: NsName,
+    pub ips: Vec<IpAddr>,
+    pub host_network: bool,
+    /// The controller, resolved as far as names and labels tell: a ReplicaSet `web-5895c69847` with the template hash
+    /// `5895c69847` is Deployment `web`.
+    pub workload: Option<Workload>,
+    /// Label `pod-template-hash` or `controller-revision-hash`.
+    pub template_hash: Option<String>,
+    pub deletion: Option<Deletion>,
+    /// `spec.terminationGracePeriodSeconds`
+    pub grace_s: i64,
+    /// `status.phase`
+    pub phase: String,
+    pub ready: bool,
+    /// `metadata.creationTimestamp`
+    pub created: Option<Wall>,
+    /// Type and reason of a true `DisruptionTarget` condition.
+    pub disruption: Option<String>,
+    pub containers: Vec<ContainerState>,
+}
+
+/// `metadata.deletionTimestamp` and what it means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deletion {
+    /// When the grace ends (deletion time + grace), resolution 1 s.
+    pub timestamp: Wall,
+    /// `metadata.deletionGracePeriodSeconds`
+    pub grace_s: i64,
+}
+
+/// Kind and name of the object that owns a pod for its user.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Workload {
+    /// Lower case: `deployment`, `statefulset`, `daemonset`, `replicaset`, `job`, `pod`.
+    pub kind: String,
+    pub name: String,
+}
+
+/// One container's specification and status.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerState {
+    pub name: String,
+    /// Runtime id without its scheme (`containerd://`); empty before it runs.
+    pub id: String,
+    pub restarts: i32,
+    /// `running`, `waiting:<reason>`, `terminated:<exit code>:<reason>`.
+    pub state: String,
+    /// Ports that the kubelet probes.
+    pub probe_ports: Vec<u16>,
+    /// preStop, as `sleep:<seconds>`, `exec` or `http`.
+    pub pre_stop: Option<String>,
+}
+
+/// One endpoint slice.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SliceState {
+    pub slice: NsName,
+    /// Label `kubernetes.io/service-name`.
+    pub service: String,
+    pub ports: Vec<SlicePort>,
+    pub endpoints: Vec<EndpointState>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlicePort {
+    pub name: String,
+    pub port: u16,
+    /// `TCP`, `UDP`, `SCTP`
+    pub protocol: String,
+}
+
+/// One endpoint of a slice with its conditions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointState {
+    pub addrs: Vec<IpAddr>,
+    pub ready: bool,
+    pub serving: bool,
+    pub terminating: bool,
+    /// `targetRef` where it is a pod.
+    pub pod: Option<(PodUid, String)>,
+    pub node: Option<String>,
+}
+
+/// One service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceState {
+    pub service: NsName,
+    /// Cluster, external and load balancer addresses.
+    pub vips: Vec<IpAddr>,
+    pub ports: Vec<ServicePort>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServicePort {
+    pub name: String,
+    pub port: u16,
+    /// 0: none
+    pub node_port: u16,
+    pub protocol: String,
+}
+
+/// One ReplicaSet: which revision its template hash is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaSetState {
+    pub replica_set: NsName,
+    /// Name of the owning Deployment.
+    pub deployment: Option<String>,
+    pub template_hash: Option<String>,
+    /// Annotation `deployment.kubernetes.io/revision`.
+    pub revision: Option<u64>,
+    pub replicas: i32,
+}
