@@ -1,4 +1,11 @@
 //! The lab's data plane with real packets: rules, rollover of a pod, probes, cleanup. Needs root.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "clippy knows tests by their attribute; this whole file is one"
+)]
 #![expect(
     clippy::disallowed_methods,
     reason = "a test starts processes and reads its own environment"

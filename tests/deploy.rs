@@ -1,5 +1,12 @@
 //! The manifests are what they look like: each document is of a known type, and no field is lost on the way through the
 //! typed API (a misspelt field would be).
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "clippy knows tests by their attribute; this whole file is one"
+)]
 
 use std::{fs, path::Path};
 

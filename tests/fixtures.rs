@@ -1,6 +1,13 @@
 //! Recorded inputs and the verdicts they must give. `tests/fixtures/<cause>/yes-*.jsonl` must name the cause,
 //! `no-*.jsonl` is a look-alike that must not. Beside each stands `<name>.verdicts.jsonl`, byte for byte what a replay
 //! prints; `ZDT_BLESS=1` writes it. Read what it wrote before you commit it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "clippy knows tests by their attribute; this whole file is one"
+)]
 
 mod support;
 

@@ -1,4 +1,11 @@
 //! Laws of the correlator, tried on recorded inputs that are then bent at random.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "clippy knows tests by their attribute; this whole file is one"
+)]
 
 mod support;
 

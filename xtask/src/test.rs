@@ -24,10 +24,6 @@ const STEPS: &[Step] = &[
         "test: units, architecture, laws, fixtures, the kernel half, the lab",
         tests,
     ),
-    (
-        "daemon: the whole binary against bad input and a lab cluster",
-        slow_tests,
-    ),
     ("build: the daemon and the lab", || build::all(false)),
     ("score: the scenarios of tests/scenarios/core", score),
 ];
@@ -65,18 +61,6 @@ pub fn run(args: &Args) -> ExitCode {
 /// Also the tests that make namespaces and load hooks: they fail without root, so sudo runs them where it is needed.
 fn tests() -> Result<()> {
     child::run(cargo_test()?.args(["--locked", "--workspace"]))
-}
-
-/// Tests that drive the whole daemon are marked `#[ignore = "needs root"]`, so that `cargo test` alone stays quick.
-fn slow_tests() -> Result<()> {
-    child::run(cargo_test()?.args([
-        "--locked",
-        "--workspace",
-        "--exclude",
-        "zdt-tests",
-        "--",
-        "--ignored",
-    ]))
 }
 
 fn cargo_test() -> Result<Command> {

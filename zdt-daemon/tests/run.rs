@@ -75,7 +75,6 @@ impl Drop for Running {
 }
 
 #[test]
-#[ignore = "needs root"]
 fn api_server_that_is_not_there_is_said_once_and_waited_for() {
     let dir = Dir::new("refused");
     let mut run = Running::start(&dir.kubeconfig(), &[]);
@@ -89,7 +88,6 @@ fn api_server_that_is_not_there_is_said_once_and_waited_for() {
 }
 
 #[test]
-#[ignore = "needs root"]
 fn api_server_that_goes_away_and_comes_back_is_said_and_survived() {
     let dir = Dir::new("away");
     let store = api::Store::default();
@@ -128,7 +126,6 @@ fn api_server_that_goes_away_and_comes_back_is_said_and_survived() {
 }
 
 #[test]
-#[ignore = "needs root"]
 fn forbidden_list_ends_with_the_rule_that_is_missing() {
     let dir = Dir::new("forbidden");
     let store = api::Store::default();
