@@ -57,7 +57,9 @@ fn header(hook: u16, len: usize) -> Header {
 
 /// A record whose payload counts its bytes, so that a field read from the wrong place shows.
 fn record(hook: Hook) -> (Vec<u8>, Vec<u8>) {
-    let payload: Vec<u8> = (0..hook.payload_len()).map(|n| u8::try_from(n % 251).unwrap()).collect();
+    let payload: Vec<u8> = (0..hook.payload_len())
+        .map(|n| u8::try_from(n % 251).unwrap())
+        .collect();
     let mut bytes = header(hook as u16, payload.len()).as_bytes().to_vec();
     bytes.extend(&payload);
     (bytes, payload)

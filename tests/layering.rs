@@ -91,7 +91,7 @@ fn violations(sources: &[Source], rule: impl Fn(&Source) -> Vec<(usize, String)>
 }
 
 #[track_caller]
-fn none(found: Vec<String>) {
+fn none(found: &[String]) {
     assert!(
         found.is_empty(),
         "{} violations:\n{}",
@@ -235,17 +235,17 @@ fn the_correlator_and_the_causes_do_no_io_and_read_no_clock() {
         sources.iter().any(|s| is_pure(&s.path)),
         "the pure half has moved: mend this test"
     );
-    none(violations(&sources, impure));
+    none(&violations(&sources, impure));
 }
 
 #[test]
 fn nothing_goes_through_an_unordered_map() {
-    none(violations(&workspace(), unordered));
+    none(&violations(&workspace(), unordered));
 }
 
 #[test]
 fn aya_kube_netlink_and_tasks_have_one_place_each() {
-    none(violations(&workspace(), out_of_place));
+    none(&violations(&workspace(), out_of_place));
 }
 
 #[test]
@@ -263,7 +263,7 @@ fn the_abi_crate_has_no_std_and_names_no_other_crate_of_ours() {
             Vec::new()
         }
     };
-    none(violations(&sources, rule));
+    none(&violations(&sources, rule));
 }
 
 #[test]
@@ -275,7 +275,7 @@ fn the_lab_knows_the_daemon_only_as_a_program() {
             Vec::new()
         }
     };
-    none(violations(&workspace(), rule));
+    none(&violations(&workspace(), rule));
 }
 
 #[test]
@@ -287,27 +287,27 @@ fn nothing_is_pinned() {
             Vec::new()
         }
     };
-    none(violations(&workspace(), rule));
+    none(&violations(&workspace(), rule));
 }
 
 #[test]
 fn no_file_is_longer_than_its_one_job() {
-    none(violations(&workspace(), too_long));
+    none(&violations(&workspace(), too_long));
 }
 
 #[test]
 fn every_file_says_its_job_in_its_first_line() {
-    none(violations(&workspace(), without_a_job));
+    none(&violations(&workspace(), without_a_job));
 }
 
 #[test]
 fn no_name_is_empty() {
-    none(violations(&workspace(), empty_names));
+    none(&violations(&workspace(), empty_names));
 }
 
 #[test]
 fn every_exception_to_a_lint_has_its_reason() {
-    none(violations(&workspace(), allows_without_a_reason));
+    none(&violations(&workspace(), allows_without_a_reason));
 }
 
 #[test]

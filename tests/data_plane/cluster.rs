@@ -162,8 +162,7 @@ impl Cluster {
             let text = std::fs::read_to_string(self.out.join("kube-proxy-n1.jsonl")).unwrap_or_default();
             let line = text
                 .lines()
-                .filter(|l| l.contains(&format!(r#""family":"{family}""#)))
-                .next_back()
+                .rfind(|l| l.contains(&format!(r#""family":"{family}""#)))
                 .unwrap_or("{}");
             let line: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
             let services = line["endpoints"].as_object();

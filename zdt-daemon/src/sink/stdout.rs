@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::Sink;
 use crate::{
     report::{self, Style},
-    verdict::Output,
+    verdict::{Blame, Output},
 };
 
 /// How outputs are written.
@@ -37,6 +37,8 @@ impl<W: Write> Sink for Stdout<W> {
         let mut text = match self.format {
             Format::Json => serde_json::to_string(output)?,
             Format::Text => match output {
+                // A refused probe is no news to somebody who reads; machines get it.
+                Output::Verdict(verdict) if verdict.blame == Blame::NotARequest => return Ok(()),
                 Output::Verdict(verdict) => report::verdict_line(verdict, self.style),
                 Output::Rollout(rollout) => report::rollout_block(rollout, self.style),
             },
