@@ -12,7 +12,7 @@ mod world;
 
 use std::collections::BTreeSet;
 
-use world::{Eyes, World, Writes as _, grow, kube_proxy, seen, shrink};
+use world::{Cost, Eyes, World, Writes as _, grow, kube_proxy, seen, shrink};
 use zdt_daemon::{
     clock,
     input::{Input, What},
@@ -225,4 +225,38 @@ fn a_table_that_changes_while_it_is_read_is_one_of_its_states() {
         }
     });
     assert!(reads > 40 && changes > 2, "{reads} reads, {changes} changes");
+}
+
+/// One endpoint of 50,000 goes. `cargo test -p zdt-daemon --test iptables_legacy ten_thousand -- --nocapture` prints
+/// what it took; the ratio must hold in an unoptimised build too.
+#[test]
+fn one_read_of_ten_thousand_services_costs_less_than_the_write_before_it() {
+    let world = World::new();
+    world.enter();
+    let mut eyes = Eyes::open(&world);
+    let mut pending = Pending::default();
+    let mut tables = LegacyTables::open().unwrap();
+    let first = world.restore(Family::V4, &kube_proxy(Family::V4, 10_000, 5));
+    let read = next_read(&mut eyes, &mut pending);
+    tables.read_one(read).unwrap().unwrap();
+    assert_eq!(routes(&tables, Family::V4).len(), 50_000);
+    while pending.due().is_some() {
+        let read = next_read(&mut eyes, &mut pending);
+        assert_eq!(tables.read_one(read).unwrap(), None);
+    }
+
+    let write = world.restore(Family::V4, &shrink(Family::V4, 777, 4, 5));
+    let read = next_read(&mut eyes, &mut pending);
+    let (at, by) = (read.at, read.by.clone());
+    let (cost, generation) = Cost::of(|| tables.read_one(read).unwrap().unwrap());
+    let known = clock::now().ms_since(at);
+    assert_eq!(tos(&generation.change.removed), [Family::V4.endpoint(777, 4)]);
+    assert!(generation.change.added.is_empty());
+    eprintln!(
+        "10000 services, 50000 endpoints, by {by:?}\nfirst write {first:.0?}\none endpoint removed: write \
+         {write:.0?}, read {cost:.0?}, known {known:.0} ms after the switch\nratio read/write: elapsed {:.3}, CPU {:.3}",
+        cost.elapsed_ms / write.elapsed_ms,
+        cost.cpu_ms / write.cpu_ms
+    );
+    assert!(cost.cpu_ms < write.cpu_ms, "{cost:?} {write:?}");
 }

@@ -229,6 +229,13 @@ impl Loaded {
                 program.min_args
             ));
         }
+        if program.hooks.contains(&Hook::XtReplace) && one_possible_cpu() {
+            return Err(
+                "this machine can have one CPU only: legacy iptables frees no per-CPU memory there, \
+                 so its replacements cannot be seen"
+                    .to_owned(),
+            );
+        }
         let loaded = self
             .ebpf
             .program_mut(program.name)
@@ -306,6 +313,11 @@ impl Attached {
         let hooks = self.running.iter().flat_map(|a| a.program.hooks);
         hooks.copied().map(Hook::name).map(str::to_owned).collect()
     }
+}
+
+/// With one CPU x_tables keeps its counters in the rules (net/netfilter/x_tables.c xt_percpu_counter_alloc).
+fn one_possible_cpu() -> bool {
+    std::fs::read_to_string("/sys/devices/system/cpu/possible").is_ok_and(|cpus| cpus.trim() == "0")
 }
 
 /// The network namespace of the calling thread; 0 where /proc does not tell.

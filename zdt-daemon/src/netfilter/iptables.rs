@@ -25,8 +25,9 @@ use crate::input::Ktime;
 /// The table in which kube-proxy translates addresses.
 const TABLE: &str = "nat";
 
-/// Largest table that is read, bytes: half of the kernel's own limit (XT_MAX_TABLE_SIZE, net/netfilter/x_tables.c).
-pub const MAX_BYTES: usize = 256 << 20;
+/// Largest table that is read, bytes. 10,000 services with 50,000 endpoints have 58 MB, without comments as kube-proxy
+/// writes them then; half of the memory that the daemon is given (deploy/base/daemonset.yaml) is left.
+pub const MAX_BYTES: usize = 128 << 20;
 
 /// How often a table may change its size between the question for its size and the question for its entries.
 const TRIES: usize = 10;
@@ -111,8 +112,8 @@ impl LegacyTables {
     /// Reads both tables. None: they lead to the same endpoints as at the last read. The first read is compared with
     /// no routes at all, and says `resynced`.
     ///
-    /// Call it in the network namespace that [`Self::open`] was called in. Takes as long as the kernel needs to copy
-    /// the tables, some 100 ms for a very large one, so keep it off threads that must not wait.
+    /// Call it in the network namespace that [`Self::open`] was called in. For 10,000 services with 50,000
+    /// endpoints it takes 170 ms, of which the kernel copies for 145, so keep it off threads that must not wait.
     pub fn read(&mut self, at: Ktime, by: Option<String>) -> Result<Option<Generation>, Error> {
         let asked = self.v4.ask().and_then(|v4| Ok((v4, self.v6.ask()?)));
         // Both or none: a change that is not returned must be found again.

@@ -11,9 +11,16 @@ use std::{
     time::Duration,
 };
 
-use nix::sched::{CloneFlags, setns};
+use nix::{
+    sched::{CloneFlags, setns},
+    sys::{
+        resource::{UsageWho, getrusage},
+        time::{TimeVal, TimeValLike as _},
+    },
+};
 use tokio::{runtime::Runtime, sync::mpsc};
 use zdt_daemon::{
+    clock,
     input::{Input, Ktime, Observation, What},
     kernel::{Attached, EventRing, Loaded, Options, Translator},
     netfilter::iptables::Family,
@@ -113,21 +120,61 @@ impl World {
     }
 
     /// Replaces tables as kube-proxy does.
-    pub fn restore(&self, family: Family, rules: &str) {
+    pub fn restore(&self, family: Family, rules: &str) -> Cost {
+        // bash measures its child alone; other tests have children too.
+        let script = format!(
+            "TIMEFORMAT='%R %U %S'; time {} --noflush --counters",
+            family.restorer()
+        );
         let mut child = self
-            .command(family.restorer(), &["--noflush", "--counters"])
+            .command("bash", &["-c", &script])
             .stdin(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         child.stdin.take().unwrap().write_all(rules.as_bytes()).unwrap();
         let output = child.wait_with_output().unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        let times: Vec<f64> = said
+            .lines()
+            .last()
+            .unwrap()
+            .split(' ')
+            .map(|s| s.parse().unwrap())
+            .collect();
+        let [elapsed, user, system]: [f64; 3] = times.try_into().unwrap();
+        Cost {
+            elapsed_ms: elapsed * 1e3,
+            cpu_ms: (user + system) * 1e3,
+        }
     }
+}
+
+/// What something took.
+#[derive(Clone, Copy, Debug)]
+pub struct Cost {
+    pub elapsed_ms: f64,
+    pub cpu_ms: f64,
+}
+
+impl Cost {
+    /// Of `f` on this thread.
+    pub fn of<T>(f: impl FnOnce() -> T) -> (Self, T) {
+        let (start, cpu) = (clock::now(), thread_cpu_ms());
+        let value = f();
+        let cost = Self {
+            elapsed_ms: clock::now().ms_since(start),
+            cpu_ms: thread_cpu_ms() - cpu,
+        };
+        (cost, value)
+    }
+}
+
+fn thread_cpu_ms() -> f64 {
+    let usage = getrusage(UsageWho::RUSAGE_THREAD).unwrap();
+    let ms = |time: TimeVal| time.num_microseconds() as f64 / 1e3;
+    ms(usage.user_time()) + ms(usage.system_time())
 }
 
 impl Drop for World {

@@ -2,7 +2,8 @@
 //! the old table's counters, so the new table is in force.
 //!
 //! Prototype: `(void *base_addr, int off, void __percpu *ptr)` (include/trace/events/percpu.h). Minimum: 4.13, and
-//! more than one possible CPU: with one, x_tables keeps its counters in the rules (xt_percpu_counter_alloc).
+//! more than one possible CPU: with one, x_tables keeps its counters in the rules (xt_percpu_counter_alloc). Seen to fire
+//! on 5.10, 6.1, 6.12 and 6.18.
 //!
 //! Why here. No tracepoint of the kernel speaks of x_tables, so this asks for one that every replacement must pass
 //! *after* the switch: net/ipv4/netfilter/ip_tables.c __do_replace calls xt_replace_table, drops the lock, and then
@@ -11,13 +12,15 @@
 //! setsockopt(2), level IPPROTO_IP or IPPROTO_IPV6, option 64. The alternatives:
 //!
 //! - kprobe `xt_replace_table`: exact, but not every kernel has kprobes, and the module may not be loaded yet.
-//! - cgroup/setsockopt: runs before the call, copies the option of every setsockopt(2) of the host, can break them
-//!   (a length above a page must be set to 0), and needs the root of the cgroup file system.
-//! - syscalls:sys_exit_setsockopt: puts every system call of the host on the slow path.
+//! - cgroup/setsockopt: runs before the call, can break other setsockopt(2) calls (a length above a page must be set to
+//!   0), needs the root of the cgroup file system, and costs each setsockopt(2) of the host 205 -> 296 ns.
+//! - syscalls:sys_exit_setsockopt: puts every system call of the host on the slow path. Without any program on it,
+//!   getppid(2) went from 104 to 112 ns and setsockopt(2) from 205 to 277 ns.
 //! - the audit record NETFILTER_CFG: only while the host audits.
 //!
-//! Per-CPU memory is not freed per packet or connection: a process that ends frees two to five pieces, and a mount or
-//! a network device some more.
+//! This one takes 0.1 us a run (all figures: 6.18, 2 cores) and nothing per packet, connection or system call: per-CPU
+//! memory is freed twice by a process that ends (of the 110 to 180 us that fork and exit take), by mounts, devices and
+//! network namespaces. TCP connections free none.
 //!
 //! A soft interrupt may free other memory while the thread is still before the switch. So an event says "look", not
 //! "changed", and it is not said again for the same table only within [`TABLE_QUIET_NS`]: a reader that starts later than
