@@ -9,6 +9,12 @@
     reason = "clippy.toml allows them in tests only by `#[test]`; what fails here must fail the test"
 )]
 
+#[path = "nftables/cluster.rs"]
+mod cluster;
+#[path = "nftables/garbage.rs"]
+mod garbage;
+#[path = "nftables/large.rs"]
+mod large;
 #[path = "nftables/live.rs"]
 mod live;
 #[path = "nftables/netns.rs"]

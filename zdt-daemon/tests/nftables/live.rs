@@ -1,6 +1,11 @@
 //! Rules in a real kernel, written the way kube-proxy writes them, one endpoint changed.
 
-use std::{os::fd::OwnedFd, time::Duration};
+use std::{
+    os::fd::OwnedFd,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 use tokio::io::unix::AsyncFd;
@@ -12,7 +17,7 @@ use zdt_daemon::{
     },
 };
 
-use super::{netns, recorded};
+use super::{cluster, netns, recorded};
 
 /// The generations of the next notification that changes routes, or none within `within`.
 pub fn next(watcher: &mut Watcher, within: Duration) -> Vec<Generation> {
@@ -118,5 +123,64 @@ fn nftables_mode_a_real_rule_set_is_read_and_its_change_seen() {
         assert_eq!(generation.backend, Backend::Nftables);
         assert_eq!(watcher.routes().len(), before.len() - 1);
         assert_eq!(watcher.losses(), Losses::default());
+    });
+}
+
+/// Opens watchers while a writer goes on changing one service; all must agree with a look at the end.
+fn opened_between_writes(command: &'static str, write: impl Fn(u32, &[u32]) -> String + Sync) {
+    let done = AtomicBool::new(false);
+    let mut watchers = Vec::new();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 0..30 {
+                netns::feed(command, &write(round % 7, &[round % cluster::ENDPOINTS]));
+            }
+            done.store(true, Ordering::Release);
+        });
+        while !done.load(Ordering::Acquire) {
+            let mut watcher = Watcher::open().unwrap();
+            watcher.next_generations(clock::now()).unwrap();
+            watchers.push(watcher);
+        }
+    });
+    let expected = Watcher::open().unwrap().routes();
+    assert!(
+        watchers.len() > 5,
+        "{} watchers: the writer was too fast",
+        watchers.len()
+    );
+    for watcher in &mut watchers {
+        let mut known = watcher.routes();
+        for generation in watcher.next_generations(clock::now()).unwrap() {
+            assert!(!generation.resynced);
+            known.apply(&generation.change);
+        }
+        assert_eq!(known, expected);
+        assert_eq!(watcher.routes(), expected);
+        let losses = watcher.losses();
+        let interrupted = losses.interrupted;
+        assert_eq!(
+            losses,
+            Losses {
+                interrupted,
+                ..Losses::default()
+            }
+        );
+    }
+}
+
+#[test]
+fn a_watcher_opened_between_two_writes_misses_neither() {
+    const SERVICES: u32 = 250;
+    netns::in_namespace(|| {
+        netns::feed("nft -f -", &cluster::nftables(SERVICES));
+        opened_between_writes("nft -f -", cluster::nftables_without);
+    });
+    netns::in_namespace(|| {
+        for input in cluster::iptables(SERVICES) {
+            netns::feed("iptables-nft-restore --noflush", &input);
+        }
+        let write = |service: u32, gone: &[u32]| cluster::iptables_without(SERVICES, service, gone);
+        opened_between_writes("iptables-nft-restore --noflush", write);
     });
 }

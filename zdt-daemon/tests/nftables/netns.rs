@@ -3,24 +3,43 @@
 use std::{
     io::Write as _,
     process::{Command, Stdio},
+    sync::Mutex,
     thread,
+    time::Duration,
 };
 
-use nix::sched::{CloneFlags, unshare};
+use nix::{
+    sched::{CloneFlags, unshare},
+    sys::{
+        resource::{Usage, UsageWho, getrusage},
+        time::TimeValLike as _,
+    },
+};
+
+/// One tool at a time: RUSAGE_CHILDREN knows no single child.
+static TOOL: Mutex<()> = Mutex::new(());
 
 /// Runs `test` on a thread in a new network namespace, which ends with the thread and its sockets.
-pub fn in_namespace(test: impl FnOnce() + Send + 'static) {
+pub fn in_namespace<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'static) -> T {
     let thread = thread::spawn(|| {
         unshare(CloneFlags::CLONE_NEWNET).expect("this test makes a network namespace: run it as root");
-        test();
+        test()
     });
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
-    }
+    thread
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// Runs `command` with `input`, in the namespace of the calling thread.
-pub fn feed(command: &str, input: &str) {
+/// CPU time, user and system.
+pub fn cpu(of: UsageWho) -> Duration {
+    let cpu = |u: Usage| u.user_time().num_microseconds() + u.system_time().num_microseconds();
+    Duration::from_micros(u64::try_from(cpu(getrusage(of).unwrap())).unwrap())
+}
+
+/// Runs `command` with `input`, in the namespace of the calling thread; says what CPU time it took.
+pub fn feed(command: &str, input: &str) -> Duration {
+    let _alone = TOOL.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let before = cpu(UsageWho::RUSAGE_CHILDREN);
     let words: Vec<_> = command.split(' ').collect();
     let mut child = Command::new(words[0])
         .args(&words[1..])
@@ -30,4 +49,5 @@ pub fn feed(command: &str, input: &str) {
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     let status = child.wait().unwrap();
     assert!(status.success(), "{command}: {status}");
+    cpu(UsageWho::RUSAGE_CHILDREN).saturating_sub(before)
 }

@@ -64,7 +64,7 @@ pub fn seeded(listing: &str, destinations: &BTreeMap<String, SocketAddr>) -> Tra
     for message in seed::dump(listing, destinations) {
         tracker.dumped(&message);
     }
-    tracker.dump_ended();
+    tracker.dump_ended(None);
     tracker
 }
 

@@ -5,10 +5,12 @@ use std::{collections::BTreeMap, net::SocketAddr};
 
 use serde_json::Value;
 
-const NEWCHAIN: u16 = 3;
-const NEWRULE: u16 = 6;
+pub const NEWCHAIN: u16 = 3;
+pub const NEWRULE: u16 = 6;
+pub const DELRULE: u16 = 8;
 const NEWSET: u16 = 9;
 const NEWSETELEM: u16 = 12;
+const NEWGEN: u16 = 15;
 
 fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     let mut bytes = u16::try_from(value.len() + 4).unwrap().to_ne_bytes().to_vec();
@@ -78,6 +80,47 @@ fn xt_dnat(to: SocketAddr) -> Vec<u8> {
     range.extend(to.port().to_be_bytes().repeat(2));
     range.extend([0; 8]);
     expression("target", &[text(1, "DNAT"), number(2, 2), attribute(3, &range)])
+}
+
+/// A chain of `ip kube-proxy`; the first is the base chain of nat output.
+pub fn chain(at: usize) -> Vec<u8> {
+    let mut attributes = vec![text(1, "kube-proxy"), text(3, &format!("chain-{at}"))];
+    if at == 0 {
+        attributes.push(nest(4, &[number(1, 3), number(2, 0)]));
+        attributes.push(text(7, "nat"));
+    }
+    message(NEWCHAIN, 2, 0, &attributes)
+}
+
+/// A rule of that table which jumps, or translates.
+pub fn rule(
+    number: u16,
+    generation: u16,
+    chain: usize,
+    handle: u64,
+    leads_to: Result<usize, SocketAddr>,
+) -> Vec<u8> {
+    let expressions = match leads_to {
+        Ok(to) => {
+            let verdict = goes_to(-3, &format!("chain-{to}"));
+            expression("immediate", &[self::number(1, 0), nest(2, &[verdict])])
+        }
+        Err(to) => [is_tcp(), xt_dnat(to)].concat(),
+    };
+    let chain = text(2, &format!("chain-{chain}"));
+    let handle = attribute(3, &handle.to_be_bytes());
+    message(
+        number,
+        2,
+        generation,
+        &[text(1, "kube-proxy"), chain, handle, nest(4, &[expressions])],
+    )
+}
+
+/// The end of a transaction.
+pub fn generation(id: u32) -> Vec<u8> {
+    let low = u16::try_from(id & 0xffff).unwrap();
+    message(NEWGEN, 0, low, &[number(1, id), text(3, "proptest")])
 }
 
 /// Where each KUBE-SEP chain of an `iptables-save` translates to.

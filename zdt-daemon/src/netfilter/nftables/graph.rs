@@ -92,7 +92,7 @@ impl Graph {
         NodeId::try_from(self.nodes.len() - 1).unwrap_or(NodeId::MAX)
     }
 
-    /// Drops a node and its edges. False when something still leads to it: it stays, without edges.
+    /// Drops a node and its edges. False when something still leads to it: it stays, without edges of its own.
     pub(super) fn remove_node(&mut self, id: NodeId) -> bool {
         self.clear(id);
         self.set_root(id, false);

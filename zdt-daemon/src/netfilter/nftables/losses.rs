@@ -19,7 +19,7 @@ pub struct Losses {
     pub foreign: u64,
     /// Dumps read to recover.
     pub resyncs: u64,
-    /// Dumps that a writer interrupted.
+    /// Parts of dumps that were read again because a writer came between.
     pub interrupted: u64,
 }
 

@@ -26,10 +26,6 @@ use super::{
 /// `NFNLGRP_NFTABLES`
 const GROUP: u32 = 7;
 
-/// Room for the notifications of one transaction, bytes: kube-proxy's rewrite of 10,000 services is about 20 MB of
-/// them. Memory only while they wait.
-const ROOM: usize = 64 << 20;
-
 /// A dump comes in parts of up to 32 KiB (`netlink_recvmsg` caps them), a notification in 4 KiB.
 const PART: usize = 64 << 10;
 
@@ -67,12 +63,13 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    pub(super) fn open() -> Result<Self, Error> {
+    /// With room for so many bytes of notifications that wait.
+    pub(super) fn open(room: usize) -> Result<Self, Error> {
         let socket = open().map_err(Error::Open)?;
         socket.set_non_blocking(true).map_err(Error::Open)?;
         // Beyond net.core.rmem_max with CAP_NET_ADMIN in the first user namespace; as far as it goes without.
-        if setsockopt(&socket, RcvBufForce, &ROOM).is_err() {
-            setsockopt(&socket, RcvBuf, &ROOM).map_err(|e| Error::Open(e.into()))?;
+        if setsockopt(&socket, RcvBufForce, &room).is_err() {
+            setsockopt(&socket, RcvBuf, &room).map_err(|e| Error::Open(e.into()))?;
         }
         socket.add_membership(GROUP).map_err(|e| match e.raw_os_error() {
             Some(libc::EPERM) => Error::NotPermitted,
@@ -187,7 +184,7 @@ impl Asker {
                 consistent &= frame.flags & NLM_F_DUMP_INTR == 0;
                 ended |= frame.kind == NLMSG_DONE || frame.kind == NLMSG_ERROR;
                 if frame.kind == NLMSG_ERROR {
-                    consistent &= refusal(&frame)?;
+                    refusal(&frame)?;
                 }
             }
             if Frames(datagram)
@@ -203,11 +200,11 @@ impl Asker {
     }
 }
 
-/// `NLMSG_ERROR` carries a negative errno. Ok(false): what was asked for went away meanwhile.
-fn refusal(frame: &Frame<'_>) -> Result<bool, Error> {
+/// `NLMSG_ERROR` carries a negative errno. What was asked for and went away meanwhile has nothing in it.
+fn refusal(frame: &Frame<'_>) -> Result<(), Error> {
     let code = message::native_u32(frame.payload).cast_signed();
     match Errno::from_raw(code.saturating_neg()) {
-        Errno::ENOENT => Ok(false),
+        Errno::ENOENT => Ok(()),
         Errno::EPERM => Err(Error::NotPermitted),
         Errno::EOPNOTSUPP | Errno::EINVAL => Err(Error::NoNfTables),
         errno => Err(Error::Ask(errno.into())),
