@@ -164,7 +164,9 @@ fn read_part(
     for _ in 0..ATTEMPTS {
         let mut datagrams = Vec::new();
         if asker.dump(get, family, names, |datagram| datagrams.push(datagram.to_vec()))? {
-            datagrams.iter().for_each(|datagram| tracker.dumped(datagram));
+            for datagram in &datagrams {
+                tracker.dumped(datagram);
+            }
             return Ok(());
         }
         tracker.interrupted();

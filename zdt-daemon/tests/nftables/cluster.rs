@@ -53,10 +53,12 @@ fn dispatch(services: u32) -> String {
 }
 
 fn chains(service: u32) -> String {
-    let seps: String = (0..ENDPOINTS)
-        .map(|e| format!(":{} - [0:0]\n", sep(service, e)))
-        .collect();
-    format!(":{} - [0:0]\n{seps}", svc(service))
+    let seps = (0..ENDPOINTS).map(|e| sep(service, e));
+    let mut text = String::new();
+    for chain in seps.chain([svc(service)]) {
+        writeln!(text, ":{chain} - [0:0]").unwrap();
+    }
+    text
 }
 
 fn iptables_service(service: u32, endpoints: &[u32]) -> String {
@@ -95,10 +97,10 @@ pub fn iptables(services: u32) -> Vec<String> {
 pub fn iptables_without(services: u32, service: u32, gone: &[u32]) -> String {
     let stay: Vec<u32> = (0..ENDPOINTS).filter(|e| !gone.contains(e)).collect();
     let (declared, rules) = (chains(service), iptables_service(service, &stay));
-    let deleted: String = gone
-        .iter()
-        .map(|e| format!("-X {}\n", sep(service, *e)))
-        .collect();
+    let mut deleted = String::new();
+    for e in gone {
+        writeln!(deleted, "-X {}", sep(service, *e)).unwrap();
+    }
     format!(
         "*nat\n{FIXED}{declared}{rules}{deleted}{}COMMIT\n",
         dispatch(services)

@@ -9,7 +9,10 @@ use std::{
 use proptest::{collection::vec, prelude::*, sample::Index};
 use zdt_daemon::{
     input::Ktime,
-    netfilter::{nftables::Tracker, ruleset::Route},
+    netfilter::{
+        nftables::{Losses, Tracker},
+        ruleset::Route,
+    },
 };
 
 use super::{recorded, seed};
@@ -52,7 +55,7 @@ fn damaged(recording: &str, damages: &[Damage]) -> Vec<Vec<u8>> {
                 datagram.truncate(byte.index(datagram.len() + 1));
             }
             Damage::Twice(datagram) => {
-                datagrams.insert(datagram.index(count), datagrams[datagram.index(count)].clone())
+                datagrams.insert(datagram.index(count), datagrams[datagram.index(count)].clone());
             }
             Damage::Swap(a, b) => datagrams.swap(a.index(count), b.index(count)),
         }
@@ -68,7 +71,9 @@ fn survives(mut tracker: Tracker, datagrams: &[Vec<u8>]) {
     let losses = tracker.losses();
     assert!(losses.unparsed == 0 || tracker.needs_resync(), "{losses:?}");
     let mut tracker = Tracker::default();
-    datagrams.iter().for_each(|datagram| tracker.dumped(datagram));
+    for datagram in datagrams {
+        tracker.dumped(datagram);
+    }
     tracker.dump_ended(None);
     tracker.routes();
 }
@@ -181,6 +186,6 @@ proptest! {
                 }
             }
         }
-        prop_assert_eq!(tracker.losses(), Default::default());
+        prop_assert_eq!(tracker.losses(), Losses::default());
     }
 }

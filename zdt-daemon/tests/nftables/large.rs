@@ -26,7 +26,7 @@ fn one_endpoint_goes(what: &str, command: &'static str, write: impl Fn(&[u32]) -
     let input = &write(&[GONE_BEFORE, GONE]);
     let started = netns::cpu(UsageWho::RUSAGE_THREAD);
     let mut watcher = Watcher::open().unwrap();
-    let opened = netns::cpu(UsageWho::RUSAGE_THREAD) - started;
+    let opened = netns::cpu(UsageWho::RUSAGE_THREAD).saturating_sub(started);
     let known = watcher.routes().len();
 
     let before = netns::cpu(UsageWho::RUSAGE_THREAD);
@@ -38,7 +38,7 @@ fn one_endpoint_goes(what: &str, command: &'static str, write: impl Fn(&[u32]) -
         let generations = live::next(&mut watcher, Duration::from_secs(30));
         (generations, clock::now(), writer.join().unwrap())
     });
-    let watch_cpu = netns::cpu(UsageWho::RUSAGE_THREAD) - before;
+    let watch_cpu = netns::cpu(UsageWho::RUSAGE_THREAD).saturating_sub(before);
 
     let [generation] = &generations[..] else {
         panic!("{generations:#?}")

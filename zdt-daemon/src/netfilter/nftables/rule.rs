@@ -299,8 +299,8 @@ impl<'a> Rule<'a> {
 
     /// `-j DNAT --to-destination` of exactly one address and port.
     fn xt_dnat(&self, fields: &Fields<'a>) -> Result<Option<Route>, Malformed> {
-        let info = fields[3].map_or(&[][..], |f| f.value);
-        Ok(self.xt_range(number(fields, 2)?.unwrap_or(0), info))
+        let range = fields[3].map_or(&[][..], |f| f.value);
+        Ok(self.xt_range(number(fields, 2)?.unwrap_or(0), range))
     }
 
     fn xt_range(&self, revision: u32, range: &[u8]) -> Option<Route> {

@@ -74,11 +74,9 @@ fn an_overrun_is_counted_and_recovered_by_one_dump() {
     in_namespace(|| {
         nft(ONE_SERVICE);
         let mut watcher = Watcher::with_room(4096).unwrap();
-        let mut much = String::new();
-        for port in 2..200 {
-            much +=
-                &format!("add rule ip kube-proxy service-web meta l4proto udp dnat ip to 10.0.0.1:{port}\n");
-        }
+        let rule =
+            |port| format!("add rule ip kube-proxy service-web meta l4proto udp dnat ip to 10.0.0.1:{port}");
+        let much = (2..200).map(rule).collect::<Vec<_>>().join("\n");
         nft(&much);
         nft("add rule ip kube-proxy service-web meta l4proto sctp dnat ip to 10.0.0.3:1");
 
