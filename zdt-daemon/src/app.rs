@@ -7,6 +7,7 @@
 
 mod lookup;
 mod maps;
+mod rules;
 
 use std::{
     fs::File,
@@ -29,12 +30,12 @@ use tokio::{
 
 use zdt_common::{DecodeError, Decoded};
 
-use self::{lookup::Lookups, maps::Maps};
+use self::{lookup::Lookups, maps::Maps, rules::Rules};
 use crate::{
     clock,
     cluster::{self, Watched},
     config,
-    input::{Input, NetnsInum, Start, What},
+    input::{Input, Ktime, NetnsInum, Observation, Start, What},
     kernel::{Attached, EventRing, Loaded, Losses, Options, Translator},
     pipe::Pipe,
     record::Recorder,
@@ -44,6 +45,9 @@ use crate::{
 /// Inputs that may wait. One is about 500 bytes, so 8 MiB at most; a burst of 16,384 kernel events is more failed
 /// connections than a node's conntrack table takes in the 10 ms between two looks at the ring.
 const CHANNEL: usize = 16_384;
+
+/// Replaced legacy tables that may wait to be read; they share one read, so few ever do.
+const REPLACED: usize = 256;
 
 /// Time passes for the correlator in steps of this length.
 const TICK: Duration = Duration::from_millis(250);
@@ -59,6 +63,7 @@ struct Lost {
     channel: AtomicU64,
     lookup: AtomicU64,
     decode: AtomicU64,
+    rules: AtomicU64,
 }
 
 /// Watches this node until SIGTERM or SIGINT, or until nobody reads the outputs any more.
@@ -116,6 +121,14 @@ async fn observe_async(node: &config::Node, mut pipe: Pipe) -> anyhow::Result<()
     let (to, from) = mpsc::channel(CHANNEL);
     to.send(start(name.clone(), &kernel, node_addrs.clone())).await?;
 
+    // Before the watches: what a pod's deletion does to the rules comes later.
+    let mut rules = aside(Rules::open)
+        .await
+        .context("the reader of rules broke down")?;
+    if let Some(first) = rules.first() {
+        to.send(first).await?;
+    }
+    let (replaced, replacements) = mpsc::channel(REPLACED);
     let lost = Arc::new(Lost::default());
     let (running, stop) = watch::channel(());
     let ring = kernel.take_ring().context("the ring buffer is taken")?;
@@ -124,6 +137,14 @@ async fn observe_async(node: &config::Node, mut pipe: Pipe) -> anyhow::Result<()
         ring,
         kernel.translator(),
         Lookups::new(),
+        to.clone(),
+        replaced,
+        Arc::clone(&lost),
+        stop.clone(),
+    ));
+    let follower = tokio::spawn(follow(
+        rules,
+        replacements,
         to.clone(),
         Arc::clone(&lost),
         stop.clone(),
@@ -165,6 +186,7 @@ async fn observe_async(node: &config::Node, mut pipe: Pipe) -> anyhow::Result<()
     };
     // The ring is drained and the losses are counted once more; then the last senders are gone.
     drop((running, stop));
+    follower.await.context("the reader of rules broke down")?;
     let ticked = ticks.await.context("the clock broke down");
     let read = reader.await.context(READER)?;
     let delivered = consumer.await.context(CONSUMER)?;
@@ -177,14 +199,22 @@ async fn feed(
     translator: Translator,
     mut lookups: Lookups,
     to: mpsc::Sender<Input>,
+    replaced: mpsc::Sender<(Ktime, Observation)>,
     lost: Arc<Lost>,
     mut stop: watch::Receiver<()>,
 ) -> anyhow::Result<()> {
+    let own = own_netns();
     let mut each = |event: Result<Decoded<'_>, DecodeError>| match event {
         Ok(event) => {
             let input = translator.input(&event);
             let translation = lookups.after(&input);
             lost.lookup.fetch_add(lookups.take_skipped(), Relaxed);
+            if let What::Kernel(observation) = &input.what
+                && rules::concerns(observation, own)
+                && replaced.try_send((input.at, observation.clone())).is_err()
+            {
+                lost.rules.fetch_add(1, Relaxed);
+            }
             send(&to, input, &lost);
             if let Some(translation) = translation {
                 send(&to, translation, &lost);
@@ -210,6 +240,25 @@ async fn feed(
     Ok(())
 }
 
+/// Runs what blocks on a thread for that. None: it broke down.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    tokio::task::spawn_blocking(work).await.ok()
+}
+
+/// Follows the rules until the stop.
+async fn follow(
+    rules: Rules,
+    replacements: mpsc::Receiver<(Ktime, Observation)>,
+    to: mpsc::Sender<Input>,
+    lost: Arc<Lost>,
+    mut stop: watch::Receiver<()>,
+) {
+    tokio::select! {
+        () = rules.follow(replacements, to, &lost) => {}
+        _ = stop.changed() => {}
+    }
+}
+
 fn send(to: &mpsc::Sender<Input>, input: Input, lost: &Lost) {
     if to.try_send(input).is_err() {
         lost.channel.fetch_add(1, Relaxed);
@@ -232,6 +281,7 @@ async fn tick(mut losses: Losses, to: mpsc::Sender<Input>, lost: Arc<Lost>, mut 
             ("input-channel".to_owned(), lost.channel.swap(0, Relaxed)),
             ("conntrack-lookup".to_owned(), lost.lookup.swap(0, Relaxed)),
             ("decode".to_owned(), lost.decode.swap(0, Relaxed)),
+            ("rules".to_owned(), lost.rules.swap(0, Relaxed)),
         ];
         match losses.take() {
             Ok(by_hook) => counts.extend(

@@ -3,6 +3,7 @@
 
 mod objects;
 mod observation;
+mod rules;
 
 use std::{fmt, net::IpAddr};
 
@@ -15,6 +16,7 @@ pub use objects::{
 pub use observation::{
     Attribution, Observation, Place, Side, Sock, TcpCounters, TcpState, Translation, Tuple,
 };
+pub use rules::{Backend, Protocol, Route, RouteChange, RulesState};
 
 /// CLOCK_MONOTONIC, nanoseconds: the only clock that orders inputs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -124,6 +126,8 @@ pub enum What {
     ReplicaSetGone {
         replica_set: NsName,
     },
+    /// The node's rules route to other endpoints than before.
+    Rules(RulesState),
     /// A watch was interrupted and has been listed anew: changes since `since` may be missing.
     WatchGap {
         resource: String,

@@ -253,7 +253,21 @@ pub struct RolloutSummary {
     /// Failed requests in the window that are not the rollout's.
     pub not_the_rollout: usize,
     pub causes: Vec<CauseCount>,
+    /// One a pod that was an endpoint.
+    pub propagation: Vec<Propagation>,
     pub advice: Vec<Advice>,
+}
+
+/// How long this node took to let go of one terminating pod; milliseconds since its deletion was seen.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Propagation {
+    pub pod: String,
+    /// The slice said that it is terminating, or it left the slice.
+    pub slice_ms: Option<f64>,
+    /// The rules no longer sent it new connections. None: they still did, or are not known.
+    pub rules_ms: Option<f64>,
+    /// Its listener closed, or its network ended.
+    pub stopped_serving_ms: Option<f64>,
 }
 
 /// One line of a summary.

@@ -56,7 +56,7 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
         case.node,
         say_ms(routed),
     );
-    let evidence = vec![
+    let mut evidence = vec![
         case.evidence(deleted, "deletion of the pod seen"),
         case.evidence(
             asked.at,
@@ -72,6 +72,10 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
             ),
         ),
     ];
+    evidence.extend(
+        case.rules_dropped()
+            .map(|at| case.evidence(at, format!("rules of node {} let go of the pod", case.node))),
+    );
     let measures = vec![
         (Measure::ListenerClosedAfterTerm, after_term),
         (Measure::StoppedServingAfterDeletion, closed.ms_since(deleted)),

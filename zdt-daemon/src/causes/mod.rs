@@ -3,6 +3,7 @@
 //! A rule is a causal link between one failed flow and one pod, endpoint or process. It never concludes from "at about
 //! the same time" (invariant I12). The first rule of [`RULES`] that matches names the cause.
 
+mod accept_queue_flush;
 mod client_abort;
 mod endpoint_removal_race;
 mod grace_period_exceeded;
@@ -13,8 +14,8 @@ pub(crate) mod sample;
 mod stale_conntrack_entry;
 pub(crate) mod unexplained;
 
-pub(crate) use sample::sum_up;
 pub use sample::{Sample, Setting};
+pub(crate) use sample::{say_ms, sum_up};
 pub use unexplained::NAME as UNEXPLAINED;
 
 use crate::{
@@ -51,6 +52,7 @@ pub struct Rule {
 pub const RULES: &[&Rule] = &[
     &kubelet_probe::RULE,
     &endpoint_removal_race::RULE,
+    &accept_queue_flush::RULE,
     &stale_conntrack_entry::RULE,
     &pod_ip_gone::RULE,
     &grace_period_exceeded::RULE,

@@ -37,6 +37,10 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
     if case.flow.server_reset.is_some() || case.flow.translated.is_some_and(|t| t.replied) {
         return None;
     }
+    // An old entry of conntrack did it, not the rules.
+    if case.routed_when_begun() == Some(false) {
+        return None;
+    }
     let deleted = case.deletion_seen().filter(|d| *d <= case.ended)?;
     // On the pod's node its end is seen; elsewhere the slice's removal is the latest sign of it.
     let down = match case.target.pod {
@@ -78,6 +82,13 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
             format!("conntrack: {dialled} translated to {server}, UNREPLIED"),
         ));
     }
+    if let Some(lost) = &case.flow.lost_reset {
+        evidence.push(case.evidence(lost.at, "RST to the SYN, lost: the network was being removed"));
+    }
+    evidence.extend(
+        case.rules_dropped()
+            .map(|at| case.evidence(at, format!("rules of node {} let go of {server}", case.node))),
+    );
     evidence.push(case.evidence(
         case.ended,
         format!(

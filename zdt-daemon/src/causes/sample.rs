@@ -28,6 +28,8 @@ pub struct Setting {
     pub grace_s: i64,
     /// Pods that ended.
     pub pods: usize,
+    /// For each of them: deletion seen to the node's rules letting go of it, milliseconds; as far as known.
+    pub dropped_ms: Vec<f64>,
     pub node: String,
 }
 
@@ -134,7 +136,9 @@ pub(crate) fn sum_up(
 pub(crate) fn pre_stop_sleep(samples: &[&Sample], setting: &Setting) -> Option<Advice> {
     let routed = sorted(samples, Measure::RoutedAfterDeletion);
     let served = sorted(samples, Measure::StoppedServingAfterDeletion);
-    let longest = routed.last().copied()?;
+    let last_seen = routed.last().copied()?;
+    // The rules say it exactly; without them the last connection that met the pod does.
+    let longest = setting.dropped_ms.iter().copied().fold(last_seen, f64::max);
     let served_for = served.first().copied().unwrap_or(0.0);
     let present = setting.pre_stop_s.unwrap_or(0);
     let more_s = ((longest - served_for + PRE_STOP_MARGIN_MS) / 1_000.0)

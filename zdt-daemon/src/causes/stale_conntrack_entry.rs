@@ -2,7 +2,7 @@
 
 use super::{Rule, Sample, Setting, sample::say_ms};
 use crate::{
-    correlate::{Case, Phase, PodHistory},
+    correlate::{Case, Phase},
     verdict::{Advice, Blame, Finding, Outcome},
 };
 
@@ -12,9 +12,9 @@ pub static RULE: Rule = Rule {
     blame: Blame::Rollout,
     what: "a client that used its port again met the conntrack entry of an earlier, unanswered connection, which still led \
            to a pod that had ended",
-    told_by: "an earlier attempt between the same ends was sent to the same pod and never answered, less than the 120 s ago \
-              that such an entry lives, and the pod's network had ended before this one began. Not a fresh connection that \
-              the node's rules sent there (pod-ip-gone). The rollout to blame is the one that left the entry.",
+    told_by: "conntrack sent the connection to a pod whose network had ended, and when it began the node's rules no longer \
+              did; where the rules are not known, an earlier unanswered attempt between the same ends was sent there, less \
+              than the 120 s ago that such an entry lives. Not a connection that the rules sent there (pod-ip-gone). The rollout to blame is the one that left the entry.",
     remedy: "a preStop sleep that is long enough leaves no such entries; in the client a short connect timeout and a new \
              port; nf_conntrack_tcp_timeout_syn_sent below 120 s",
     needs: &["inet_sock_set_state", "tcp_retransmit_skb"],
@@ -29,45 +29,57 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
     if case.phase != Phase::Connect || !matches!(case.outcome, Outcome::TimedOut | Outcome::Unreachable) {
         return None;
     }
-    let left = case.flow.left?;
-    let deleted = case.deletion_seen().filter(|d| *d <= left.ended)?;
-    let down = case
-        .target
-        .pod
-        .and_then(PodHistory::network_down)
-        .or_else(|| case.target.endpoint.and_then(|e| e.removed))?;
-    let began = case.flow.began;
-    if began < down || !case.flow.unanswered_syn() {
+    let server = case.server?;
+    // Either the rules tell that they did not send it there, or the attempt that left the entry was seen.
+    let routed = case.routed_when_begun();
+    let left = case.flow.left;
+    if routed == Some(true) || (routed.is_none() && left.is_none()) || !case.flow.unanswered_syn() {
         return None;
     }
+    let began = case.flow.began;
+    let deleted = case.deletion_seen().filter(|d| *d <= began)?;
+    let down = match case.target.pod {
+        Some(pod) => pod.network_down()?,
+        None => case.target.endpoint.and_then(|e| e.removed)?,
+    };
+    if began < down {
+        return None;
+    }
+    let since = match left {
+        Some(left) => format!(
+            "of a connection that began {} earlier",
+            say_ms(began.ms_since(left.began))
+        ),
+        None => "of an earlier connection".to_owned(),
+    };
     let because = format!(
-        "no answer: the conntrack entry of a connection that began {} earlier still led to {} of {}",
-        say_ms(began.ms_since(left.began)),
-        left.server,
-        case.pod_name(),
+        "no answer: the conntrack entry {since} still led to {server} of {}",
+        case.pod_name()
     );
-    let evidence = vec![
+    let mut evidence = vec![
         case.evidence(deleted, "deletion of the pod seen"),
         case.evidence(
-            left.began,
-            format!("an earlier connection from {}, never answered", case.flow.client),
-        ),
-        case.evidence(left.ended, "it was given up; its entry stays SYN_SENT for 120 s"),
-        case.evidence(
-            began,
-            format!(
-                "first SYN from {} again, translated to {} again",
-                case.flow.client, left.server
-            ),
-        ),
-        case.evidence(
-            case.ended,
-            format!(
-                "{} after {} SYN retransmits",
-                case.outcome, case.flow.syn_retransmits
-            ),
+            down,
+            "last process of the pod's sandbox ended, its network is removed",
         ),
     ];
+    if let Some(dropped) = case.rules_dropped() {
+        evidence.push(case.evidence(dropped, format!("rules of node {} let go of {server}", case.node)));
+    }
+    if let Some(left) = left {
+        let text = format!("an earlier connection from {}, never answered", case.flow.client);
+        evidence.push(case.evidence(left.began, text));
+        evidence.push(case.evidence(left.ended, "it was given up; its entry stays SYN_SENT for 120 s"));
+    }
+    evidence.push(case.evidence(
+        began,
+        format!("first SYN from {}, translated to {server}", case.flow.client),
+    ));
+    let text = format!(
+        "{} after {} SYN retransmits",
+        case.outcome, case.flow.syn_retransmits
+    );
+    evidence.push(case.evidence(case.ended, text));
     Some(Finding {
         because,
         evidence,

@@ -6,6 +6,7 @@ use super::{
     endpoints::{EndpointHistory, Endpoints},
     flow::Flow,
     pods::{ContainerHistory, PodHistory},
+    routes::Routes,
 };
 use crate::{
     input::{CgroupId, Ktime, NsName, Side},
@@ -46,6 +47,7 @@ pub struct Case<'a> {
     /// Addresses of the node itself.
     pub node_addrs: &'a [IpAddr],
     pub endpoints: &'a Endpoints,
+    pub routes: &'a Routes,
 }
 
 impl<'a> Case<'a> {
@@ -55,6 +57,16 @@ impl<'a> Case<'a> {
             .pod
             .and_then(|p| p.deletion_seen)
             .or_else(|| self.target.endpoint.and_then(|e| e.terminating))
+    }
+
+    /// Whether the node's rules sent new connections to the server when this one began. None: not known.
+    pub fn routed_when_begun(&self) -> Option<bool> {
+        self.routes.routed(self.server?, self.flow.began)
+    }
+
+    /// When the node's rules let go of the server after its pod's deletion, as far as known by now.
+    pub fn rules_dropped(&self) -> Option<Ktime> {
+        self.routes.dropped(self.server?, self.deletion_seen()?)
     }
 
     /// The pod's name, for sentences.

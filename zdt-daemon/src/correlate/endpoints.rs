@@ -59,6 +59,25 @@ impl Endpoints {
             .is_some_and(|all| all.iter().any(serves))
     }
 
+    /// The addresses and ports that this pod served at this address.
+    pub fn served_by<'a>(&'a self, ip: IpAddr, uid: &'a PodUid) -> impl Iterator<Item = SocketAddr> + 'a {
+        let own = self.of_pod(ip, uid);
+        own.flat_map(move |e| e.ports.iter().map(move |port| SocketAddr::new(ip, *port)))
+    }
+
+    /// When this node learned from a slice that this pod is to get no more new connections.
+    pub fn left_service(&self, ip: IpAddr, uid: &PodUid) -> Option<Ktime> {
+        self.of_pod(ip, uid)
+            .filter_map(|e| e.terminating.or(e.removed))
+            .min()
+    }
+
+    fn of_pod<'a>(&'a self, ip: IpAddr, uid: &'a PodUid) -> impl Iterator<Item = &'a EndpointHistory> {
+        let all = self.by_addr.get(&ip).map_or(&[][..], Vec::as_slice);
+        all.iter()
+            .filter(move |e| e.pod.as_ref().is_some_and(|(u, _)| u == uid))
+    }
+
     /// Whether an endpoint ever had this address and port.
     pub fn is_endpoint(&self, server: SocketAddr) -> bool {
         self.by_addr

@@ -123,6 +123,8 @@ pub struct Flow {
     /// The first RST that the server's side sent, and the first that the client's side sent.
     pub server_reset: Option<ResetSeen>,
     pub client_reset: Option<ResetSeen>,
+    /// A RST to the SYN that the server's side sent and the client did not get.
+    pub lost_reset: Option<ResetSeen>,
     pub client_got_reset: Option<Ktime>,
     pub server_got_reset: Option<Ktime>,
     pub syn_retransmits: u32,
@@ -148,6 +150,7 @@ impl Flow {
             server_end: None,
             server_reset: None,
             client_reset: None,
+            lost_reset: None,
             client_got_reset: None,
             server_got_reset: None,
             syn_retransmits: 0,

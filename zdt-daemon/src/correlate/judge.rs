@@ -8,6 +8,7 @@ use super::{
     loss::Losses,
     pods::Pods,
     rollout::Rollouts,
+    routes::Routes,
 };
 use crate::{
     causes::{RULES, unexplained},
@@ -22,6 +23,7 @@ pub(super) struct Context<'a> {
     pub start: Option<&'a (Ktime, Start)>,
     pub pods: &'a Pods,
     pub endpoints: &'a Endpoints,
+    pub routes: &'a Routes,
     pub losses: &'a Losses,
     pub rollouts: &'a Rollouts,
 }
@@ -76,6 +78,7 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
         node: context.start.map_or("", |(_, s)| s.node.as_str()),
         node_addrs: context.start.map_or(&[], |(_, s)| s.node_addrs.as_slice()),
         endpoints: context.endpoints,
+        routes: context.routes,
     };
 
     let mut matched = RULES

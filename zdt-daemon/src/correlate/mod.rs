@@ -4,11 +4,14 @@
 mod case;
 mod endpoints;
 mod flow;
+mod join;
 mod judge;
 mod left;
 mod loss;
 mod pods;
+mod propagation;
 mod rollout;
+mod routes;
 mod table;
 
 #[cfg(test)]
@@ -18,6 +21,7 @@ pub use case::{Case, Phase, Target};
 pub use endpoints::{EndpointHistory, Endpoints};
 pub use flow::{End, Flow, Left, ResetSeen};
 pub use pods::{ContainerHistory, ExitSeen, ListenerHistory, PodHistory, Pods, SignalSeen};
+pub use routes::Routes;
 
 use crate::{
     input::{Input, Ktime, Observation, Sock, Start, What},
@@ -55,6 +59,20 @@ impl Default for Settings {
     }
 }
 
+/// What summing up may look at, beside the rollouts themselves.
+macro_rules! known {
+    ($self:ident) => {
+        rollout::Known {
+            now: $self.now,
+            start: $self.start.as_ref(),
+            pods: &$self.pods,
+            endpoints: &$self.endpoints,
+            routes: &$self.routes,
+            losses: &$self.losses,
+        }
+    };
+}
+
 /// Joins what the kernel saw with the life of the pods.
 #[derive(Debug)]
 pub struct Correlator {
@@ -65,6 +83,7 @@ pub struct Correlator {
     endpoints: Endpoints,
     flows: table::Flows,
     left: left::Leftovers,
+    routes: Routes,
     losses: loss::Losses,
     rollouts: rollout::Rollouts,
 }
@@ -79,6 +98,7 @@ impl Correlator {
             endpoints: Endpoints::default(),
             flows: table::Flows::new(settings.max_flows),
             left: left::Leftovers::default(),
+            routes: Routes::default(),
             losses: loss::Losses::default(),
             rollouts: rollout::Rollouts::default(),
         }
@@ -110,6 +130,7 @@ impl Correlator {
             What::ServiceGone { service } => self.endpoints.service_gone(service),
             What::ReplicaSet(rs) => self.rollouts.replica_set(rs),
             What::ReplicaSetGone { replica_set } => self.rollouts.replica_set_gone(replica_set),
+            What::Rules(rules) => self.routes.applied(at, rules),
             What::WatchGap { since, .. } => self.losses.gap(*since, at),
             What::Loss { count, .. } => self.losses.lost(at, *count),
             What::Tick => self.losses.tick(at),
@@ -119,14 +140,9 @@ impl Correlator {
         }
         if matches!(input.what, What::Tick) {
             self.forget();
-            self.rollouts.report_quiet(
-                self.now,
-                self.settings.rollout_quiet_ms,
-                &self.pods,
-                &self.losses,
-                self.start.as_ref(),
-                out,
-            );
+            let known = known!(self);
+            self.rollouts
+                .report_quiet(&known, self.settings.rollout_quiet_ms, out);
         }
     }
 
@@ -135,8 +151,8 @@ impl Correlator {
         for flow in self.flows.take_all() {
             self.judge(flow, out);
         }
-        self.rollouts
-            .report_all(self.now, &self.pods, &self.losses, self.start.as_ref(), out);
+        let known = known!(self);
+        self.rollouts.report_all(&known, out);
     }
 
     fn observe(&mut self, at: Ktime, observation: &Observation) {
@@ -232,6 +248,7 @@ impl Correlator {
             start: self.start.as_ref(),
             pods: &self.pods,
             endpoints: &self.endpoints,
+            routes: &self.routes,
             losses: &self.losses,
             rollouts: &self.rollouts,
         };
@@ -246,6 +263,7 @@ impl Correlator {
         self.pods.forget(before);
         self.endpoints.forget(before);
         self.left.forget(self.now);
+        self.routes.forget(before);
         self.rollouts.forget(before, &self.pods);
         let evicted = self.flows.forget(self.now.minus_ms(self.settings.flow_expiry_ms));
         if evicted > 0 {

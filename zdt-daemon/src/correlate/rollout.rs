@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 
 use super::{
+    endpoints::Endpoints,
     judge::wall,
     loss::Losses,
     pods::{PodChange, Pods},
+    propagation,
+    routes::Routes,
 };
 use crate::{
     causes::{self, Sample, Setting},
     input::{Ktime, NsName, PodState, PodUid, ReplicaSetState, Start, Wall, Workload},
-    verdict::{Blame, CauseCount, Output, Revision, RolloutSummary, Trigger, Verdict},
+    verdict::{Blame, CauseCount, Output, Propagation, Revision, RolloutSummary, Trigger, Verdict},
 };
 
 /// Most samples kept of one rollout; further ones are counted only.
@@ -49,6 +52,17 @@ struct Revisions {
     newest: Option<(Option<Wall>, Option<String>)>,
     /// Pods by hash that were first seen, with when.
     first_seen: Vec<(Ktime, Option<String>)>,
+}
+
+/// What summing up may look at.
+#[derive(Clone, Copy)]
+pub(super) struct Known<'a> {
+    pub now: Ktime,
+    pub start: Option<&'a (Ktime, Start)>,
+    pub pods: &'a Pods,
+    pub endpoints: &'a Endpoints,
+    pub routes: &'a Routes,
+    pub losses: &'a Losses,
 }
 
 #[derive(Debug, Default)]
@@ -198,42 +212,20 @@ impl Rollouts {
     }
 
     /// Sums up the rollouts in which nothing happens any more.
-    pub(super) fn report_quiet(
-        &mut self,
-        now: Ktime,
-        quiet_ms: u64,
-        pods: &Pods,
-        losses: &Losses,
-        start: Option<&(Ktime, Start)>,
-        out: &mut Vec<Output>,
-    ) {
-        self.report(now, pods, losses, start, out, |r| {
+    pub(super) fn report_quiet(&mut self, known: &Known<'_>, quiet_ms: u64, out: &mut Vec<Output>) {
+        let now = known.now;
+        self.report(known, out, |r| {
             let ended = r.members.values().all(|m| m.gone.is_some());
             ended && r.last.plus_ms(quiet_ms) <= now
         });
     }
 
     /// Sums up every rollout that has news.
-    pub(super) fn report_all(
-        &mut self,
-        now: Ktime,
-        pods: &Pods,
-        losses: &Losses,
-        start: Option<&(Ktime, Start)>,
-        out: &mut Vec<Output>,
-    ) {
-        self.report(now, pods, losses, start, out, |_| true);
+    pub(super) fn report_all(&mut self, known: &Known<'_>, out: &mut Vec<Output>) {
+        self.report(known, out, |_| true);
     }
 
-    fn report(
-        &mut self,
-        now: Ktime,
-        pods: &Pods,
-        losses: &Losses,
-        start: Option<&(Ktime, Start)>,
-        out: &mut Vec<Output>,
-        ready: impl Fn(&Rollout) -> bool,
-    ) {
+    fn report(&mut self, known: &Known<'_>, out: &mut Vec<Output>, ready: impl Fn(&Rollout) -> bool) {
         let done: Vec<Key> = self
             .open
             .iter()
@@ -249,7 +241,7 @@ impl Rollouts {
         for (key, rollout) in &mut closed {
             // A new template whose old pods all live on other nodes is not this node's rollout.
             if !rollout.reported && !rollout.members.is_empty() && ready(rollout) {
-                let summary = self.summary(now, key, rollout, pods, losses, start);
+                let summary = self.summary(key, rollout, known);
                 out.push(Output::Rollout(Box::new(summary)));
                 rollout.reported = true;
             }
@@ -257,15 +249,15 @@ impl Rollouts {
         self.closed = closed;
     }
 
-    fn summary(
-        &self,
-        now: Ktime,
-        key: &Key,
-        rollout: &Rollout,
-        pods: &Pods,
-        losses: &Losses,
-        start: Option<&(Ktime, Start)>,
-    ) -> RolloutSummary {
+    fn summary(&self, key: &Key, rollout: &Rollout, known: &Known<'_>) -> RolloutSummary {
+        let Known {
+            now,
+            start,
+            pods,
+            endpoints,
+            routes,
+            losses,
+        } = *known;
         let node = start.map(|(_, s)| s.node.clone()).unwrap_or_default();
         let revision = |hash: &Option<String>| {
             hash.as_ref().map(|hash| Revision {
@@ -283,7 +275,12 @@ impl Rollouts {
             .values()
             .next()
             .map_or(Trigger::None, |m| self.member_trigger(key, m));
-        let setting =
+        let propagation: Vec<Propagation> = rollout
+            .members
+            .keys()
+            .filter_map(|uid| propagation::of_pod(pods.get(uid)?, endpoints, routes))
+            .collect();
+        let mut setting =
             rollout
                 .members
                 .keys()
@@ -297,8 +294,10 @@ impl Rollouts {
                         .and_then(sleep_seconds),
                     grace_s: pod.state.grace_s,
                     pods: rollout.members.len(),
+                    dropped_ms: Vec::new(),
                     node: node.clone(),
                 });
+        setting.dropped_ms = propagation.iter().filter_map(|p| p.rules_ms).collect();
         let (causes, advice) = causes::sum_up(&rollout.samples, &rollout.counts, &setting);
         let explained: usize = causes.iter().map(|c: &CauseCount| c.count).sum();
         RolloutSummary {
@@ -322,6 +321,7 @@ impl Rollouts {
             events_lost: losses.within(rollout.began, now),
             not_the_rollout: rollout.not_the_rollout,
             causes,
+            propagation,
             advice,
         }
     }

@@ -8,13 +8,10 @@ use std::{
 
 use super::{
     endpoints::Endpoints,
-    flow::{End, Flow, ResetSeen, Translated, began},
+    flow::{Flow, Translated, began},
+    join::{Seen, isn, note, same_attempt, same_connection},
 };
-use crate::input::{Ktime, Observation, Side, Sock, TcpState, Translation};
-
-/// What trails the end of a connection (the other view, a second RST) comes within this time: both views end within
-/// a round trip, and a delayed FIN or ACK within the delayed-ACK time (40 ms, TCP_DELACK_MIN) and one RTO (200 ms).
-const TAIL_MS: u64 = 1_000;
+use crate::input::{Ktime, Observation, Side, Translation};
 
 #[derive(Debug)]
 pub(super) struct Flows {
@@ -27,16 +24,6 @@ pub(super) struct Flows {
     next: u64,
     max: usize,
     evicted: u64,
-}
-
-/// What an observation says about one side of one connection.
-struct Seen<'a> {
-    at: Ktime,
-    side: Side,
-    client: SocketAddr,
-    /// The other end as this side names it: the pod (server side), or what was dialled (client side).
-    other: SocketAddr,
-    sock: &'a Sock,
 }
 
 impl Flows {
@@ -105,8 +92,11 @@ impl Flows {
             flow.isn = Some(isn);
             self.by_isn.insert(isn, id);
         }
-        if let (None, Some(ended)) = (ended_before, flow.ended) {
-            self.due.insert((ended.plus_ms(grace_ms), id));
+        match (ended_before, flow.ended) {
+            (None, Some(ended)) => drop(self.due.insert((ended.plus_ms(grace_ms), id))),
+            // It goes on after all.
+            (Some(ended), None) => drop(self.due.remove(&(ended.plus_ms(grace_ms), id))),
+            _ => {}
         }
     }
 
@@ -252,147 +242,4 @@ impl Flows {
         }
         Some(flow)
     }
-}
-
-/// The client's address is equal; is the other end the same one under another name?
-fn same_connection(flow: &Flow, seen: &Seen<'_>, endpoints: &Endpoints) -> bool {
-    let behind = |dialled: SocketAddr, server: SocketAddr| {
-        dialled == server
-            || endpoints
-                .service_at(dialled)
-                .or_else(|| endpoints.node_port(dialled.port()))
-                .is_some_and(|s| endpoints.serves(s, server))
-    };
-    match seen.side {
-        Side::Server => match (flow.server_addr(), flow.dialled) {
-            (Some(server), _) => server == seen.other,
-            (None, Some(dialled)) => behind(dialled, seen.other),
-            (None, None) => true,
-        },
-        Side::Client => match (flow.dialled, flow.server) {
-            (Some(dialled), _) => dialled == seen.other,
-            (None, Some(server)) => behind(seen.other, server),
-            (None, None) => true,
-        },
-    }
-}
-
-/// A client may use its port again: is this still the same attempt?
-fn same_attempt(flow: &Flow, seen: &Seen<'_>, observation: &Observation) -> bool {
-    if flow.ended.is_some_and(|ended| seen.at > ended.plus_ms(TAIL_MS)) {
-        return false;
-    }
-    // A socket that sent its first SYN after the flow's end is another one; the clock of that SYN has 1 ms resolution.
-    if let (Some(first_syn), Some(ended)) = (began(seen.sock), flow.ended)
-        && first_syn > ended.plus_ms(1)
-    {
-        return false;
-    }
-    match observation {
-        Observation::ResetSent { to_syn: true, .. } => {
-            flow.server_reset.is_none() && flow.client_end.as_ref().is_none_or(|e| seen.at <= e.at)
-        }
-        Observation::FlowEnd { .. } => match seen.side {
-            Side::Server => flow.server_end.is_none(),
-            Side::Client => flow.client_end.is_none(),
-        },
-        _ => true,
-    }
-}
-
-/// Initial sequence number of the client's SYN, where the observation has one.
-fn isn(observation: &Observation) -> Option<u32> {
-    match observation {
-        Observation::ResetSent { isn, .. } => *isn,
-        Observation::FlowEnd { sock, .. }
-        | Observation::ResetReceived { sock }
-        | Observation::SockError { sock }
-        | Observation::Retransmit { sock, .. } => sock.tcp.and_then(|t| t.isn),
-        _ => None,
-    }
-}
-
-/// Takes what was seen into the flow. Returns the client's other address, when this tells one.
-fn note(flow: &mut Flow, seen: &Seen<'_>, observation: &Observation) -> Option<SocketAddr> {
-    let Seen {
-        at,
-        side,
-        other,
-        sock,
-        ..
-    } = *seen;
-    flow.last = flow.last.max(at);
-    flow.began = flow.began.min(began(sock).unwrap_or(at));
-    let mut alias = None;
-    if flow.client != seen.client && flow.client_as_seen() != seen.client {
-        alias = Some(seen.client);
-        match side {
-            Side::Server => flow.seen_as = Some(seen.client),
-            // The client's own view is the address before any masquerade.
-            Side::Client => flow.seen_as = Some(std::mem::replace(&mut flow.client, seen.client)),
-        }
-    }
-    match side {
-        Side::Server => flow.server = Some(other),
-        Side::Client => flow.dialled = Some(other),
-    }
-    let mut ends = false;
-    match observation {
-        Observation::FlowEnd {
-            old, new, exiting, ..
-        } => {
-            let end = End {
-                at,
-                old: *old,
-                new: *new,
-                exiting: *exiting,
-                cgroup: sock.cgroup,
-                err: sock.err,
-                err_soft: sock.err_soft,
-                tcp: sock.tcp.unwrap_or_default(),
-            };
-            match side {
-                Side::Server => flow.server_end = Some(end),
-                Side::Client => flow.client_end = Some(end),
-            }
-            ends = true;
-        }
-        Observation::ResetSent {
-            reason,
-            to_syn,
-            has_socket,
-            ..
-        } => {
-            let reset = ResetSeen {
-                at,
-                reason: reason.clone(),
-                to_syn: *to_syn,
-                has_socket: *has_socket,
-                cgroup: sock.cgroup,
-            };
-            match side {
-                // The first RST of a burst tells (failure-modes §1.5-3).
-                Side::Server => drop(flow.server_reset.get_or_insert(reset)),
-                Side::Client => drop(flow.client_reset.get_or_insert(reset)),
-            }
-            ends = *to_syn || *has_socket;
-        }
-        Observation::ResetReceived { .. } => {
-            match side {
-                Side::Server => flow.server_got_reset.get_or_insert(at),
-                Side::Client => flow.client_got_reset.get_or_insert(at),
-            };
-            ends = true;
-        }
-        Observation::Retransmit { .. } => match (side, sock.state) {
-            (Side::Client, TcpState::SynSent) => flow.syn_retransmits += 1,
-            (Side::Client, _) => flow.request_retransmits += 1,
-            (Side::Server, _) => flow.answer_retransmits += 1,
-        },
-        _ => {}
-    }
-    if ends {
-        flow.ended.get_or_insert(at);
-    }
-    alias
 }

@@ -1,6 +1,6 @@
 //! What the node's address translation knows. Only this module speaks netlink.
 
 pub mod conntrack;
-pub mod nftables;
 pub mod iptables;
+pub mod nftables;
 pub mod ruleset;

@@ -1,38 +1,11 @@
 //! The common view of a node's rules, whoever wrote them: which endpoints it sends new connections to, and the changes.
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
 use crate::input::Ktime;
-
-/// What kube-proxy balances.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Protocol {
-    Tcp,
-    Udp,
-    Sctp,
-}
-
-impl Protocol {
-    /// By its IANA number, as rules carry it.
-    pub fn from_number(number: u8) -> Option<Self> {
-        match number {
-            6 => Some(Self::Tcp),
-            17 => Some(Self::Udp),
-            132 => Some(Self::Sctp),
-            _ => None,
-        }
-    }
-}
-
-/// Some service chain of this node sends new connections to this endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Route {
-    pub protocol: Protocol,
-    pub to: SocketAddr,
-}
+pub use crate::input::{Backend, Protocol, Route, RouteChange};
 
 /// All endpoints that this node's rules send new connections to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,31 +50,6 @@ impl FromIterator<Route> for Routes {
     fn from_iter<I: IntoIterator<Item = Route>>(routes: I) -> Self {
         Self(routes.into_iter().collect())
     }
-}
-
-/// The routes that one generation of the rules added and removed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RouteChange {
-    pub added: Vec<Route>,
-    pub removed: Vec<Route>,
-}
-
-impl RouteChange {
-    pub fn is_empty(&self) -> bool {
-        self.added.is_empty() && self.removed.is_empty()
-    }
-}
-
-/// Where rules live.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Backend {
-    /// kube-proxy's iptables mode, by an iptables that writes nf_tables.
-    IptablesNft,
-    /// kube-proxy's nftables mode.
-    Nftables,
-    /// kube-proxy's iptables mode, by an iptables that replaces x_tables.
-    IptablesLegacy,
 }
 
 /// A generation of the rules: one transaction of somebody.

@@ -3,7 +3,10 @@
 use std::fmt::Write as _;
 
 use super::{Style, escape};
-use crate::verdict::{Advice, Revision, RolloutSummary};
+use crate::{
+    causes::say_ms,
+    verdict::{Advice, Propagation, Revision, RolloutSummary},
+};
 
 /// The block, without its last newline; an empty line before and after it sets it off from the verdicts.
 pub fn rollout_block(rollout: &RolloutSummary, style: Style) -> String {
@@ -17,6 +20,9 @@ pub fn rollout_block(rollout: &RolloutSummary, style: Style) -> String {
             "{} more failed in the same time and were not the rollout's",
             rollout.not_the_rollout
         );
+    }
+    if let Some(line) = propagation(rollout) {
+        let _ = writeln!(text, "{line}");
     }
     if !rollout.causes.is_empty() {
         text.push('\n');
@@ -60,6 +66,28 @@ fn head(rollout: &RolloutSummary, style: Style) -> String {
         escape(&rollout.node),
     );
     head
+}
+
+/// How long the node took to let go of the pods: the median and the slowest.
+fn propagation(rollout: &RolloutSummary) -> Option<String> {
+    let stage = |name: &str, of: fn(&Propagation) -> Option<f64>| {
+        let mut all: Vec<f64> = rollout.propagation.iter().filter_map(of).collect();
+        all.sort_by(f64::total_cmp);
+        let (median, slowest) = (all.get(all.len() / 2)?, all.last()?);
+        Some(format!(
+            "{name} {} (slowest {})",
+            say_ms(*median),
+            say_ms(*slowest)
+        ))
+    };
+    let stages = [
+        stage("stopped serving", |p| p.stopped_serving_ms),
+        stage("slice", |p| p.slice_ms),
+        stage("rules", |p| p.rules_ms),
+    ];
+    let stages: Vec<String> = stages.into_iter().flatten().collect();
+    let pods = rollout.propagation.len();
+    (!stages.is_empty()).then(|| format!("after the deletion of {pods}: {}", stages.join("   ")))
 }
 
 fn revision(revision: &Revision) -> String {
@@ -155,6 +183,7 @@ mod tests {
                     summary: "SYN refused".into(),
                 },
             ],
+            propagation: Vec::new(),
             advice: vec![Advice {
                 setting: "lifecycle.preStop.sleep.seconds".into(),
                 value: Some(3),
@@ -187,6 +216,7 @@ mod tests {
             failed: 0,
             explained: 0,
             causes: Vec::new(),
+            propagation: Vec::new(),
             advice: Vec::new(),
             ..summary()
         };

@@ -1,7 +1,10 @@
 //! Connections under several addresses, and what tells whose they are.
 
 use super::world::{APP, CLIENT, POD, World, addr, answered, ended_pod, ms};
-use crate::input::{Observation, Side, TcpCounters, TcpState, What};
+use crate::{
+    input::{Observation, Side, TcpCounters, TcpState, What},
+    verdict::Outcome,
+};
 
 #[test]
 fn a_masqueraded_client_that_is_refused_is_one_flow_with_its_own_address() {
@@ -64,4 +67,47 @@ fn a_request_within_the_jiffy_of_the_last_answer_is_unanswered_all_the_same() {
     };
     world.server_end(117, TcpState::Established, TcpState::FinWait1, again, true);
     assert_eq!(world.only_verdict().cause(), "immediate-exit");
+}
+
+#[test]
+fn a_reset_that_the_client_never_got_is_no_answer() {
+    let mut world = ended_pod();
+    let reset = Observation::ResetSent {
+        sock: World::sock(Side::Server, TcpState::Close, 0, None),
+        reason: Some("NO_SOCKET".into()),
+        to_syn: true,
+        has_socket: false,
+        isn: Some(77),
+    };
+    world.kernel(167, reset);
+    let tcp = TcpCounters {
+        first_syn: Some(ms(167)),
+        isn: Some(77),
+        ..Default::default()
+    };
+    let sock = World::sock(Side::Client, TcpState::SynSent, 0, Some(tcp));
+    world.kernel(
+        1_190,
+        Observation::Retransmit {
+            sock: sock.clone(),
+            err: 0,
+        },
+    );
+    world.translated(1_191, false);
+    let (old, new) = (TcpState::SynSent, TcpState::Close);
+    world.kernel(
+        3_170,
+        Observation::FlowEnd {
+            sock,
+            old,
+            new,
+            exiting: false,
+            tgid: 9,
+        },
+    );
+    let verdict = world.only_verdict();
+    assert_eq!(
+        (verdict.cause(), verdict.outcome),
+        ("pod-ip-gone", Outcome::TimedOut)
+    );
 }

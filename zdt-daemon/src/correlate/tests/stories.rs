@@ -62,7 +62,7 @@ fn silence_on_a_port_used_again_is_the_entry_that_the_first_use_left() {
         world.connect_failed(first_syn, first_syn + 3_000, 0);
     }
     let (verdicts, _) = world.run();
-    let causes: Vec<_> = verdicts.iter().map(|v| v.cause()).collect();
+    let causes: Vec<_> = verdicts.iter().map(crate::verdict::Verdict::cause).collect();
     assert_eq!(causes, ["pod-ip-gone", "stale-conntrack-entry"]);
 }
 

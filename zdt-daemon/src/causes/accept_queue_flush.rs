@@ -1,0 +1,78 @@
+//! A2: connections that waited for accept(2) when the listener closed.
+
+use super::{
+    Rule,
+    sample::{pre_stop_sleep, say_ms},
+};
+use crate::{
+    correlate::{Case, Phase},
+    input::Side,
+    verdict::{Blame, Finding, Measure},
+};
+
+/// The flush runs inside the close of the listener (net/ipv4/inet_connection_sock.c inet_csk_listen_stop), one RST a
+/// connection; a full backlog of 4,096 takes less than this.
+const FLUSH_MS: f64 = 5.0;
+
+pub static RULE: Rule = Rule {
+    name: "accept-queue-flush",
+    id: "A2",
+    blame: Blame::Rollout,
+    what: "the listener closed while connections waited to be accepted: the kernel had said yes, the application never \
+           saw them",
+    told_by: "a RST with reason TCP_STATE from a connection of a port whose listener closed in the same moment. An \
+              application that resets a connection itself (SO_LINGER 0) gives the same reason without that close; a request \
+              that it had accepted gives TCP_ABORT_ON_CLOSE or a FIN.",
+    remedy: "lifecycle.preStop.sleep.seconds, so that no new connections come any more when the listener closes; in the \
+             application: accept until the queue is empty, then close. The request was never read: a retry is safe",
+    needs: &["inet_sock_set_state", "tcp_send_reset", "signal_generate"],
+    judge,
+    summarise: |_, _| "connections that waited to be accepted were reset when the listener closed".to_owned(),
+    advise: pre_stop_sleep,
+};
+
+fn judge(case: &Case<'_>) -> Option<Finding> {
+    if case.phase != Phase::Established || case.ended_by != Some(Side::Server) {
+        return None;
+    }
+    let reset = case.flow.server_reset.as_ref()?;
+    if !reset.has_socket || reset.reason.as_deref() != Some("TCP_STATE") {
+        return None;
+    }
+    let pod = case.target.pod?;
+    let port = case.server?.port();
+    let listener = pod.listeners.iter().find(|l| {
+        let moment = l.closed.is_some_and(|c| reset.at.ms_since(c).abs() <= FLUSH_MS);
+        l.local.port() == port && moment
+    })?;
+    let closed = listener.closed?;
+    let asked = pod.asked_to_stop(closed)?;
+    let deleted = pod.deletion_seen.filter(|d| *d <= reset.at)?;
+    let because = format!(
+        "connection reset before it was accepted: {} closed its listener {} after SIGTERM with the connection in its queue",
+        case.pod_name(),
+        say_ms(closed.ms_since(asked.at)),
+    );
+    let evidence = vec![
+        case.evidence(deleted, "deletion of the pod seen"),
+        case.evidence(
+            asked.at,
+            format!("signal {} from {}", asked.sig, asked.sender_comm),
+        ),
+        case.evidence(closed, format!("listener {} closed", listener.local)),
+        case.evidence(
+            reset.at,
+            "RST to a connection that waited to be accepted, TCP_STATE",
+        ),
+    ];
+    let measures = vec![
+        (Measure::ListenerClosedAfterTerm, closed.ms_since(asked.at)),
+        (Measure::StoppedServingAfterDeletion, closed.ms_since(deleted)),
+        (Measure::RoutedAfterDeletion, reset.at.ms_since(deleted)),
+    ];
+    Some(Finding {
+        because,
+        evidence,
+        measures,
+    })
+}

@@ -1,0 +1,68 @@
+//! Which endpoints the node's rules sent new connections to, over time.
+
+use std::{collections::HashMap, net::SocketAddr};
+
+use crate::input::{Ktime, Protocol, RulesState};
+
+/// From when to when an endpoint was routed to.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    from: Ktime,
+    to: Option<Ktime>,
+}
+
+#[derive(Debug, Default)]
+pub struct Routes {
+    /// Since when the rules are known.
+    since: Option<Ktime>,
+    spans: HashMap<SocketAddr, Vec<Span>>,
+}
+
+impl Routes {
+    pub(super) fn applied(&mut self, at: Ktime, rules: &RulesState) {
+        self.since.get_or_insert(at);
+        // What was there at the start has been there for a time that nobody knows.
+        let from = if rules.first { Ktime::default() } else { at };
+        for route in rules.change.added.iter().filter(|r| r.protocol == Protocol::Tcp) {
+            let spans = self.spans.entry(route.to).or_default();
+            if spans.last().is_none_or(|s| s.to.is_some()) {
+                spans.push(Span { from, to: None });
+            }
+        }
+        for route in rules
+            .change
+            .removed
+            .iter()
+            .filter(|r| r.protocol == Protocol::Tcp)
+        {
+            if let Some(span) = self.spans.get_mut(&route.to).and_then(|s| s.last_mut()) {
+                span.to.get_or_insert(at);
+            }
+        }
+    }
+
+    /// Whether the rules sent new connections to `to` at `at`. None: they were not known then, or have never led there
+    /// (then it is not these rules that balance).
+    pub fn routed(&self, to: SocketAddr, at: Ktime) -> Option<bool> {
+        self.since.filter(|since| *since <= at)?;
+        let covers = |s: &Span| s.from <= at && s.to.is_none_or(|to| at <= to);
+        Some(self.spans.get(&to)?.iter().any(covers))
+    }
+
+    /// When the rules let go of `to`, at `after` or later. A rollout's pod may also have been dropped a moment before the
+    /// watch told this daemon of its deletion.
+    pub fn dropped(&self, to: SocketAddr, after: Ktime) -> Option<Ktime> {
+        self.spans
+            .get(&to)?
+            .iter()
+            .filter_map(|s| s.to)
+            .find(|to| *to >= after)
+    }
+
+    pub(super) fn forget(&mut self, before: Ktime) {
+        self.spans.retain(|_, spans| {
+            spans.retain(|s| s.to.is_none_or(|to| to >= before));
+            !spans.is_empty()
+        });
+    }
+}
