@@ -145,22 +145,35 @@ pub(crate) fn pre_stop_sleep(samples: &[&Sample], setting: &Setting) -> Option<A
         .ceil()
         .clamp(1.0, 3_600.0) as u64;
     let seconds = present + more_s;
-    let mut because = format!(
-        "node {} still routed to a pod {} after its deletion, which served for {}; margin {}; {} samples of {} pods",
-        setting.node,
-        say_ms(longest),
-        say_ms(served_for),
-        say_ms(PRE_STOP_MARGIN_MS),
-        routed.len(),
-        setting.pods,
-    );
-    if routed.len() < FEW_SAMPLES {
-        let _ = write!(
-            because,
-            " (few: {} more would make it firm)",
-            FEW_SAMPLES - routed.len()
+    let mut because = if setting.dropped_ms.is_empty() {
+        let mut because = format!(
+            "node {} still sent a connection to a pod {} after its deletion",
+            setting.node,
+            say_ms(longest)
         );
-    }
+        if routed.len() < FEW_SAMPLES {
+            let _ = write!(
+                because,
+                " (from {} connections only: it may be more)",
+                routed.len()
+            );
+        }
+        because
+    } else {
+        format!(
+            "the rules of node {} let go of a pod up to {} after its deletion (seen for {} of {} pods)",
+            setting.node,
+            say_ms(longest),
+            setting.dropped_ms.len(),
+            setting.pods,
+        )
+    };
+    let _ = write!(
+        because,
+        ", which served for {}; margin {}",
+        say_ms(served_for),
+        say_ms(PRE_STOP_MARGIN_MS)
+    );
     if i64::try_from(seconds).is_ok_and(|s| s + 1 > setting.grace_s) && setting.grace_s > 0 {
         let _ = write!(
             because,

@@ -87,7 +87,7 @@ fn propagation(rollout: &RolloutSummary) -> Option<String> {
     ];
     let stages: Vec<String> = stages.into_iter().flatten().collect();
     let pods = rollout.propagation.len();
-    (!stages.is_empty()).then(|| format!("after the deletion of {pods}: {}", stages.join("   ")))
+    (!stages.is_empty()).then(|| format!("after the deletion of {pods} pods: {}", stages.join("   ")))
 }
 
 fn revision(revision: &Revision) -> String {
