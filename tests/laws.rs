@@ -11,7 +11,7 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use proptest::{prelude::*, sample::Index};
+use proptest::{prelude::*, sample::Index, test_runner::RngSeed};
 use support::{fixtures, outputs};
 use zdt_daemon::{
     causes::UNEXPLAINED,
@@ -23,7 +23,7 @@ fn verdicts(inputs: &[Input]) -> BTreeMap<String, Verdict> {
     let all = outputs(inputs).into_iter();
     all.filter_map(|o| {
         if let Output::Verdict(v) = o {
-            Some((v.client.to_string(), *v))
+            Some((v.id.clone(), *v))
         } else {
             None
         }
@@ -57,38 +57,45 @@ fn a_record_written_and_read_again_is_the_same_inputs() {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
-
-    /// I7: what was lost is counted; a verdict may become unexplained or vanish, but never another cause, and it says
-    /// that something was lost.
-    #[test]
-    fn a_lost_kernel_event_never_changes_a_cause_into_another(which in any::<Index>(), lost in prop::collection::vec(any::<Index>(), 1..4)) {
-        let all = fixtures();
-        let fixture = which.get(&all);
-        let before = verdicts(&fixture.inputs);
+/// I7: what was lost is counted; a verdict may become unexplained or vanish, but never another cause. Every kernel event
+/// of every fixture, and every two of them.
+#[test]
+fn lost_kernel_events_never_change_a_cause_into_another() {
+    for fixture in fixtures() {
         // Without the rules, a stale entry is known by the attempt that left it alone.
-        prop_assume!(fixture.name != "yes-rules-not-known");
-        let kernel: Vec<usize> = fixture.inputs.iter().enumerate()
-            .filter(|(_, i)| matches!(i.what, What::Kernel(_))).map(|(n, _)| n).collect();
-        prop_assume!(!kernel.is_empty());
-        let gone: Vec<usize> = lost.iter().map(|i| *i.get(&kernel)).collect();
-        // Each lost event is reported as a loss where it would have been.
-        let inputs: Vec<Input> = fixture.inputs.iter().enumerate().map(|(n, input)| {
-            if gone.contains(&n) {
-                Input { at: input.at, what: What::Loss { source: "ring".into(), count: 1 } }
-            } else {
-                input.clone()
+        if fixture.name == "yes-rules-not-known" {
+            continue;
+        }
+        let before = verdicts(&fixture.inputs);
+        let is_kernel = |(n, i): (usize, &Input)| matches!(i.what, What::Kernel(_)).then_some(n);
+        let kernel: Vec<usize> = fixture.inputs.iter().enumerate().filter_map(is_kernel).collect();
+        for one in &kernel {
+            for other in kernel.iter().filter(|o| *o >= one) {
+                // Each lost event is reported as a loss where it would have been.
+                let mut inputs = fixture.inputs.clone();
+                for n in [*one, *other] {
+                    inputs[n].what = What::Loss {
+                        source: "ring".into(),
+                        count: 1,
+                    };
+                }
+                for (id, verdict) in verdicts(&inputs) {
+                    let Some(old) = before.get(&id) else { continue };
+                    let (was, is) = (old.cause(), verdict.cause());
+                    assert!(
+                        is == was || is == UNEXPLAINED || was == UNEXPLAINED,
+                        "{}: without inputs {one} and {other} {was} became {is}",
+                        fixture.path.display()
+                    );
+                }
             }
-        }).collect();
-        for (client, verdict) in verdicts(&inputs) {
-            let Some(old) = before.get(&client) else { continue };
-            prop_assert!(
-                verdict.cause() == old.cause() || verdict.cause() == UNEXPLAINED || old.cause() == UNEXPLAINED,
-                "{}: {} became {}", fixture.path.display(), old.cause(), verdict.cause()
-            );
         }
     }
+}
+
+proptest! {
+    // The same cases each time: what these find is then found by everybody.
+    #![proptest_config(ProptestConfig { cases: 128, rng_seed: RngSeed::Fixed(1), ..ProptestConfig::default() })]
 
     /// A loss in a verdict's window lowers its confidence and nothing else.
     #[test]
@@ -102,8 +109,8 @@ proptest! {
         let before = verdicts(&fixture.inputs);
         let after = verdicts(&inputs);
         prop_assert_eq!(before.len(), after.len());
-        for (client, mut verdict) in after {
-            let old = &before[&client];
+        for (id, mut verdict) in after {
+            let old = &before[&id];
             if verdict.confidence != old.confidence {
                 prop_assert_ne!(verdict.confidence, Confidence::Full);
                 verdict.confidence = old.confidence;

@@ -42,19 +42,24 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
         .filter(|r| r.has_socket)
         .map(|r| r.at);
     let at = [end, reset].into_iter().flatten().min()?;
+    // What the kernel reset in the accept queue, no application had.
+    if !case.flow.cut_by_server() {
+        return None;
+    }
     let container = case.serving_container()?;
     if container.oom.is_some_and(|o| o <= at) {
         return None;
     }
-    let killed = container.killed(at)?;
     let pod = case.target.pod?;
+    let since = pod.end_began();
+    let killed = container.killed(since, at)?;
     let deleted = pod.deletion_seen.filter(|d| *d <= killed.at)?;
     let grace_ms = pod.deletion.map_or(0.0, |d| d.grace_s as f64 * 1_000.0);
     let after_deletion = killed.at.ms_since(deleted);
     if after_deletion + EARLY_MS < grace_ms {
         return None;
     }
-    let asked = container.asked_to_stop(killed.at);
+    let asked = container.asked_to_stop(since, killed.at);
     let port = case.server?.port();
     let drained = pod
         .listener_closed(port, killed.at)

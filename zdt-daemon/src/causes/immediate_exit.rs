@@ -36,13 +36,18 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
         .into_iter()
         .flatten()
         .min()?;
-    let container = case.serving_container()?;
-    if container.killed(at).is_some() || container.oom.is_some_and(|o| o <= at) {
+    // What the kernel reset in the accept queue, no application had.
+    if !case.flow.cut_by_server() {
         return None;
     }
-    let asked = container.asked_to_stop(at)?;
-    // Asked to stop without a deletion: its kubelet restarts it, another cause.
+    let container = case.serving_container()?;
     let pod = case.target.pod?;
+    let since = pod.end_began();
+    if container.killed(since, at).is_some() || container.oom.is_some_and(|o| o <= at) {
+        return None;
+    }
+    let asked = container.asked_to_stop(since, at)?;
+    // Asked to stop without a deletion: its kubelet restarts it, another cause.
     let deleted = pod.deletion_seen.filter(|d| *d <= at)?;
     // An end when the grace is over is a SIGKILL's, even when that signal was not seen.
     let grace_ms = pod.deletion.map_or(f64::INFINITY, |d| d.grace_s as f64 * 1_000.0);

@@ -25,6 +25,8 @@ pub struct Sample {
 pub struct Setting {
     /// Native preStop sleep, where there is one.
     pub pre_stop_s: Option<u64>,
+    /// There is another preStop hook, which a sleep would replace.
+    pub other_hook: bool,
     pub grace_s: i64,
     /// Pods that ended.
     pub pods: usize,
@@ -141,6 +143,8 @@ pub(crate) fn pre_stop_sleep(samples: &[&Sample], setting: &Setting) -> Option<A
     let longest = setting.dropped_ms.iter().copied().fold(last_seen, f64::max);
     let served_for = served.first().copied().unwrap_or(0.0);
     let present = setting.pre_stop_s.unwrap_or(0);
+    // A sleep takes the place of another hook, and of the time that it held the server up.
+    let served_for = if setting.other_hook { 0.0 } else { served_for };
     let more_s = ((longest - served_for + PRE_STOP_MARGIN_MS) / 1_000.0)
         .ceil()
         .clamp(1.0, 3_600.0) as u64;

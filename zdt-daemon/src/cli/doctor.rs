@@ -9,9 +9,9 @@ use std::{
 use super::{ERROR, FINDING};
 use crate::{
     causes::RULES,
-    config,
+    clock, config,
     kernel::{Attached, LoadError, Loaded, Options, btf::KernelFacts, table::PROGRAMS},
-    netfilter::conntrack::Lookup,
+    netfilter::{conntrack::Lookup, iptables::LegacyTables, nftables::Watcher},
 };
 
 /// How one thing stands.
@@ -96,6 +96,13 @@ fn examine(btf: &Path) -> Vec<Check> {
         }
     }
     checks.push(conntrack());
+    checks.push(rules("nf_tables rules", Watcher::open().map(drop)));
+    checks.push(rules(
+        "legacy rules",
+        LegacyTables::open()
+            .and_then(|mut t| t.read(clock::now(), None))
+            .map(drop),
+    ));
     checks.push(cgroups());
     checks
 }
@@ -177,6 +184,19 @@ fn costs(tracepoint: &str) -> String {
         "costs evidence, no cause".to_owned()
     } else {
         format!("costs {}", causes.join(", "))
+    }
+}
+
+fn rules(what: &'static str, read: Result<(), impl std::fmt::Display>) -> Check {
+    match read {
+        Ok(()) => check(State::Fine, what, "readable"),
+        Err(error) => check(
+            State::Degraded,
+            what,
+            format!(
+                "{error}; costs the time that this node takes to let go of a pod, and the advice computed from it"
+            ),
+        ),
     }
 }
 

@@ -23,6 +23,13 @@ pub struct EndpointHistory {
     pub serving: bool,
 }
 
+/// What one slice holds: (address, owner).
+#[derive(Debug)]
+struct Held {
+    service: NsName,
+    endpoints: Vec<(IpAddr, Option<PodUid>)>,
+}
+
 #[derive(Debug, Default)]
 pub struct Endpoints {
     services: BTreeMap<NsName, ServiceState>,
@@ -30,8 +37,8 @@ pub struct Endpoints {
     vips: HashMap<SocketAddr, NsName>,
     node_ports: HashMap<u16, NsName>,
     by_addr: HashMap<IpAddr, Vec<EndpointHistory>>,
-    /// What each slice holds now: (address, owner).
-    slices: BTreeMap<NsName, Vec<(IpAddr, Option<PodUid>)>>,
+    /// What each slice holds now, and for which service.
+    slices: BTreeMap<NsName, Held>,
 }
 
 impl Endpoints {
@@ -151,38 +158,36 @@ impl Endpoints {
                 }
             }
         }
-        let before = self
-            .slices
-            .insert(slice.slice.clone(), held.clone())
-            .unwrap_or_default();
-        self.mark_removed(at, &service, before.iter().filter(|e| !held.contains(e)));
+        let before = self.slices.insert(
+            slice.slice.clone(),
+            Held {
+                service,
+                endpoints: held,
+            },
+        );
+        self.left(at, before);
     }
 
     pub(super) fn slice_gone(&mut self, at: Ktime, slice: &NsName) {
-        let Some(held) = self.slices.remove(slice) else {
-            return;
-        };
-        for (addr, uid) in held {
-            for history in self.by_addr.get_mut(&addr).into_iter().flatten() {
-                if history.removed.is_none() && history.pod.as_ref().map(|(u, _)| u) == uid.as_ref() {
-                    history.removed = Some(at);
-                }
-            }
-        }
+        let before = self.slices.remove(slice);
+        self.left(at, before);
     }
 
-    fn mark_removed<'a>(
-        &mut self,
-        at: Ktime,
-        service: &NsName,
-        removed: impl Iterator<Item = &'a (IpAddr, Option<PodUid>)>,
-    ) {
-        for (addr, uid) in removed {
-            for history in self.by_addr.get_mut(addr).into_iter().flatten() {
-                let same =
-                    history.service == *service && history.pod.as_ref().map(|(u, _)| u) == uid.as_ref();
-                if same && history.removed.is_none() {
-                    history.removed = Some(at);
+    /// Dates the removal of what a slice held before and no slice of its service holds now. An endpoint may move from one
+    /// slice to another.
+    fn left(&mut self, at: Ktime, before: Option<Held>) {
+        let Some(Held { service, endpoints }) = before else {
+            return;
+        };
+        for endpoint in endpoints {
+            let held = |h: &Held| h.service == service && h.endpoints.contains(&endpoint);
+            if self.slices.values().any(held) {
+                continue;
+            }
+            for history in self.by_addr.get_mut(&endpoint.0).into_iter().flatten() {
+                let owner = history.pod.as_ref().map(|(u, _)| u);
+                if history.service == service && owner == endpoint.1.as_ref() {
+                    history.removed.get_or_insert(at);
                 }
             }
         }

@@ -47,7 +47,7 @@ impl End {
         self.new == TcpState::FinWait1
     }
 
-    /// A request was in when this server's socket ended, and its answer was not (design.md §5).
+    /// A request was in when this server's socket ended, and its answer was not.
     pub fn request_unanswered(&self) -> bool {
         let fin = u32::from(self.old == TcpState::CloseWait);
         if self.received() == 0 {
@@ -258,6 +258,16 @@ impl Flow {
                     _ => Some(Outcome::TimedOut),
                 }
             }
+        }
+    }
+
+    /// The server's process ended it: with a FIN, or with a RST because of unread data (TCP_ABORT_ON_CLOSE, or no reason on
+    /// kernels that give none). TCP_STATE is a connection that was never accepted, or SO_LINGER 0 (net/ipv4/tcp.c
+    /// tcp_disconnect).
+    pub fn cut_by_server(&self) -> bool {
+        match self.server_reset.as_ref().filter(|r| r.has_socket) {
+            Some(reset) => reset.reason.as_deref().is_none_or(|r| r.starts_with("TCP_ABORT")),
+            None => self.server_end.as_ref().is_some_and(End::closed_first),
         }
     }
 

@@ -145,7 +145,7 @@ pub(super) fn note(flow: &mut Flow, seen: &Seen<'_>, observation: &Observation) 
                 cgroup: sock.cgroup,
             };
             match side {
-                // The first RST of a burst tells (failure-modes §1.5-3).
+                // A failed connection can draw several RSTs; the first one tells.
                 Side::Server => drop(flow.server_reset.get_or_insert(reset)),
                 Side::Client => drop(flow.client_reset.get_or_insert(reset)),
             }

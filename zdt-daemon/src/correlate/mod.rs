@@ -36,7 +36,8 @@ pub struct Settings {
     pub judge_grace_ms: u64,
     /// A rollout is summed up when nothing has happened to its pods and flows for so long.
     pub rollout_quiet_ms: u64,
-    /// Pods, endpoints and translations are remembered this long after they are gone (design.md §5).
+    /// Pods, endpoints and translations are remembered this long after they are gone: the
+    /// interesting failures come after.
     pub retention_ms: u64,
     /// A flow that has not ended this long after its last event is forgotten; SYN retries last 131 s (ip-sysctl).
     pub flow_expiry_ms: u64,
@@ -115,7 +116,10 @@ impl Correlator {
                 self.losses.tick(at);
             }
             What::Kernel(observation) => self.observe(at, observation),
-            What::Translation(translation) => self.flows.translation(at, translation),
+            What::Translation(translation) => {
+                self.flows
+                    .translation(at, translation, self.settings.judge_grace_ms);
+            }
             What::Pod(state) => {
                 let change = self.pods.applied(at, state);
                 self.rollouts.pod_changed(at, state, change);

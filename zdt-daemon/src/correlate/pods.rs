@@ -2,14 +2,17 @@
 //! interesting failures come after.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     net::{IpAddr, SocketAddr},
 };
 
-use crate::input::{Attribution, CgroupId, Deletion, Ktime, NetnsInum, Place, PodState, PodUid};
+use crate::input::{Attribution, CgroupId, Deletion, Ktime, NetnsInum, Place, PodState, PodUid, Workload};
 
-/// Most listeners, signals and exits kept of one pod or container.
+/// Most listeners, containers, signals and exits kept of one pod or container; the oldest goes first.
 const MAX_KEPT: usize = 64;
+
+/// How much later than the kubelet this daemon may learn of a deletion, milliseconds.
+const WATCH_LAG_MS: u64 = 2_000;
 
 /// SIGKILL and SIGTERM (signal(7)).
 pub(crate) const SIGKILL: i32 = 9;
@@ -60,16 +63,18 @@ pub struct ContainerHistory {
 }
 
 impl ContainerHistory {
-    /// The first request to stop at or before `at`.
-    pub fn asked_to_stop(&self, at: Ktime) -> Option<&SignalSeen> {
-        self.signals.iter().find(|s| s.asks_to_stop() && s.at <= at)
-    }
-
-    /// The first SIGKILL from user space (the runtime) at or before `at`.
-    pub fn killed(&self, at: Ktime) -> Option<&SignalSeen> {
+    /// The first request to stop from `since` to `at`.
+    pub fn asked_to_stop(&self, since: Ktime, at: Ktime) -> Option<&SignalSeen> {
         self.signals
             .iter()
-            .find(|s| s.sig == SIGKILL && s.from_user_space() && s.at <= at)
+            .find(|s| s.asks_to_stop() && since <= s.at && s.at <= at)
+    }
+
+    /// The first SIGKILL from user space (the runtime) from `since` to `at`.
+    pub fn killed(&self, since: Ktime, at: Ktime) -> Option<&SignalSeen> {
+        self.signals
+            .iter()
+            .find(|s| s.sig == SIGKILL && s.from_user_space() && since <= s.at && s.at <= at)
     }
 }
 
@@ -99,24 +104,35 @@ pub struct PodHistory {
     pub ended_seen: Option<Ktime>,
     pub gone: Option<Ktime>,
     pub last_change: Ktime,
-    /// Its network namespace, once a process of it has been seen.
+    /// Runtime ids of the containers that the API has ever listed.
+    pub listed: BTreeSet<String>,
+    /// Its network namespace, once a listener of it has been seen (the runtime's own processes pass through others).
     pub netns: Option<NetnsInum>,
     pub containers: BTreeMap<CgroupId, ContainerHistory>,
     pub listeners: VecDeque<ListenerHistory>,
 }
 
 impl PodHistory {
-    /// The pod's sandbox: a container that the API does not list. Its end is the end of the pod's network.
+    /// Signals from here on may belong to the pod's end. What a server sent its own workers before is not the kubelet's.
+    /// The kubelet may be told of the deletion earlier than this daemon; its watch lags by less than this.
+    pub fn end_began(&self) -> Ktime {
+        self.deletion_seen
+            .map_or(Ktime::default(), |d| d.minus_ms(WATCH_LAG_MS))
+    }
+
+    /// The end of the pod's sandbox, and with it of its network: the last exit, in the pod's end, of a container that the
+    /// API has never listed (an init container's or a restarted one's exit was before).
     pub fn sandbox_ended(&self) -> Option<Ktime> {
-        let listed = |id: &str| self.state.containers.iter().any(|c| c.id == id);
         if self.state.containers.iter().any(|c| c.id.is_empty()) {
             return None;
         }
+        let since = self.deletion_seen.map(|_| self.end_began())?;
         self.containers
             .values()
-            .filter(|c| !listed(&c.id))
+            .filter(|c| !self.listed.contains(&c.id))
             .filter_map(|c| c.exits.last())
             .map(|e| e.at)
+            .filter(|at| *at >= since)
             .max()
     }
 
@@ -140,11 +156,12 @@ impl PodHistory {
             .max_by_key(|l| l.closed)
     }
 
-    /// The first request to stop that any container of the API's list got at or before `at`.
+    /// The first request to stop that any of its containers got in the pod's end, at or before `at`.
     pub fn asked_to_stop(&self, at: Ktime) -> Option<&SignalSeen> {
+        let since = self.end_began();
         self.containers
             .values()
-            .filter_map(|c| c.asked_to_stop(at))
+            .filter_map(|c| c.asked_to_stop(since, at))
             .min_by_key(|s| s.at)
     }
 }
@@ -191,6 +208,17 @@ impl Pods {
         self.pods.get(uid)
     }
 
+    /// Whether a pod of this workload and of another template is there, and not gone.
+    pub(super) fn older_lives(&self, namespace: &str, workload: &Workload, newest: Option<&str>) -> bool {
+        self.pods.values().any(|p| {
+            p.known
+                && p.gone.is_none()
+                && p.state.pod.namespace == namespace
+                && p.state.workload.as_ref() == Some(workload)
+                && p.state.template_hash.as_deref() != newest
+        })
+    }
+
     pub(super) fn applied(&mut self, at: Ktime, state: &PodState) -> PodChange {
         let pod = Self::entry(&mut self.pods, self.max, at, &state.uid);
         let new = !pod.known;
@@ -198,6 +226,11 @@ impl Pods {
         pod.last_change = at;
         let ips = std::mem::take(&mut pod.state.ips);
         pod.state = state.clone();
+        let ids = state.containers.iter().map(|c| &c.id).filter(|id| !id.is_empty());
+        pod.listed.extend(ids.cloned());
+        while pod.listed.len() > MAX_KEPT {
+            pod.listed.pop_first();
+        }
         for ip in &state.ips {
             if !state.host_network && !ips.contains(ip) {
                 self.owners.entry(*ip).or_default().push((at, state.uid.clone()));
@@ -236,6 +269,9 @@ impl Pods {
         exiting: bool,
     ) {
         let Some(pod) = self.pod(at, place) else { return };
+        if place.netns.0 != 0 {
+            pod.netns = Some(place.netns);
+        }
         if open {
             let listener = ListenerHistory {
                 local,
@@ -246,7 +282,7 @@ impl Pods {
             };
             pod.listeners.push_back(listener);
         } else {
-            // A dual-stack close may be reported twice (real-cluster.md); the first report is the one that counts.
+            // The close of a dual-stack socket is reported twice; the first report is the one that counts.
             let repeated =
                 |l: &ListenerHistory| l.local == local && l.closed.is_some_and(|c| at.ms_since(c) < 1.0);
             if pod.listeners.iter().any(repeated) {
@@ -277,9 +313,10 @@ impl Pods {
     }
 
     pub(super) fn signal(&mut self, place: &Place, seen: SignalSeen) {
-        if let Some(container) = self.container(seen.at, place)
-            && container.signals.len() < MAX_KEPT
-        {
+        if let Some(container) = self.container(seen.at, place) {
+            if container.signals.len() >= MAX_KEPT {
+                container.signals.remove(0);
+            }
             container.signals.push(seen);
         }
     }
@@ -317,18 +354,19 @@ impl Pods {
         let Attribution::Pod { uid, .. } = &place.attribution else {
             return None;
         };
-        let pod = Self::entry(&mut self.pods, self.max, at, uid);
-        if place.netns.0 != 0 {
-            pod.netns = Some(place.netns);
-        }
-        Some(pod)
+        Some(Self::entry(&mut self.pods, self.max, at, uid))
     }
 
     fn container(&mut self, at: Ktime, place: &Place) -> Option<&mut ContainerHistory> {
         let Attribution::Pod { container, .. } = &place.attribution else {
             return None;
         };
-        let history = self.pod(at, place)?.containers.entry(place.cgroup).or_default();
+        let containers = &mut self.pod(at, place)?.containers;
+        // cgroup ids grow: the first is the oldest.
+        if containers.len() >= MAX_KEPT && !containers.contains_key(&place.cgroup) {
+            containers.pop_first();
+        }
+        let history = containers.entry(place.cgroup).or_default();
         if history.id.is_empty() {
             history.id.clone_from(container);
         }

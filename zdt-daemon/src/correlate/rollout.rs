@@ -6,7 +6,7 @@ use super::{
     endpoints::Endpoints,
     judge::wall,
     loss::Losses,
-    pods::{PodChange, Pods},
+    pods::{PodChange, PodHistory, Pods},
     propagation,
     routes::Routes,
 };
@@ -18,6 +18,9 @@ use crate::{
 
 /// Most samples kept of one rollout; further ones are counted only.
 const MAX_SAMPLES: usize = 16_384;
+
+/// A rollout in which nothing has happened for so long is stuck, milliseconds (progressDeadlineSeconds, 600 by default).
+const PROGRESS_MS: u64 = 600_000;
 
 /// Namespace and workload.
 type Key = (String, Workload);
@@ -213,23 +216,34 @@ impl Rollouts {
 
     /// Sums up the rollouts in which nothing happens any more.
     pub(super) fn report_quiet(&mut self, known: &Known<'_>, quiet_ms: u64, out: &mut Vec<Output>) {
-        let now = known.now;
-        self.report(known, out, |r| {
+        self.report(known, out, |key, newest, r| {
             let ended = r.members.values().all(|m| m.gone.is_some());
-            ended && r.last.plus_ms(quiet_ms) <= now
+            // Slow pods: between the end of one old pod and the next, nothing may happen for minutes.
+            let stuck = r.last.plus_ms(PROGRESS_MS) <= known.now;
+            let goes_on = !stuck && known.pods.older_lives(&key.0, &key.1, newest);
+            ended && !goes_on && r.last.plus_ms(quiet_ms) <= known.now
         });
     }
 
     /// Sums up every rollout that has news.
     pub(super) fn report_all(&mut self, known: &Known<'_>, out: &mut Vec<Output>) {
-        self.report(known, out, |_| true);
+        self.report(known, out, |_, _, _| true);
     }
 
-    fn report(&mut self, known: &Known<'_>, out: &mut Vec<Output>, ready: impl Fn(&Rollout) -> bool) {
+    fn report(
+        &mut self,
+        known: &Known<'_>,
+        out: &mut Vec<Output>,
+        ready: impl Fn(&Key, Option<&str>, &Rollout) -> bool,
+    ) {
+        let newest = |revisions: &BTreeMap<Key, Revisions>, key: &Key| {
+            let newest = revisions.get(key).and_then(|r| r.newest.clone());
+            newest.and_then(|(_, hash)| hash)
+        };
         let done: Vec<Key> = self
             .open
             .iter()
-            .filter(|(_, r)| ready(r))
+            .filter(|(k, r)| ready(k, newest(&self.revisions, k).as_deref(), r))
             .map(|(k, _)| k.clone())
             .collect();
         for key in done {
@@ -240,7 +254,10 @@ impl Rollouts {
         let mut closed = std::mem::take(&mut self.closed);
         for (key, rollout) in &mut closed {
             // A new template whose old pods all live on other nodes is not this node's rollout.
-            if !rollout.reported && !rollout.members.is_empty() && ready(rollout) {
+            if !rollout.reported
+                && !rollout.members.is_empty()
+                && ready(key, newest(&self.revisions, key).as_deref(), rollout)
+            {
                 let summary = self.summary(key, rollout, known);
                 out.push(Output::Rollout(Box::new(summary)));
                 rollout.reported = true;
@@ -286,12 +303,8 @@ impl Rollouts {
                 .keys()
                 .find_map(|uid| pods.get(uid))
                 .map_or_else(Setting::default, |pod| Setting {
-                    pre_stop_s: pod
-                        .state
-                        .containers
-                        .iter()
-                        .find_map(|c| c.pre_stop.as_deref())
-                        .and_then(sleep_seconds),
+                    pre_stop_s: hooks(pod).find_map(sleep_seconds),
+                    other_hook: hooks(pod).any(|h| sleep_seconds(h).is_none()),
                     grace_s: pod.state.grace_s,
                     pods: rollout.members.len(),
                     dropped_ms: Vec::new(),
@@ -383,6 +396,11 @@ impl Rollout {
             Blame::NotARequest => {}
         }
     }
+}
+
+/// The preStop hooks of a pod's containers.
+fn hooks(pod: &PodHistory) -> impl Iterator<Item = &str> {
+    pod.state.containers.iter().filter_map(|c| c.pre_stop.as_deref())
 }
 
 /// Seconds of a native preStop sleep.

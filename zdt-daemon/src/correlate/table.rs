@@ -100,7 +100,7 @@ impl Flows {
         }
     }
 
-    pub(super) fn translation(&mut self, at: Ktime, translation: &Translation) {
+    pub(super) fn translation(&mut self, at: Ktime, translation: &Translation, grace_ms: u64) {
         let orig = translation.orig;
         let ids = self.by_client.get(&orig.from).cloned().unwrap_or_default();
         let matches = |f: &Flow| {
@@ -147,7 +147,14 @@ impl Flows {
             flow.server_end = flow.server_end.take().or(server_view.server_end);
             flow.server_reset = flow.server_reset.take().or(server_view.server_reset);
             flow.server_got_reset = flow.server_got_reset.or(server_view.server_got_reset);
+            flow.lost_reset = flow.lost_reset.take().or(server_view.lost_reset);
+            flow.answer_retransmits += server_view.answer_retransmits;
             flow.began = flow.began.min(server_view.began);
+            flow.last = flow.last.max(server_view.last);
+            if let (None, Some(ended)) = (flow.ended, server_view.ended) {
+                flow.ended = Some(ended);
+                self.due.insert((ended.plus_ms(grace_ms), id));
+            }
         }
     }
 
