@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::{
     endpoints::{EndpointHistory, Endpoints},
     flow::Flow,
-    pods::{ContainerHistory, PodHistory},
+    history::{ContainerHistory, PodHistory},
     routes::Routes,
 };
 use crate::{

@@ -4,6 +4,7 @@
 mod case;
 mod endpoints;
 mod flow;
+mod history;
 mod join;
 mod judge;
 mod left;
@@ -20,7 +21,8 @@ mod tests;
 pub use case::{Case, Phase, Target};
 pub use endpoints::{EndpointHistory, Endpoints};
 pub use flow::{End, Flow, Left, ResetSeen};
-pub use pods::{ContainerHistory, ExitSeen, ListenerHistory, PodHistory, Pods, SignalSeen};
+pub use history::{ContainerHistory, ExitSeen, ListenerHistory, PodHistory, SignalSeen};
+pub use pods::Pods;
 pub use routes::Routes;
 
 use crate::{

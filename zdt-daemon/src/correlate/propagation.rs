@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{endpoints::Endpoints, pods::PodHistory, routes::Routes};
+use super::{endpoints::Endpoints, history::PodHistory, routes::Routes};
 use crate::verdict::Propagation;
 
 /// The stages of one pod, as far as they are known. None: it was not deleted, or is no endpoint.

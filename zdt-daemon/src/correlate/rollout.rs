@@ -1,52 +1,30 @@
 //! Rollouts: which pods of which workload ended together, who started it, and the sum of what it broke.
 
+mod one;
+
 use std::collections::BTreeMap;
 
+use self::one::{MAX_SAMPLES, Member, Rollout};
 use super::{
     endpoints::Endpoints,
+    history::PodHistory,
     judge::wall,
     loss::Losses,
-    pods::{PodChange, PodHistory, Pods},
+    pods::{PodChange, Pods},
     propagation,
     routes::Routes,
 };
 use crate::{
-    causes::{self, Sample, Setting},
+    causes::{self, Setting},
     input::{Ktime, NsName, PodState, PodUid, ReplicaSetState, Start, Wall, Workload},
     verdict::{Blame, CauseCount, Output, Propagation, Revision, RolloutSummary, Trigger, Verdict},
 };
-
-/// Most samples kept of one rollout; further ones are counted only.
-const MAX_SAMPLES: usize = 16_384;
 
 /// A rollout in which nothing has happened for so long is stuck, milliseconds (progressDeadlineSeconds, 600 by default).
 const PROGRESS_MS: u64 = 600_000;
 
 /// Namespace and workload.
 type Key = (String, Workload);
-
-#[derive(Debug, Default)]
-struct Member {
-    hash: Option<String>,
-    deleted: Option<Ktime>,
-    gone: Option<Ktime>,
-    evicted: bool,
-}
-
-#[derive(Debug)]
-struct Rollout {
-    began: Ktime,
-    last_pod_change: Ktime,
-    last: Ktime,
-    from: Option<String>,
-    members: BTreeMap<PodUid, Member>,
-    samples: Vec<Sample>,
-    counts: BTreeMap<&'static str, usize>,
-    unexplained: usize,
-    not_the_rollout: usize,
-    /// Summed up, and nothing new since.
-    reported: bool,
-}
 
 /// What is known of one workload besides its rollouts.
 #[derive(Debug, Default)]
@@ -359,42 +337,6 @@ impl Rollouts {
         let rollout = self.open.entry(key.clone()).or_insert_with(|| Rollout::new(at));
         rollout.touch(at);
         rollout
-    }
-}
-
-impl Rollout {
-    fn new(began: Ktime) -> Self {
-        Self {
-            began,
-            last_pod_change: began,
-            last: began,
-            from: None,
-            members: BTreeMap::new(),
-            samples: Vec::new(),
-            counts: BTreeMap::new(),
-            unexplained: 0,
-            not_the_rollout: 0,
-            reported: false,
-        }
-    }
-
-    fn touch(&mut self, at: Ktime) {
-        self.last = self.last.max(at);
-        self.last_pod_change = self.last_pod_change.max(at);
-    }
-
-    fn count(&mut self, verdict: &Verdict) {
-        match verdict.blame {
-            Blame::Rollout => {
-                *self.counts.entry(verdict.cause()).or_default() += 1;
-                if self.samples.len() < MAX_SAMPLES {
-                    self.samples.push(Sample::of(verdict));
-                }
-            }
-            Blame::Unknown => self.unexplained += 1,
-            Blame::NotTheRollout => self.not_the_rollout += 1,
-            Blame::NotARequest => {}
-        }
     }
 }
 
