@@ -25,6 +25,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     } else if env::var_os("ZDT_EBPF_OBJECT").is_some() {
         return Err(format!("ZDT_EBPF_OBJECT names no file: {}", object.display()).into());
     } else {
+        // An object that comes back with an old modification time (from a cache) is no change to cargo: a path that never
+        // exists makes it ask again at each build, until there is one.
+        println!("cargo::rerun-if-changed=no-ebpf-object");
         "&[]".to_owned()
     };
     let out = PathBuf::from(env::var("OUT_DIR")?).join("ebpf_object.rs");
