@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The flush runs inside the close of the listener (net/ipv4/inet_connection_sock.c inet_csk_listen_stop), one RST a
-/// connection; a full backlog of 4,096 takes less than this.
+/// connection; 8 µs lay between close and RST in the recorded fixture. A choice with room for a long queue.
 const FLUSH_MS: f64 = 5.0;
 
 pub static RULE: Rule = Rule {
