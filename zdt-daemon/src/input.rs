@@ -3,6 +3,7 @@
 
 mod objects;
 mod observation;
+mod packet;
 mod rules;
 
 use std::{fmt, net::IpAddr};
@@ -16,6 +17,7 @@ pub use objects::{
 pub use observation::{
     Attribution, Observation, Place, Side, Sock, TcpCounters, TcpState, Translation, Tuple,
 };
+pub use packet::{ConntrackState, Packet, Pinned};
 pub use rules::{Backend, Protocol, Route, RouteChange, RulesState};
 
 /// CLOCK_MONOTONIC, nanoseconds: the only clock that orders inputs.
@@ -105,6 +107,10 @@ pub enum What {
     Kernel(Observation),
     /// Where the node's address translation sent one connection.
     Translation(Translation),
+    /// What conntrack holds for a pod in transition.
+    Pinned(Pinned),
+    /// How this node's conntrack fares; only while pods are in transition.
+    Conntrack(ConntrackState),
     /// A pod of this node, as the API has it now.
     Pod(PodState),
     /// A pod of this node is no longer in the API.

@@ -123,6 +123,7 @@ impl Correlator {
                 self.flows
                     .translation(at, translation, self.settings.judge_grace_ms);
             }
+            What::Pinned(_) | What::Conntrack(_) => {}
             What::Pod(state) => {
                 let change = self.pods.applied(at, state);
                 self.rollouts.pod_changed(at, state, change);
@@ -210,7 +211,10 @@ impl Correlator {
             }
             Observation::OomVictim { place, .. } => self.pods.oom(at, place),
             // What changed with it comes as an input of its own, once the table has been read.
-            Observation::TableReplaced { .. } => {}
+            Observation::TableReplaced { .. }
+            | Observation::Forwarded { .. }
+            | Observation::Dropped { .. }
+            | Observation::IcmpSent { .. } => {}
             Observation::FlowEnd { sock, .. }
             | Observation::ResetSent { sock, .. }
             | Observation::ResetReceived { sock }

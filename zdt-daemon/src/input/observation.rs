@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CgroupId, Ktime, NetnsInum, PodUid};
+use super::{CgroupId, Ktime, NetnsInum, Packet, PodUid};
 
 /// TCP states by name (include/net/tcp_states.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -190,6 +190,23 @@ pub enum Observation {
         /// `comm` of the process that replaced it.
         by: String,
         tgid: u32,
+    },
+    /// `net_dev_queue`: this node sends a packet on to an endpoint that is, or was a short time ago, in transition. A
+    /// bridge makes two of one packet. Seen only while something is in transition (an armed hook).
+    Forwarded { packet: Packet },
+    /// `kfree_skb` in this node's own namespace: it dropped a packet for a service or an endpoint.
+    Dropped {
+        packet: Packet,
+        /// Name from BTF without its prefix (`NETFILTER_DROP`); None on kernels that give none (before 5.17).
+        reason: Option<String>,
+    },
+    /// `icmp_send` in this node's own namespace: an ICMP error (IPv4 only) for a packet to a service or an endpoint.
+    IcmpSent {
+        /// The packet that the error is about.
+        packet: Packet,
+        /// As the ICMP header has them: 3/3 is "port unreachable", what a REJECT rule sends.
+        kind: u8,
+        code: u8,
     },
 }
 
