@@ -1,7 +1,10 @@
 //! The schema of a scenario: one YAML file that says what runs, what happens to it and what must come out.
 //! `tests/scenarios/README.md` is its documentation; a test keeps the two together.
 
+mod action;
+mod app;
 mod check;
+mod workload;
 
 use std::{
     collections::BTreeMap,
@@ -11,6 +14,9 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::truth::Outcome;
+pub use action::{Action, Step};
+pub use app::{App, OnSigterm};
+pub use workload::{Readiness, Workload};
 
 /// Why a scenario cannot be used. Each text names the file, the line and what is allowed.
 #[derive(Debug, thiserror::Error)]
@@ -44,102 +50,6 @@ pub struct Scenario {
     pub actions: Vec<Action>,
     #[serde(default)]
     pub expect: Expect,
-}
-
-/// The Deployment `shop/web`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Workload {
-    pub replicas: u32,
-    /// Pods above `replicas` while it rolls.
-    pub max_surge: u32,
-    /// Pods below `replicas` while it rolls.
-    pub max_unavailable: u32,
-    pub min_ready_s: u32,
-    /// `terminationGracePeriodSeconds`
-    pub grace_s: u32,
-    /// `lifecycle.preStop.sleep.seconds`; absent: no preStop.
-    pub pre_stop_sleep_s: Option<u32>,
-    pub readiness: Readiness,
-}
-
-impl Default for Workload {
-    fn default() -> Self {
-        Self {
-            replicas: 3,
-            max_surge: 1,
-            max_unavailable: 0,
-            min_ready_s: 0,
-            grace_s: 30,
-            pre_stop_sleep_s: None,
-            readiness: Readiness::default(),
-        }
-    }
-}
-
-/// The readiness probe (HTTP GET /ready); Kubernetes counts it in whole seconds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Readiness {
-    pub initial_delay_s: u32,
-    pub period_s: u32,
-    pub timeout_s: u32,
-    pub failure_threshold: u32,
-}
-
-impl Default for Readiness {
-    fn default() -> Self {
-        Self {
-            initial_delay_s: 0,
-            period_s: 1,
-            timeout_s: 1,
-            failure_threshold: 3,
-        }
-    }
-}
-
-/// The test server in each pod.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct App {
-    pub on_sigterm: OnSigterm,
-    /// With `drain-first`: how long it still accepts after SIGTERM.
-    pub drain_ms: u64,
-    /// Time before it listens.
-    pub start_delay_ms: u64,
-    /// Time between a request and its answer.
-    pub response_delay_ms: u64,
-    /// Time between a request's arrival and its reading: a busy server, whose exit meets unread data.
-    pub read_delay_ms: u64,
-    /// One IPv6 socket that serves both families, as Go's servers have it; false: a socket of IPv4 alone.
-    pub dual_stack: bool,
-}
-
-impl Default for App {
-    fn default() -> Self {
-        Self {
-            on_sigterm: OnSigterm::Exit,
-            drain_ms: 3000,
-            start_delay_ms: 0,
-            response_delay_ms: 0,
-            read_delay_ms: 0,
-            dual_stack: true,
-        }
-    }
-}
-
-/// What the server does at SIGTERM.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OnSigterm {
-    /// Exits at once; requests in flight are cut.
-    Exit,
-    /// Closes the listener at once, finishes the requests in flight, exits.
-    CloseListener,
-    /// Accepts for `drain_ms` more, then as `close-listener`.
-    DrainFirst,
-    /// Nothing: SIGKILL ends it.
-    Ignore,
 }
 
 /// The load client, a pod on the same node.
@@ -233,29 +143,6 @@ pub enum Family {
 pub enum Backend {
     IptablesNft,
     IptablesLegacy,
-}
-
-/// Something that happens while the client runs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Action {
-    /// Milliseconds after the client's start.
-    pub at_ms: u64,
-    #[serde(rename = "do")]
-    pub what: Step,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Step {
-    /// A new pod template.
-    RollingUpdate,
-    /// Deployment to this many replicas.
-    Scale(u32),
-    /// The first pod in the order of names, with its grace period.
-    DeletePod,
-    /// The same with grace period 0.
-    ForceDeletePod,
 }
 
 /// What must come out.
