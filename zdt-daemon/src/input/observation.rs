@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CgroupId, Ktime, NetnsInum, Packet, PodUid};
+use super::{CgroupId, Ktime, NetnsInum, Packet, PodUid, Protocol};
 
 /// TCP states by name (include/net/tcp_states.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -210,9 +210,13 @@ pub enum Observation {
     },
 }
 
-/// A conntrack entry of this node, looked up when a client socket of this node failed or retransmitted.
+/// A conntrack entry of this node: looked up when a client socket of this node failed or retransmitted, looked up some
+/// time after a packet of a client without a socket here, or read from the packet itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Translation {
+    /// Absent in a record: TCP.
+    #[serde(default, skip_serializing_if = "Protocol::is_tcp")]
+    pub protocol: Protocol,
     /// What the client dialled: its address, and the service's or pod's.
     pub orig: Tuple,
     /// Where replies come from: `reply.from` is the pod that was chosen, `reply.to` is the client as that pod saw it.

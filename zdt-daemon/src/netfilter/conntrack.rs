@@ -137,6 +137,7 @@ fn answer(orig: Tuple, payload: NetlinkPayload<NetfilterMessage>) -> Result<Tran
             let error = error.to_io();
             return match error.raw_os_error() {
                 Some(libc::ENOENT) => Ok(Translation {
+                    protocol: crate::input::Protocol::Tcp,
                     orig,
                     reply: None,
                     replied: false,
@@ -161,6 +162,7 @@ fn answer(orig: Tuple, payload: NetlinkPayload<NetfilterMessage>) -> Result<Tran
     }
     match reply {
         Some(reply) => Ok(Translation {
+            protocol: crate::input::Protocol::Tcp,
             orig,
             reply: Some(reply),
             replied,

@@ -54,6 +54,7 @@ fn looked_up(vip: &str, pod: &str) {
     assert_eq!(
         translation,
         Translation {
+            protocol: crate::input::Protocol::Tcp,
             orig,
             reply: Some(reply),
             replied: true

@@ -6,7 +6,9 @@ use super::world::{
     APP, CLIENT, PAUSE, POD, VIP, World, addr, answered, ended_pod, ms, name, pod, unanswered,
 };
 use crate::{
-    input::{Observation, PodState, PodUid, Side, TcpCounters, TcpState, Translation, Tuple, Wall, What},
+    input::{
+        Observation, PodState, PodUid, Protocol, Side, TcpCounters, TcpState, Translation, Tuple, Wall, What,
+    },
     verdict::{Confidence, Outcome, Trigger},
 };
 
@@ -276,6 +278,7 @@ fn a_rollout_is_summed_up_with_the_sleep_that_prevents_it() {
         let tuple = |from, to| Tuple { from, to };
         let reply = Some(tuple(addr(POD), client));
         let translation = Translation {
+            protocol: Protocol::Tcp,
             orig: tuple(client, addr(VIP)),
             reply,
             replied: false,

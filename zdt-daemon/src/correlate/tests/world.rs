@@ -6,8 +6,8 @@ use crate::correlate::{Correlator, Settings};
 use crate::{
     input::{
         Attribution, CgroupId, ContainerState, Deletion, EndpointState, Input, Ktime, NetnsInum, NsName,
-        Observation, Place, PodState, PodUid, ServicePort, ServiceState, Side, SlicePort, SliceState, Sock,
-        Start, TcpCounters, TcpState, Translation, Tuple, Wall, What, Workload,
+        Observation, Place, PodState, PodUid, Protocol, ServicePort, ServiceState, Side, SlicePort,
+        SliceState, Sock, Start, TcpCounters, TcpState, Translation, Tuple, Wall, What, Workload,
     },
     verdict::{Output, RolloutSummary, Verdict},
 };
@@ -267,6 +267,7 @@ impl World {
         self.at(
             t,
             What::Translation(Translation {
+                protocol: Protocol::Tcp,
                 orig: Tuple {
                     from: addr(CLIENT),
                     to: addr(VIP),
