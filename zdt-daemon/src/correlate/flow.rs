@@ -1,9 +1,10 @@
-//! One TCP connection attempt, from up to two socket views, packets without a socket, and the node's translation.
+//! One connection attempt, from up to two socket views, packets without a socket, and the node's translation.
 
 use std::net::SocketAddr;
 
+use super::packets::{DropSeen, ForwardedSeen, IcmpSeen};
 use crate::{
-    input::{CgroupId, Ktime, Side, Sock, TcpCounters, TcpState, Tuple},
+    input::{CgroupId, Ktime, Protocol, Side, Sock, TcpCounters, TcpState, Tuple},
     verdict::Outcome,
 };
 
@@ -104,9 +105,12 @@ pub struct Left {
     pub server: SocketAddr,
 }
 
-/// One connection attempt.
+/// One connection attempt; of UDP, one datagram.
 #[derive(Clone, Debug)]
 pub struct Flow {
+    pub protocol: Protocol,
+    /// Known from packets and conntrack alone: its client has no socket on this node, or none that is watched (UDP).
+    pub outside: bool,
     /// The client's address before any masquerade, as far as known.
     pub client: SocketAddr,
     /// The client as the server saw it, where that was another address (masquerade).
@@ -131,6 +135,10 @@ pub struct Flow {
     pub request_retransmits: u32,
     pub answer_retransmits: u32,
     pub translated: Option<Translated>,
+    /// What this node did with its SYNs (or the datagram): the first few drops, the last ICMP error, what it sent on.
+    pub drops: Vec<DropSeen>,
+    pub icmp: Option<IcmpSeen>,
+    pub forwarded: Option<ForwardedSeen>,
     /// Set when the flow is handed out to be judged.
     pub left: Option<Left>,
 }
@@ -138,6 +146,8 @@ pub struct Flow {
 impl Flow {
     pub(super) fn new(client: SocketAddr, began: Ktime) -> Self {
         Self {
+            protocol: Protocol::Tcp,
+            outside: false,
             client,
             seen_as: None,
             isn: None,
@@ -157,6 +167,9 @@ impl Flow {
             request_retransmits: 0,
             answer_retransmits: 0,
             translated: None,
+            drops: Vec::new(),
+            icmp: None,
+            forwarded: None,
             left: None,
         }
     }

@@ -9,6 +9,7 @@ mod join;
 mod judge;
 mod left;
 mod loss;
+mod packets;
 mod pods;
 mod propagation;
 mod rollout;
