@@ -92,6 +92,9 @@ pub fn service_state(service: &Service) -> ServiceState {
                 })
             })
             .collect(),
+        selector: spec.and_then(|s| s.selector.clone()).unwrap_or_default(),
+        external_local: spec.is_some_and(|s| s.external_traffic_policy.as_deref() == Some("Local")),
+        internal_local: spec.is_some_and(|s| s.internal_traffic_policy.as_deref() == Some("Local")),
     }
 }
 
@@ -174,6 +177,17 @@ mod tests {
         let vips: Vec<_> = service.vips.iter().map(ToString::to_string).collect();
         assert_eq!(vips, ["10.96.0.80", "fd00::80", "192.0.2.1", "192.0.2.2"]);
         assert_eq!((service.ports[0].port, service.ports[0].node_port), (80, 30080));
+    }
+
+    #[test]
+    fn each_local_policy_is_seen_and_cluster_is_the_default() {
+        let policies = |spec: &str| {
+            let service = service_state(&serde_json::from_str(&format!(r#"{{"spec":{spec}}}"#)).unwrap());
+            (service.external_local, service.internal_local)
+        };
+        assert_eq!(policies(r#"{"externalTrafficPolicy":"Local"}"#), (true, false));
+        assert_eq!(policies(r#"{"internalTrafficPolicy":"Local"}"#), (false, true));
+        assert_eq!(policies("{}"), (false, false));
     }
 
     #[test]

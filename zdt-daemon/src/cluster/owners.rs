@@ -13,6 +13,9 @@ pub(super) const POD_TEMPLATE_HASH: &str = "pod-template-hash";
 /// Annotation with a ReplicaSet's place in its Deployment's history.
 const REVISION: &str = "deployment.kubernetes.io/revision";
 
+/// Annotation with the replicas of its Deployment (pkg/controller/deployment/util, DesiredReplicasAnnotation).
+const DESIRED: &str = "deployment.kubernetes.io/desired-replicas";
+
 pub(super) fn ns_name(meta: &ObjectMeta) -> NsName {
     NsName {
         namespace: meta.namespace.clone().unwrap_or_default(),
@@ -76,19 +79,17 @@ pub fn workload(pod: &ObjectMeta) -> Workload {
 /// Translates a ReplicaSet.
 pub fn replica_set_state(rs: &ReplicaSet) -> ReplicaSetState {
     let meta = &rs.metadata;
+    let annotation = |name: &str| meta.annotations.as_ref().and_then(|a| a.get(name));
     ReplicaSetState {
         replica_set: ns_name(meta),
         deployment: controller(meta)
             .filter(|o| o.kind == "Deployment")
             .map(|o| o.name.clone()),
         template_hash: label(meta, POD_TEMPLATE_HASH),
-        revision: meta
-            .annotations
-            .as_ref()
-            .and_then(|a| a.get(REVISION))
-            .and_then(|v| v.parse().ok()),
+        revision: annotation(REVISION).and_then(|v| v.parse().ok()),
         // ReplicaSetSpec.replicas defaults to 1 (apps/v1).
         replicas: rs.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1),
+        desired: annotation(DESIRED).and_then(|v| v.parse().ok()),
     }
 }
 

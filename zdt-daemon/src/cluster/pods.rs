@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use k8s_openapi::{
     api::core::v1::{
-        Container, ContainerState as ApiState, ContainerStatus, LifecycleHandler, Pod, PodSpec, PodStatus,
-        Probe,
+        Container, ContainerPort, ContainerState as ApiState, ContainerStatus, LifecycleHandler, Pod,
+        PodSpec, PodStatus, Probe,
     },
     apimachinery::pkg::{apis::meta::v1::Time, util::intstr::IntOrString},
 };
@@ -37,6 +37,9 @@ pub fn pod_state(pod: &Pod) -> PodState {
             .and_then(|s| s.termination_grace_period_seconds)
             .unwrap_or(DEFAULT_GRACE_S),
         phase: status.and_then(|s| s.phase.clone()).unwrap_or_default(),
+        reason: status
+            .and_then(|s| s.reason.clone())
+            .filter(|reason| !reason.is_empty()),
         ready: status.is_some_and(|s| true_condition(s, "Ready").is_some()),
         created: meta.creation_timestamp.as_ref().map(wall),
         disruption: status
@@ -122,6 +125,12 @@ fn container(spec: &Container, status: Option<&ContainerStatus>) -> ContainerSta
             .and_then(|s| s.state.as_ref())
             .map(running)
             .unwrap_or_default(),
+        last_state: status
+            .and_then(|s| s.last_state.as_ref())
+            .filter(|s| s.terminated.is_some())
+            .map(running),
+        ports: spec.ports.iter().flatten().filter_map(tcp_port).collect(),
+        readiness: spec.readiness_probe.is_some(),
         probe_ports,
         pre_stop: spec
             .lifecycle
@@ -164,6 +173,12 @@ fn probe_port(probe: &Probe, container: &Container) -> Option<u16> {
             .and_then(|p| u16::try_from(p.container_port).ok())
             .or_else(|| name.parse().ok()),
     }
+}
+
+/// A declared TCP port; no protocol means TCP (core/v1).
+fn tcp_port(port: &ContainerPort) -> Option<u16> {
+    let tcp = port.protocol.as_deref().is_none_or(|p| p == "TCP");
+    u16::try_from(port.container_port).ok().filter(|_| tcp)
 }
 
 fn pre_stop(handler: &LifecycleHandler) -> Option<String> {
@@ -210,6 +225,7 @@ mod tests {
                 }),
                 grace_s: 10,
                 phase: "Succeeded".into(),
+                reason: None,
                 ready: false,
                 created: Some(Wall(1_795_319_499_000)),
                 disruption: None,
@@ -218,6 +234,9 @@ mod tests {
                     id: "d809a60dc4b8dc98fd6685fef3bcb41dd99c85edc3b0eeee9d24f6237db3354d".into(),
                     restarts: 0,
                     state: "terminated:0:Completed".into(),
+                    last_state: None,
+                    ports: vec![8080],
+                    readiness: true,
                     probe_ports: vec![8080],
                     pre_stop: None,
                 }],
@@ -249,6 +268,23 @@ mod tests {
         );
         assert!(state.ready && state.host_network && state.ips.is_empty());
         assert_eq!(state.grace_s, 30);
+    }
+
+    /// What an eviction and an out-of-memory kill leave in the status.
+    #[test]
+    fn a_reason_a_previous_run_and_declared_ports_are_seen() {
+        let state = pod(r#"{"metadata":{"uid":"u"},"spec":{"containers":[{"name":"app",
+              "ports":[{"containerPort":8080},{"containerPort":53,"protocol":"UDP"}]}]},
+            "status":{"phase":"Failed","reason":"Evicted","containerStatuses":[{"name":"app","image":"i","imageID":"",
+              "ready":false,"restartCount":1,
+              "state":{"waiting":{"reason":"CrashLoopBackOff"}},
+              "lastState":{"terminated":{"exitCode":137,"reason":"OOMKilled"}}}]}}"#);
+        assert_eq!(state.reason.as_deref(), Some("Evicted"));
+        let app = &state.containers[0];
+        assert_eq!(app.ports, [8080]);
+        assert_eq!((app.restarts, app.readiness), (1, false));
+        assert_eq!(app.state, "waiting:CrashLoopBackOff");
+        assert_eq!(app.last_state.as_deref(), Some("terminated:137:OOMKilled"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Kubernetes objects, trimmed to what the correlator asks of them.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +23,9 @@ pub struct PodState {
     pub grace_s: i64,
     /// `status.phase`
     pub phase: String,
+    /// `status.reason`: why the kubelet ended it by itself (`Evicted`, `Terminated`, `NodeShutdown`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     pub ready: bool,
     /// `metadata.creationTimestamp`
     pub created: Option<Wall>,
@@ -57,6 +60,15 @@ pub struct ContainerState {
     pub restarts: i32,
     /// `running`, `waiting:<reason>`, `terminated:<exit code>:<reason>`.
     pub state: String,
+    /// The same of its previous run (`lastState`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_state: Option<String>,
+    /// TCP ports that it declares (`containerPort`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<u16>,
+    /// It has a readiness probe.
+    #[serde(default)]
+    pub readiness: bool,
     /// Ports that the kubelet probes.
     pub probe_ports: Vec<u16>,
     /// preStop, as `sleep:<seconds>`, `exec` or `http`.
@@ -100,6 +112,15 @@ pub struct ServiceState {
     /// Cluster, external and load balancer addresses.
     pub vips: Vec<IpAddr>,
     pub ports: Vec<ServicePort>,
+    /// `spec.selector`
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub selector: BTreeMap<String, String>,
+    /// `externalTrafficPolicy: Local`: what comes from outside the cluster goes to pods of the node that it reached.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub external_local: bool,
+    /// `internalTrafficPolicy: Local`: the same for clients in the cluster.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub internal_local: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,5 +141,9 @@ pub struct ReplicaSetState {
     pub template_hash: Option<String>,
     /// Annotation `deployment.kubernetes.io/revision`.
     pub revision: Option<u64>,
+    /// `spec.replicas`
     pub replicas: i32,
+    /// Annotation `deployment.kubernetes.io/desired-replicas`: what its Deployment wants of all its ReplicaSets together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub desired: Option<i32>,
 }

@@ -87,6 +87,7 @@ impl World {
                     protocol: "TCP".into(),
                     ..Default::default()
                 }],
+                ..Default::default()
             }),
         );
         world.at(
