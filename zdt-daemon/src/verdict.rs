@@ -125,6 +125,8 @@ pub enum Measure {
     KillAfterTerm,
     /// First byte of the request, or the connection, to its end.
     RequestUnfinishedFor,
+    /// The service's last endpoint lost to this connection's first SYN.
+    WithoutEndpoint,
 }
 
 /// Explained or not; there is no cause without a finding.

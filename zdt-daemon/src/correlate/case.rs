@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{
-    endpoints::{EndpointHistory, Endpoints},
+    endpoints::{Choice, Dialled, EndpointHistory, Endpoints, Policy},
     flow::Flow,
     history::{ContainerHistory, PodHistory},
     routes::Routes,
@@ -67,6 +67,39 @@ impl<'a> Case<'a> {
     /// When the node's rules let go of the server after its pod's deletion, as far as known by now.
     pub fn rules_dropped(&self) -> Option<Ktime> {
         self.routes.dropped(self.server?, self.deletion_seen()?)
+    }
+
+    /// The service port that the client dialled; None where it dialled a pod.
+    pub fn dialled(&self) -> Option<Dialled<'a>> {
+        let dialled = self.flow.dialled?;
+        self.endpoints
+            .dialled(dialled, self.node_addrs.contains(&dialled.ip()))
+    }
+
+    /// What the slices left the rules to choose from when this connection began.
+    pub fn choice_when_begun(&self, policy: Policy<'_>) -> Option<Choice> {
+        self.endpoints.choice(&self.dialled()?, policy, self.flow.began)
+    }
+
+    /// Whether the node's rules sent new connections to any endpoint of the dialled service when this one began. None:
+    /// not known, or it is not these rules that balance.
+    pub fn any_routed_when_begun(&self) -> Option<bool> {
+        self.endpoints
+            .behind(&self.dialled()?)
+            .filter_map(|(to, _)| self.routes.routed(to, self.flow.began))
+            .reduce(|any, one| any || one)
+    }
+
+    /// Conntrack holds a translation of this connection to a pod.
+    pub fn translated_to_a_pod(&self) -> bool {
+        let reply = self.flow.translated.and_then(|t| t.reply);
+        reply.is_some_and(|r| Some(r.from) != self.flow.dialled)
+    }
+
+    /// Somebody answered the client with a RST, whichever side of it was seen.
+    pub fn any_reset(&self) -> bool {
+        let flow = self.flow;
+        flow.server_reset.is_some() || flow.lost_reset.is_some() || flow.client_got_reset.is_some()
     }
 
     /// The pod's name, for sentences.

@@ -1,9 +1,14 @@
 //! Services and endpoint slices: which service an address belongs to, and which pod stood behind an endpoint then.
 
+mod choice;
+
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::{IpAddr, SocketAddr},
 };
+
+use choice::Condition;
+pub use choice::{Choice, Dialled, Policy};
 
 use crate::input::{Ktime, NsName, PodUid, ServiceState, SliceState};
 
@@ -14,6 +19,8 @@ pub struct EndpointHistory {
     pub pod: Option<(PodUid, String)>,
     pub node: Option<String>,
     pub ports: Vec<u16>,
+    /// Names of `ports`, in the same order: a service's port goes to the endpoints' port of the same name.
+    port_names: Vec<String>,
     pub added: Ktime,
     /// When the slice update that says terminating arrived.
     pub terminating: Option<Ktime>,
@@ -21,6 +28,7 @@ pub struct EndpointHistory {
     pub removed: Option<Ktime>,
     pub ready: bool,
     pub serving: bool,
+    conditions: Vec<Condition>,
 }
 
 /// What one slice holds: (address, owner).
@@ -37,6 +45,10 @@ pub struct Endpoints {
     vips: HashMap<SocketAddr, NsName>,
     node_ports: HashMap<u16, NsName>,
     by_addr: HashMap<IpAddr, Vec<EndpointHistory>>,
+    /// The addresses that each service's slices hold or held.
+    addrs_of: BTreeMap<NsName, BTreeSet<IpAddr>>,
+    /// Since when each service's slices are known.
+    known_since: BTreeMap<NsName, Ktime>,
     /// What each slice holds now, and for which service.
     slices: BTreeMap<NsName, Held>,
 }
@@ -123,11 +135,14 @@ impl Endpoints {
             name: slice.service.clone(),
         };
         let ports: Vec<u16> = slice.ports.iter().map(|p| p.port).collect();
+        let port_names: Vec<String> = slice.ports.iter().map(|p| p.name.clone()).collect();
+        self.known_since.entry(service.clone()).or_insert(at);
         let mut held = Vec::new();
         for endpoint in &slice.endpoints {
             let uid = endpoint.pod.as_ref().map(|(uid, _)| uid.clone());
             for addr in &endpoint.addrs {
                 held.push((*addr, uid.clone()));
+                self.addrs_of.entry(service.clone()).or_default().insert(*addr);
                 let all = self.by_addr.entry(*addr).or_default();
                 let same = |e: &&mut EndpointHistory| {
                     e.service == service
@@ -140,17 +155,21 @@ impl Endpoints {
                         pod: endpoint.pod.clone(),
                         node: endpoint.node.clone(),
                         ports: ports.clone(),
+                        port_names: port_names.clone(),
                         added: at,
                         terminating: None,
                         removed: None,
                         ready: false,
                         serving: false,
+                        conditions: Vec::new(),
                     });
                 }
                 let Some(history) = all.iter_mut().rev().find(same) else {
                     continue;
                 };
                 history.ports.clone_from(&ports);
+                history.port_names.clone_from(&port_names);
+                history.condition(Condition::of(at, endpoint));
                 history.ready = endpoint.ready;
                 history.serving = endpoint.serving;
                 if endpoint.terminating {
@@ -197,6 +216,15 @@ impl Endpoints {
         self.by_addr.retain(|_, all| {
             all.retain(|e| e.removed.is_none_or(|r| r >= before));
             !all.is_empty()
+        });
+        let by_addr = &self.by_addr;
+        self.addrs_of.retain(|service, addrs| {
+            addrs.retain(|ip| {
+                by_addr
+                    .get(ip)
+                    .is_some_and(|all| all.iter().any(|e| e.service == *service))
+            });
+            !addrs.is_empty()
         });
     }
 }

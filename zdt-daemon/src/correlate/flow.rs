@@ -131,6 +131,9 @@ pub struct Flow {
     pub lost_reset: Option<ResetSeen>,
     pub client_got_reset: Option<Ktime>,
     pub server_got_reset: Option<Ktime>,
+    /// An ICMP error reached the client's socket while connect(2) still held it: the socket lives on with `sk_err_soft` set,
+    /// and who asks SO_ERROR has the error (net/ipv4/tcp_ipv4.c tcp_v4_err, ip_icmp_error).
+    pub soft_error: Option<Ktime>,
     pub syn_retransmits: u32,
     pub request_retransmits: u32,
     pub answer_retransmits: u32,
@@ -163,6 +166,7 @@ impl Flow {
             lost_reset: None,
             client_got_reset: None,
             server_got_reset: None,
+            soft_error: None,
             syn_retransmits: 0,
             request_retransmits: 0,
             answer_retransmits: 0,
@@ -300,6 +304,8 @@ impl Flow {
             EHOSTUNREACH | ENETUNREACH | EINVAL => Outcome::Unreachable,
             ETIMEDOUT => Outcome::TimedOut,
             _ if self.server_reset.as_ref().is_some_and(|r| r.to_syn) => Outcome::Refused,
+            // The application asked SO_ERROR, which clears it (net/core/sock.c sk_getsockopt), and closed.
+            _ if self.soft_error.is_some() && end.err_soft == 0 && !end.exiting => Outcome::Refused,
             // The application gave up waiting.
             _ => Outcome::TimedOut,
         }

@@ -171,6 +171,11 @@ pub(super) fn note(flow: &mut Flow, seen: &Seen<'_>, observation: &Observation) 
             (Side::Client, _) => flow.request_retransmits += 1,
             (Side::Server, _) => flow.answer_retransmits += 1,
         },
+        Observation::SockError { .. }
+            if side == Side::Client && sock.state == TcpState::SynSent && sock.err == 0 =>
+        {
+            flow.soft_error.get_or_insert(at);
+        }
         _ => {}
     }
     if ends {

@@ -20,9 +20,10 @@ mod table;
 mod tests;
 
 pub use case::{Case, Phase, Target};
-pub use endpoints::{EndpointHistory, Endpoints};
+pub use endpoints::{Choice, Dialled, EndpointHistory, Endpoints, Policy};
 pub use flow::{End, Flow, Left, ResetSeen};
 pub use history::{ContainerHistory, ExitSeen, ListenerHistory, PodHistory, SignalSeen};
+pub use packets::{DropSeen, ForwardedSeen, IcmpSeen};
 pub use pods::Pods;
 pub use routes::Routes;
 

@@ -59,6 +59,12 @@ impl Routes {
             .find(|to| *to >= after)
     }
 
+    /// When the rules let go of `to` for the last time by `at`.
+    pub fn let_go(&self, to: SocketAddr, at: Ktime) -> Option<Ktime> {
+        let ends = self.spans.get(&to)?.iter().filter_map(|s| s.to);
+        ends.filter(|to| *to <= at).max()
+    }
+
     pub(super) fn forget(&mut self, before: Ktime) {
         self.spans.retain(|_, spans| {
             spans.retain(|s| s.to.is_none_or(|to| to >= before));
