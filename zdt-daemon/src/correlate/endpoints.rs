@@ -54,6 +54,10 @@ pub struct Endpoints {
 }
 
 impl Endpoints {
+    pub(super) fn len(&self) -> usize {
+        self.by_addr.len()
+    }
+
     /// The service that a client dials with this address and port.
     pub fn service_at(&self, addr: SocketAddr) -> Option<&NsName> {
         self.vips.get(&addr)

@@ -15,6 +15,7 @@ mod propagation;
 mod rollout;
 mod routes;
 mod table;
+mod tables;
 
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ pub use history::{ContainerHistory, ExitSeen, ListenerHistory, PodHistory, Signa
 pub use packets::{DropSeen, ForwardedSeen, IcmpSeen};
 pub use pods::Pods;
 pub use routes::Routes;
+pub use tables::TableFill;
 
 use crate::{
     input::{Input, Ktime, Observation, Sock, Start, What},
@@ -92,6 +94,8 @@ pub struct Correlator {
     routes: Routes,
     losses: loss::Losses,
     rollouts: rollout::Rollouts,
+    /// What the bound of the flow table has cost.
+    evicted: u64,
 }
 
 impl Correlator {
@@ -107,6 +111,7 @@ impl Correlator {
             routes: Routes::default(),
             losses: loss::Losses::default(),
             rollouts: rollout::Rollouts::default(),
+            evicted: 0,
         }
     }
 
@@ -281,6 +286,7 @@ impl Correlator {
         let evicted = self.flows.forget(self.now.minus_ms(self.settings.flow_expiry_ms));
         if evicted > 0 {
             self.losses.lost(self.now, evicted);
+            self.evicted += evicted;
         }
     }
 }

@@ -27,6 +27,10 @@ pub struct Pods {
 }
 
 impl Pods {
+    pub(super) fn len(&self) -> usize {
+        self.pods.len()
+    }
+
     pub(super) fn new(max: usize) -> Self {
         Self {
             pods: HashMap::new(),

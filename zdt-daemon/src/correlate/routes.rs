@@ -19,6 +19,10 @@ pub struct Routes {
 }
 
 impl Routes {
+    pub(super) fn len(&self) -> usize {
+        self.spans.len()
+    }
+
     pub(super) fn applied(&mut self, at: Ktime, rules: &RulesState) {
         self.since.get_or_insert(at);
         // What was there at the start has been there for a time that nobody knows.

@@ -39,6 +39,10 @@ impl Flows {
         }
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.flows.len()
+    }
+
     pub(super) fn observe(
         &mut self,
         at: Ktime,
