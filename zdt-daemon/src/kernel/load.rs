@@ -1,7 +1,7 @@
 //! Loads the object and attaches its programs, each on its own: [`Loaded`] becomes [`Attached`]. Nothing is pinned,
 //! so the end of the process is the end of every program (invariant I11).
 
-use std::{io, os::unix::fs::MetadataExt, path::PathBuf};
+use std::{io, os::fd::AsFd as _, os::unix::fs::MetadataExt, path::PathBuf};
 
 use aya::{
     Btf, Ebpf, EbpfLoader, Endianness,
@@ -14,7 +14,7 @@ use zdt_common::{Addr, Endpoint, Hook};
 use zerocopy::IntoBytes;
 
 use super::{
-    EventRing, Losses, Translator,
+    Costs, EventRing, Losses, Translator,
     btf::{Arg, BtfError, KernelFacts, VMLINUX},
     table::{PROGRAMS, Program},
 };
@@ -115,7 +115,7 @@ pub struct MissingHook {
 /// Programs run until this is dropped.
 pub struct Attached {
     /// Holds the links.
-    _ebpf: Ebpf,
+    ebpf: Ebpf,
     addrs: HashMap<MapData, [u8; size_of::<Addr>()], u32>,
     endpoints: HashMap<MapData, [u8; size_of::<Endpoint>()], u32>,
     ring: Option<EventRing>,
@@ -209,7 +209,7 @@ impl Loaded {
                 PerCpuArray::try_from(lost).map_err(bad("LOST"))?,
                 PerCpuArray::try_from(emitted).map_err(bad("EMITTED"))?,
             )),
-            _ebpf: ebpf,
+            ebpf,
             facts,
             running,
             missing,
@@ -286,6 +286,15 @@ impl Attached {
     /// The reader of the loss counters; only the first call gets it.
     pub fn take_losses(&mut self) -> Option<Losses> {
         self.losses.take()
+    }
+
+    /// The reader of what each program costs.
+    pub fn costs(&self) -> Costs {
+        let fds = self.running.iter().filter_map(|a| {
+            let fd = self.ebpf.program(a.program.name)?.fd().ok()?;
+            Some((a.program.name, fd.as_fd().try_clone_to_owned().ok()?))
+        });
+        Costs::new(fds.collect())
     }
 
     /// Makes observations of this kernel's events.

@@ -2,12 +2,14 @@
 //! numbers end at [`translate`].
 
 pub mod btf;
+mod cost;
 mod load;
 mod loss;
 mod ring;
 pub mod table;
 mod translate;
 
+pub use cost::{Costs, RunTime};
 pub use load::{Attached, AttachedHook, LoadError, Loaded, MapError, MissingHook, Options};
 pub use loss::{LossError, Losses};
 pub use ring::EventRing;
