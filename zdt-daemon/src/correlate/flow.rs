@@ -25,6 +25,8 @@ pub struct End {
     pub new: TcpState,
     /// Closed by a dying process.
     pub exiting: bool,
+    /// The process that ran then: the one that closed it where it closed first.
+    pub tgid: u32,
     pub cgroup: CgroupId,
     /// positive errno
     pub err: i32,
@@ -50,21 +52,7 @@ impl End {
 
     /// A request was in when this server's socket ended, and its answer was not.
     pub fn request_unanswered(&self) -> bool {
-        let fin = u32::from(self.old == TcpState::CloseWait);
-        if self.received() == 0 {
-            return false;
-        }
-        if self.tcp.bytes_sent == 0 {
-            return true;
-        }
-        // After a client's FIN, only "nothing was ever sent" is proof: a TLS client's close_notify is data after the
-        // last answer, too.
-        let with_our_answer_in_hand = self.tcp.unacked == 0 && self.tcp.since_last_acked > 0;
-        fin == 0
-            && (self.tcp.unread > 0
-                || self.tcp.since_last_segment > 0
-                || self.tcp.last_in_after_out_jiffies > 0
-                || with_our_answer_in_hand)
+        unanswered(&self.tcp, self.received(), self.old == TcpState::CloseWait)
     }
 
     /// A client's socket ended with a request sent and no byte of an answer.
@@ -78,6 +66,24 @@ impl End {
     }
 }
 
+/// A server's socket has a request in and no answer out. `client_closed`: the client's FIN has come.
+fn unanswered(tcp: &TcpCounters, received: u64, client_closed: bool) -> bool {
+    if received == 0 {
+        return false;
+    }
+    if tcp.bytes_sent == 0 {
+        return true;
+    }
+    // After a client's FIN, only "nothing was ever sent" is proof: a TLS client's close_notify is data after the last
+    // answer, too.
+    let with_our_answer_in_hand = tcp.unacked == 0 && tcp.since_last_acked > 0;
+    !client_closed
+        && (tcp.unread > 0
+            || tcp.since_last_segment > 0
+            || tcp.last_in_after_out_jiffies > 0
+            || with_our_answer_in_hand)
+}
+
 /// A RST that this kernel sent.
 #[derive(Clone, Debug)]
 pub struct ResetSeen {
@@ -86,6 +92,20 @@ pub struct ResetSeen {
     pub to_syn: bool,
     pub has_socket: bool,
     pub cgroup: CgroupId,
+    /// Of the socket that sent it, before it took the segment that it answers; None: headers or a mini socket.
+    pub tcp: Option<TcpCounters>,
+}
+
+impl ResetSeen {
+    /// It answers data that came after this side had closed: a FIN was out already. net/ipv4/tcp_minisocks.c
+    /// tcp_timewait_state_process (TCP_TW_RST, a FIN_WAIT2 whose FIN was acknowledged) and net/ipv4/tcp_input.c
+    /// tcp_rcv_state_process (FIN_WAIT1 and FIN_WAIT2 of a socket that nobody holds any more).
+    pub fn to_data_after_close(&self) -> bool {
+        matches!(
+            self.reason.as_deref(),
+            Some("TCP_TIMEWAIT_SOCKET" | "TCP_ABORT_ON_DATA")
+        )
+    }
 }
 
 /// Where the node's address translation sent the connection.
@@ -259,6 +279,7 @@ impl Flow {
                         .is_some_and(|e| e.nothing_came_back() || (client_reset_by_peer && e.awaiting()));
                 let aborted = self.server_reset.as_ref().is_some_and(|r| r.has_socket);
                 match (unanswered, aborted || client_reset_by_peer) {
+                    _ if self.late_request().is_some() => Some(Outcome::Reset),
                     // A RST because of unread data is an unanswered request whatever else is known.
                     (_, true) if self.aborted_unread() => Some(Outcome::Reset),
                     (true, true) => Some(Outcome::Reset),
@@ -286,6 +307,20 @@ impl Flow {
             Some(reset) => reset.reason.as_deref().is_none_or(|r| r.starts_with("TCP_ABORT")),
             None => self.server_end.as_ref().is_some_and(End::closed_first),
         }
+    }
+
+    /// A request came after the server had closed the connection, with everything before it answered: the kernel's RST to
+    /// it. Not the rest of a request that was cut (its socket ended unanswered), and not what a client says while it
+    /// closes itself, as TLS does (RFC 8446 6.1): a client that waits for an answer has not closed.
+    pub fn late_request(&self) -> Option<&ResetSeen> {
+        let reset = self.server_reset.as_ref().filter(|r| r.to_data_after_close())?;
+        let cut = self.server_end.as_ref().is_some_and(End::request_unanswered)
+            || reset.tcp.is_some_and(|t| unanswered(&t, t.bytes_received, false));
+        let closes_itself = self
+            .client_end
+            .as_ref()
+            .is_some_and(|e| e.new == TcpState::FinWait1 || e.new == TcpState::LastAck);
+        (!cut && !closes_itself).then_some(reset)
     }
 
     /// The server closed with unread data: the kernel answers with a RST (net/ipv4/tcp.c __tcp_close).

@@ -40,6 +40,13 @@ impl SignalSeen {
     pub fn from_user_space(&self) -> bool {
         self.code.is_none_or(|c| c <= 0)
     }
+
+    /// Sent by the container's runtime, for its kubelet: not by a server to its own workers, not by who runs `kill` inside.
+    /// On a real node it is runc (its `kill` and `delete`); the others by the names of their binaries.
+    pub fn from_runtime(&self) -> bool {
+        const RUNTIMES: [&str; 6] = ["runc", "crun", "youki", "conmon", "crio", "containerd-shim"];
+        self.from_user_space() && RUNTIMES.iter().any(|r| self.sender_comm.starts_with(r))
+    }
 }
 
 /// The end of a process of a container.
@@ -49,6 +56,35 @@ pub struct ExitSeen {
     pub tgid: u32,
     pub comm: String,
     pub exit_code: i32,
+}
+
+impl ExitSeen {
+    /// A signal ended it (wait(2): the low seven bits).
+    pub fn killed_by(&self, sig: i32) -> bool {
+        self.exit_code & 0x7f == sig
+    }
+
+    /// What ended it, for sentences.
+    pub fn how(&self) -> String {
+        match (self.exit_code & 0x7f, self.exit_code >> 8 & 0xff) {
+            (0, status) => format!("exited with status {status}"),
+            (sig, _) => format!("was killed by signal {sig}"),
+        }
+    }
+}
+
+/// How a process of a container came to its end.
+#[derive(Clone, Copy, Debug)]
+pub enum Ending<'a> {
+    /// The runtime asked its container to stop, or killed it.
+    Stopped {
+        asked: &'a SignalSeen,
+        exit: &'a ExitSeen,
+    },
+    /// The out-of-memory killer.
+    OutOfMemory { chosen: Ktime, exit: &'a ExitSeen },
+    /// It exited, or a signal from inside or of its own making ended it.
+    ByItself { exit: &'a ExitSeen },
 }
 
 /// One container of a pod, by its cgroup.
@@ -75,6 +111,21 @@ impl ContainerHistory {
             .iter()
             .find(|s| s.sig == SIGKILL && s.from_user_space() && since <= s.at && s.at <= at)
     }
+
+    /// How this process of it came to its end, when it has ended by `at`.
+    pub fn ending(&self, tgid: u32, at: Ktime) -> Option<Ending<'_>> {
+        let exit = self.exits.iter().rev().find(|e| e.tgid == tgid && e.at <= at)?;
+        let until = self.signals.iter().take_while(|s| s.at <= exit.at);
+        let asked = until
+            .filter(|s| s.from_runtime() && (s.asks_to_stop() || s.sig == SIGKILL))
+            .last();
+        Some(match (self.oom.filter(|o| *o <= exit.at), asked) {
+            // The runtime's own SIGKILL is seen; what else kills with 9 after the choice of a victim is the kernel.
+            (Some(chosen), None) if exit.killed_by(SIGKILL) => Ending::OutOfMemory { chosen, exit },
+            (_, Some(asked)) => Ending::Stopped { asked, exit },
+            (_, None) => Ending::ByItself { exit },
+        })
+    }
 }
 
 /// One listening socket of a pod.
@@ -85,6 +136,8 @@ pub struct ListenerHistory {
     /// None: it was open before zdt started.
     pub opened: Option<Ktime>,
     pub closed: Option<Ktime>,
+    /// The process that ran when it closed, which is the one that closed it.
+    pub closed_by: u32,
     /// Closed by the exit of its process.
     pub by_exit: bool,
 }
@@ -95,6 +148,8 @@ pub struct PodHistory {
     /// As the API had it last; only the uid is set when the API has not named it (yet).
     pub state: PodState,
     pub known: bool,
+    /// The API told of it before any of its containers had run: everything it did was seen.
+    pub from_birth: bool,
     pub first_seen: Ktime,
     /// When the watch first delivered it with a deletionTimestamp.
     pub deletion_seen: Option<Ktime>,
@@ -112,6 +167,25 @@ pub struct PodHistory {
 }
 
 impl PodHistory {
+    /// Whether a listener on `port` has been seen by `at`, open or closing.
+    pub fn has_listened(&self, port: u16, at: Ktime) -> bool {
+        let mut on_port = self.listeners.iter().filter(|l| l.local.port() == port);
+        on_port.any(|l| l.opened.or(l.closed).is_none_or(|t| t <= at))
+    }
+
+    /// The listeners that are open at `at`.
+    pub fn listening(&self, at: Ktime) -> impl Iterator<Item = &ListenerHistory> {
+        let open =
+            move |l: &&ListenerHistory| l.opened.is_none_or(|o| o <= at) && l.closed.is_none_or(|c| c > at);
+        self.listeners.iter().filter(open)
+    }
+
+    /// It had been told to go by `at`: from its deletion's being seen on, and as long before that as the kubelet may have
+    /// known of it earlier.
+    pub fn ending_at(&self, at: Ktime) -> bool {
+        self.deletion_seen.is_some() && self.end_began() <= at
+    }
+
     /// Signals from here on may belong to the pod's end. What a server sent its own workers before is not the kubelet's.
     /// The kubelet may be told of the deletion earlier than this daemon; its watch lags by less than this.
     pub fn end_began(&self) -> Ktime {

@@ -113,13 +113,18 @@ pub(super) fn note(flow: &mut Flow, seen: &Seen<'_>, observation: &Observation) 
     let mut ends = false;
     match observation {
         Observation::FlowEnd {
-            old, new, exiting, ..
+            old,
+            new,
+            exiting,
+            tgid,
+            ..
         } => {
             let end = End {
                 at,
                 old: *old,
                 new: *new,
                 exiting: *exiting,
+                tgid: *tgid,
                 cgroup: sock.cgroup,
                 err: sock.err,
                 err_soft: sock.err_soft,
@@ -143,6 +148,7 @@ pub(super) fn note(flow: &mut Flow, seen: &Seen<'_>, observation: &Observation) 
                 to_syn: *to_syn,
                 has_socket: *has_socket,
                 cgroup: sock.cgroup,
+                tcp: sock.tcp,
             };
             match side {
                 // A failed connection can draw several RSTs; the first one tells.

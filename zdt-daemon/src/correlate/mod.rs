@@ -23,7 +23,7 @@ mod tests;
 pub use case::{Case, Phase, Target};
 pub use endpoints::{Choice, Dialled, EndpointHistory, Endpoints, Policy};
 pub use flow::{End, Flow, Left, ResetSeen};
-pub use history::{ContainerHistory, ExitSeen, ListenerHistory, PodHistory, SignalSeen};
+pub use history::{ContainerHistory, Ending, ExitSeen, ListenerHistory, PodHistory, SignalSeen};
 pub use packets::{DropSeen, ForwardedSeen, IcmpSeen};
 pub use pods::Pods;
 pub use routes::Routes;
@@ -177,9 +177,9 @@ impl Correlator {
                 local,
                 open,
                 exiting,
-                ..
+                tgid,
             } => {
-                self.pods.listener(at, place, *local, *open, *exiting);
+                self.pods.listener(at, place, *local, *open, (*exiting, *tgid));
             }
             Observation::Signal {
                 place,

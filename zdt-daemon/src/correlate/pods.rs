@@ -70,6 +70,9 @@ impl Pods {
         let pod = Self::entry(&mut self.pods, self.max, at, &state.uid);
         let new = !pod.known;
         pod.known = true;
+        if new {
+            pod.from_birth = state.containers.iter().all(|c| c.id.is_empty());
+        }
         pod.last_change = at;
         let ips = std::mem::take(&mut pod.state.ips);
         pod.state = state.clone();
@@ -113,7 +116,7 @@ impl Pods {
         place: &Place,
         local: SocketAddr,
         open: bool,
-        exiting: bool,
+        (exiting, tgid): (bool, u32),
     ) {
         let Some(pod) = self.pod(at, place) else { return };
         if place.netns.0 != 0 {
@@ -125,6 +128,7 @@ impl Pods {
                 cgroup: place.cgroup,
                 opened: Some(at),
                 closed: None,
+                closed_by: 0,
                 by_exit: false,
             };
             pod.listeners.push_back(listener);
@@ -143,6 +147,7 @@ impl Pods {
             {
                 Some(listener) => {
                     listener.closed = Some(at);
+                    listener.closed_by = tgid;
                     listener.by_exit = exiting;
                 }
                 None => pod.listeners.push_back(ListenerHistory {
@@ -150,6 +155,7 @@ impl Pods {
                     cgroup: place.cgroup,
                     opened: None,
                     closed: Some(at),
+                    closed_by: tgid,
                     by_exit: exiting,
                 }),
             }
