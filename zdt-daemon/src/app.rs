@@ -7,7 +7,9 @@
 
 mod lookup;
 mod maps;
+mod meter;
 mod rules;
+mod tick;
 
 use std::{
     fs::File,
@@ -18,28 +20,35 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
 };
 
 use anyhow::Context as _;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot, watch},
-    time::{MissedTickBehavior, interval},
 };
 
 use zdt_common::{DecodeError, Decoded};
 
-use self::{lookup::Lookups, maps::Maps, rules::Rules};
+pub use meter::Serving;
+
+use self::{
+    lookup::Lookups,
+    maps::Maps,
+    meter::{FromMetrics, Meter},
+    rules::Rules,
+    tick::tick,
+};
 use crate::{
     clock,
     cluster::{self, Watched},
     config,
     input::{Input, Ktime, NetnsInum, Observation, Start, What},
-    kernel::{Attached, EventRing, Loaded, Losses, Options, Translator},
+    kernel::{Attached, EventRing, Loaded, Options, Translator},
     pipe::Pipe,
     record::Recorder,
-    sink::Sink,
+    serve::Server,
+    sink::{Sink, metrics::Metrics},
 };
 
 /// Inputs that may wait. One is about 500 bytes, so 8 MiB at most; a burst of 16,384 kernel events is more failed
@@ -48,9 +57,6 @@ const CHANNEL: usize = 16_384;
 
 /// Replaced legacy tables that may wait to be read; they share one read, so few ever do.
 const REPLACED: usize = 256;
-
-/// Time passes for the correlator in steps of this length.
-const TICK: Duration = Duration::from_millis(250);
 
 /// A task that panicked.
 const READER: &str = "the reader of kernel events broke down";
@@ -71,6 +77,7 @@ pub fn observe(
     node: &config::Node,
     sink: Option<Box<dyn Sink + Send>>,
     record: Option<&Path>,
+    serving: Option<Serving>,
 ) -> anyhow::Result<()> {
     let recorder = record.map(recorder).transpose()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -78,7 +85,7 @@ pub fn observe(
         .enable_all()
         .build()
         .context("cannot start the async runtime")?;
-    let observed = runtime.block_on(observe_async(node, Pipe::new(recorder, sink)));
+    let observed = runtime.block_on(observe_async(node, Pipe::new(recorder, sink), serving));
     // A watch that waits for a dead API server must not hold up the exit.
     runtime.shutdown_background();
     observed
@@ -94,7 +101,7 @@ fn recorder(path: &Path) -> anyhow::Result<Recorder<File>> {
     Recorder::new(file).with_context(|| format!("cannot write the record {}", path.display()))
 }
 
-async fn observe_async(node: &config::Node, mut pipe: Pipe) -> anyhow::Result<()> {
+async fn observe_async(node: &config::Node, mut pipe: Pipe, serving: Option<Serving>) -> anyhow::Result<()> {
     let name = node.name.clone().context(
         "no node name: pass --node NAME (as in `kubectl get nodes`), or set NODE_NAME from the downward API \
          (fieldRef: spec.nodeName)",
@@ -102,6 +109,11 @@ async fn observe_async(node: &config::Node, mut pipe: Pipe) -> anyhow::Result<()
     let (client, url) = cluster::client(node.kubeconfig.as_deref()).await?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot catch SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot catch SIGINT")?;
+    let meter = Meter::new(serving.as_ref());
+    if let Some(Serving { server, metrics }) = serving {
+        // Before the hooks: loading them may take a while, and the kubelet asks at once. Ends with the runtime.
+        tokio::spawn(serve(server, metrics));
+    }
 
     let mut kernel = Loaded::load(&Options {
         btf: node.kernel.btf_path.clone(),
@@ -117,6 +129,7 @@ async fn observe_async(node: &config::Node, mut pipe: Pipe) -> anyhow::Result<()
         );
     }
     let hooks = kernel.attached().len();
+    meter.hooks(&kernel);
     let node_addrs = node_addrs().context("cannot read this node's own addresses")?;
     let (to, from) = mpsc::channel(CHANNEL);
     to.send(start(name.clone(), &kernel, node_addrs.clone())).await?;
@@ -133,6 +146,7 @@ async fn observe_async(node: &config::Node, mut pipe: Pipe) -> anyhow::Result<()
     let (running, stop) = watch::channel(());
     let ring = kernel.take_ring().context("the ring buffer is taken")?;
     let losses = kernel.take_losses().context("the loss counters are taken")?;
+    let costs = kernel.costs();
     let mut reader = tokio::spawn(feed(
         ring,
         kernel.translator(),
@@ -149,8 +163,14 @@ async fn observe_async(node: &config::Node, mut pipe: Pipe) -> anyhow::Result<()
         Arc::clone(&lost),
         stop.clone(),
     ));
-    let ticks = tokio::spawn(tick(losses, to.clone(), Arc::clone(&lost), stop.clone()));
+    let ticks = tokio::spawn(tick(
+        (losses, costs, meter.clone()),
+        to.clone(),
+        Arc::clone(&lost),
+        stop.clone(),
+    ));
     let (synced, all_listed) = oneshot::channel();
+    let reached = meter.clone();
     let mut watches = tokio::spawn(cluster::watch(Watched {
         client,
         url,
@@ -159,10 +179,13 @@ async fn observe_async(node: &config::Node, mut pipe: Pipe) -> anyhow::Result<()
         maps: Box::new(Maps::new(kernel)),
         to,
         synced,
+        reachable: Box::new(move |up| reached.api_server(up)),
     }));
-    let mut consumer = tokio::task::spawn_blocking(move || consume(from, &mut pipe));
+    let consumed = meter.clone();
+    let mut consumer = tokio::task::spawn_blocking(move || consume(from, &mut pipe, &consumed));
     tokio::spawn(async move {
         if all_listed.await.is_ok() {
+            meter.synced();
             let _ = writeln!(io::stderr(), "ready: {hooks} hooks attached, watches synced");
         }
     });
@@ -265,52 +288,18 @@ fn send(to: &mpsc::Sender<Input>, input: Input, lost: &Lost) {
     }
 }
 
-/// Time and losses. The tick goes through the channel like everything else, so that time never overtakes events.
-async fn tick(mut losses: Losses, to: mpsc::Sender<Input>, lost: Arc<Lost>, mut stop: watch::Receiver<()>) {
-    let mut tick = interval(TICK);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut unreadable = false;
-    let mut running = true;
-    while running {
-        tokio::select! {
-            _ = tick.tick() => {}
-            _ = stop.changed() => running = false,
-        }
-        let at = clock::now();
-        let mut counts = vec![
-            ("input-channel".to_owned(), lost.channel.swap(0, Relaxed)),
-            ("conntrack-lookup".to_owned(), lost.lookup.swap(0, Relaxed)),
-            ("decode".to_owned(), lost.decode.swap(0, Relaxed)),
-            ("rules".to_owned(), lost.rules.swap(0, Relaxed)),
-        ];
-        match losses.take() {
-            Ok(by_hook) => counts.extend(
-                by_hook
-                    .into_iter()
-                    .map(|(h, n)| (format!("ring:{}", h.name()), n)),
-            ),
-            Err(error) if !unreadable => {
-                unreadable = true;
-                tracing::warn!("{error}; losses in the ring buffer go unnoticed");
-            }
-            Err(_) => {}
-        }
-        let losses = counts
-            .into_iter()
-            .filter(|(_, count)| *count > 0)
-            .map(|(source, count)| What::Loss { source, count });
-        for what in losses.chain([What::Tick]) {
-            if to.send(Input { at, what }).await.is_err() {
-                return;
-            }
-        }
-    }
+/// Runs until the port cannot be served any more; verdicts do not depend on it.
+async fn serve(server: Server, metrics: Arc<Metrics>) {
+    let Err(error) = server.run(Arc::new(FromMetrics(metrics))).await;
+    tracing::warn!("the HTTP interface broke down: {error}");
 }
 
-fn consume(mut from: mpsc::Receiver<Input>, pipe: &mut Pipe) -> anyhow::Result<()> {
+fn consume(mut from: mpsc::Receiver<Input>, pipe: &mut Pipe, meter: &Meter) -> anyhow::Result<()> {
     const WRITE: &str = "cannot write the outputs";
     while let Some(input) = from.blocking_recv() {
+        meter.input(&input, from.len());
         pipe.step(&input).context(WRITE)?;
+        meter.tables(&input, pipe);
     }
     pipe.finish().context(WRITE)
 }

@@ -1,6 +1,9 @@
 //! The only reader of arguments and environment.
 
-use std::path::PathBuf;
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -46,6 +49,25 @@ pub struct Run {
     /// Also write the input stream to FILE
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
+    /// Serve /metrics, /healthz and /readyz on this address of this machine; without it nothing is served.
+    /// The port is 9734 unless it is given
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = listen)]
+    pub listen: Option<SocketAddr>,
+}
+
+/// The port of the HTTP interface unless another one is given.
+pub const PORT: u16 = 9734;
+
+/// `127.0.0.1`, `10.0.0.7:9734`, `::1`, `[::1]` or `[::1]:9734`.
+fn listen(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(addr) = text.parse() {
+        return Ok(addr);
+    }
+    let plain = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
+    let ip: Result<IpAddr, _> = plain.unwrap_or(text).parse();
+    ip.map(|ip| SocketAddr::new(ip, PORT)).map_err(|_| {
+        "wanted an IP address with or without a port, as 127.0.0.1, 10.0.0.7:9734 or [::1]:9734".to_owned()
+    })
 }
 
 #[derive(Debug, Args)]
@@ -138,5 +160,21 @@ mod tests {
     #[test]
     fn arguments_are_well_formed() {
         super::Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn address_to_listen_on_needs_no_port_and_no_name() {
+        for (text, wanted) in [
+            ("127.0.0.1", "127.0.0.1:9734"),
+            ("10.0.0.7:80", "10.0.0.7:80"),
+            ("::1", "[::1]:9734"),
+            ("[::1]", "[::1]:9734"),
+            ("[fd00::7]:80", "[fd00::7]:80"),
+        ] {
+            assert_eq!(super::listen(text).unwrap().to_string(), wanted);
+        }
+        for text in ["", "localhost", ":9734", "127.0.0.1:", "127.0.0.1:70000", "[::1"] {
+            assert!(super::listen(text).unwrap_err().contains("127.0.0.1"), "{text}");
+        }
     }
 }

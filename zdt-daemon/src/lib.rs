@@ -16,5 +16,6 @@ pub mod netfilter;
 pub mod pipe;
 pub mod record;
 pub mod report;
+pub mod serve;
 pub mod sink;
 pub mod verdict;

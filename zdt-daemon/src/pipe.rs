@@ -3,7 +3,7 @@
 use std::{fs::File, io};
 
 use crate::{
-    correlate::{Correlator, Settings},
+    correlate::{Correlator, Settings, TableFill},
     input::{Input, What},
     record::Recorder,
     sink::Sink,
@@ -54,6 +54,14 @@ impl Pipe {
             correlator.finish(&mut self.outputs);
         }
         self.deliver()
+    }
+
+    /// How full the correlator's tables are.
+    pub fn tables(&self) -> Vec<TableFill> {
+        self.judging
+            .as_ref()
+            .map(|(correlator, _)| correlator.tables())
+            .unwrap_or_default()
     }
 
     fn deliver(&mut self) -> io::Result<()> {

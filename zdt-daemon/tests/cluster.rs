@@ -73,6 +73,7 @@ async fn watch(name: &str, addr: std::net::SocketAddr) -> Running {
         maps: Box::new(maps.clone()),
         to,
         synced: tell,
+        reachable: Box::new(|_| {}),
     }));
     Running {
         inputs,

@@ -71,6 +71,8 @@ pub struct Watched {
     pub to: mpsc::Sender<Input>,
     /// Told when all first lists are in.
     pub synced: oneshot::Sender<()>,
+    /// Told after each event whether the API server answers.
+    pub reachable: Box<dyn Fn(bool) + Send>,
 }
 
 enum Arrived {
@@ -140,6 +142,7 @@ pub async fn watch(watched: Watched) -> Result<(), WatchError> {
             // Nobody waiting for it is fine.
             let _ = synced.send(());
         }
+        (watched.reachable)(synced.is_none() && !state.reach.away());
     }
 }
 

@@ -1,9 +1,12 @@
-//! Where outputs go. First version: standard output, as text or as JSON lines.
+//! Where outputs go: standard output (text or JSON lines) and metrics.
 
+mod fan_out;
+pub mod metrics;
 mod stdout;
 
 use std::io;
 
+pub use fan_out::FanOut;
 pub use stdout::{Format, Stdout};
 
 use crate::verdict::Output;

@@ -1,0 +1,109 @@
+//! Tells the metrics what the wiring sees of zdt itself, and lets the HTTP interface read them.
+
+use std::sync::Arc;
+
+use crate::{
+    clock,
+    input::{Input, What},
+    kernel::{Attached, Costs, Losses},
+    pipe::Pipe,
+    serve::{Pages, Server, Text},
+    sink::metrics::{Metrics, Own, TEXT_FORMAT},
+};
+
+/// What is served, and where.
+pub struct Serving {
+    pub server: Server,
+    pub metrics: Arc<Metrics>,
+}
+
+/// Nothing is kept where nothing is served.
+#[derive(Clone)]
+pub(super) struct Meter(Option<Own>);
+
+impl Meter {
+    pub(super) fn new(serving: Option<&Serving>) -> Self {
+        Self(serving.map(|s| s.metrics.own().clone()))
+    }
+
+    pub(super) fn hooks(&self, kernel: &Attached) {
+        let Some(own) = &self.0 else { return };
+        let attached: Vec<&str> = kernel.attached().iter().map(|a| a.program.name).collect();
+        let missing: Vec<&str> = kernel.missing().iter().map(|m| m.program.name).collect();
+        own.hooks(&attached, &missing);
+    }
+
+    /// What the kernel half counts; asked once a second.
+    pub(super) fn kernel(&self, losses: &Losses, costs: &Costs) {
+        let Some(own) = &self.0 else { return };
+        // The loss counters say it in the log when they cannot be read.
+        for (hook, total) in losses.emitted().unwrap_or_default() {
+            own.events(hook.name(), total);
+        }
+        for cost in costs.read() {
+            own.run_time(cost.program, cost.time.as_secs_f64(), cost.runs);
+        }
+    }
+
+    pub(super) fn synced(&self) {
+        if let Some(own) = &self.0 {
+            own.synced();
+        }
+    }
+
+    pub(super) fn api_server(&self, up: bool) {
+        if let Some(own) = &self.0 {
+            own.api_server(up);
+        }
+    }
+
+    /// Before `input` is taken.
+    pub(super) fn input(&self, input: &Input, waiting: usize) {
+        if let Some(own) = &self.0 {
+            own.input(clock::now(), input, waiting);
+        }
+    }
+
+    /// After `input` was taken.
+    pub(super) fn tables(&self, input: &Input, pipe: &Pipe) {
+        if let (Some(own), What::Tick) = (&self.0, &input.what) {
+            for table in pipe.tables() {
+                own.table(table.name, table.entries, table.evicted);
+            }
+        }
+    }
+}
+
+/// The pages of `serve`, from the metrics.
+pub(super) struct FromMetrics(pub(super) Arc<Metrics>);
+
+impl Pages for FromMetrics {
+    fn metrics(&self) -> Text {
+        let metrics = Arc::clone(&self.0);
+        Box::pin(async move {
+            match super::aside(move || metrics.text()).await? {
+                Ok(text) => Some(text),
+                Err(error) => {
+                    tracing::warn!("the metrics cannot be written: {error}");
+                    None
+                }
+            }
+        })
+    }
+
+    fn metrics_type(&self) -> &'static str {
+        TEXT_FORMAT
+    }
+
+    fn alive(&self) -> Result<(), &'static str> {
+        self.0.own().alive(clock::now())
+    }
+
+    fn ready(&self) -> Result<(), &'static str> {
+        self.0.own().ready()
+    }
+
+    fn asked(&self, page: &'static str, code: u16) {
+        self.0.own().asked(page, code);
+    }
+}
