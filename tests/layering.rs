@@ -56,8 +56,6 @@ const ONLY: &[(&str, &str)] = &[
     ("aya", "zdt-daemon/src/kernel/"),
     ("btfparse", "zdt-daemon/src/kernel/"),
     ("netlink_sys", "zdt-daemon/src/netfilter/"),
-    ("netlink_packet_core", "zdt-daemon/src/netfilter/"),
-    ("netlink_packet_netfilter", "zdt-daemon/src/netfilter/"),
     ("kube", "zdt-daemon/src/cluster/"),
     ("k8s_openapi", "zdt-daemon/src/cluster/"),
     ("tokio::spawn", "zdt-daemon/src/app.rs"),

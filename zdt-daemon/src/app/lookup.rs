@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    input::{Input, Ktime, Observation, Side, Sock, TcpState, Tuple, What},
+    input::{Input, Ktime, Observation, Protocol, Side, Sock, TcpState, Tuple, What},
     netfilter::conntrack::Lookup,
 };
 
@@ -84,7 +84,7 @@ impl Lookups {
             self.asked.clear();
         }
         self.asked.insert(orig, input.at);
-        match conntrack.translation(orig) {
+        match conntrack.translation(Protocol::Tcp, orig) {
             Ok(translation) => {
                 self.failing = false;
                 Some(Input {

@@ -206,7 +206,7 @@ fn conntrack() -> Check {
         from: loopback,
         to: loopback,
     };
-    match Lookup::open().and_then(|mut lookup| lookup.translation(nobody)) {
+    match Lookup::open().and_then(|mut lookup| lookup.translation(crate::input::Protocol::Tcp, nobody)) {
         Ok(_) => check(State::Fine, "conntrack", "answers"),
         Err(error) => check(
             State::Degraded,

@@ -1,13 +1,11 @@
 //! Tests of `conntrack` against real tables, each in a network namespace of its own. They need root and fail without.
 
-use std::{
-    net::{TcpListener, TcpStream},
-    process::Command,
-};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 
-use nix::sched::{CloneFlags, unshare};
+use nix::libc;
 
 use super::*;
+use crate::netfilter::namespace;
 
 const SETUP: &[&str] = &[
     "ip link set lo up",
@@ -17,25 +15,14 @@ const SETUP: &[&str] = &[
     "ip route add fd00:96::/64 dev lo",
     "iptables -t nat -A OUTPUT -d 10.96.0.1 -p tcp --dport 80 -j DNAT --to-destination 10.0.0.5:8080",
     "ip6tables -t nat -A OUTPUT -d fd00:96::1 -p tcp --dport 80 -j DNAT --to-destination [fd00::5]:8080",
+    "iptables -t nat -A OUTPUT -d 10.96.0.1 -p udp --dport 53 -j DNAT --to-destination 10.0.0.5:5353",
     "iptables -A INPUT -p tcp --dport 9090 -j DROP",
+    "iptables -A INPUT -p udp --dport 5353 -j DROP",
     "iptables -t nat -A OUTPUT -d 10.96.0.1 -p tcp --dport 90 -j DNAT --to-destination 10.0.0.5:9090",
 ];
 
-/// Runs `test` on a thread in a new network namespace with a ClusterIP for port 8080 of 10.0.0.5 and fd00::5, and
-/// one for a port that never answers. The namespace ends with the thread and its sockets.
 fn in_namespace(test: impl FnOnce() + Send + 'static) {
-    let thread = std::thread::spawn(|| {
-        unshare(CloneFlags::CLONE_NEWNET).expect("this test makes a network namespace: run it as root");
-        for line in SETUP {
-            let words: Vec<_> = line.split(' ').collect();
-            let status = Command::new(words[0]).args(&words[1..]).status();
-            assert!(status.is_ok_and(|s| s.success()), "{line}");
-        }
-        test();
-    });
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
-    }
+    namespace::prepared(SETUP, test);
 }
 
 fn looked_up(vip: &str, pod: &str) {
@@ -46,7 +33,7 @@ fn looked_up(vip: &str, pod: &str) {
         from: client.local_addr().unwrap(),
         to: client.peer_addr().unwrap(),
     };
-    let translation = Lookup::open().unwrap().translation(orig).unwrap();
+    let translation = Lookup::open().unwrap().translation(Protocol::Tcp, orig).unwrap();
     let reply = Tuple {
         from: pod.parse().unwrap(),
         to: orig.from,
@@ -54,7 +41,7 @@ fn looked_up(vip: &str, pod: &str) {
     assert_eq!(
         translation,
         Translation {
-            protocol: crate::input::Protocol::Tcp,
+            protocol: Protocol::Tcp,
             orig,
             reply: Some(reply),
             replied: true
@@ -84,7 +71,10 @@ fn a_connection_that_nobody_answers_is_found_and_not_replied() {
         let error = socket.connect(&to.into()).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EINPROGRESS));
         let from = "10.0.0.5:40001".parse().unwrap();
-        let translation = Lookup::open().unwrap().translation(Tuple { from, to }).unwrap();
+        let translation = Lookup::open()
+            .unwrap()
+            .translation(Protocol::Tcp, Tuple { from, to })
+            .unwrap();
         assert_eq!(
             translation.reply.map(|r| r.from),
             Some("10.0.0.5:9090".parse().unwrap())
@@ -102,8 +92,29 @@ fn no_entry_is_an_answer_and_the_next_lookup_is_not_confused() {
             to: "10.96.0.1:80".parse().unwrap(),
         };
         for _ in 0..2 {
-            assert_eq!(lookup.translation(orig).unwrap().reply, None);
+            assert_eq!(lookup.translation(Protocol::Tcp, orig).unwrap().reply, None);
         }
+    });
+}
+
+#[test]
+fn a_datagrams_translation_is_found_by_its_protocol() {
+    in_namespace(|| {
+        let socket = UdpSocket::bind("10.0.0.5:0").unwrap();
+        socket.send_to(b"?", "10.96.0.1:53").unwrap();
+        let orig = Tuple {
+            from: socket.local_addr().unwrap(),
+            to: "10.96.0.1:53".parse().unwrap(),
+        };
+        let mut lookup = Lookup::open().unwrap();
+        let translation = lookup.translation(Protocol::Udp, orig).unwrap();
+        let from = translation.reply.map(|r| r.from);
+        assert_eq!(from, Some("10.0.0.5:5353".parse().unwrap()));
+        assert_eq!(
+            (translation.protocol, translation.replied),
+            (Protocol::Udp, false)
+        );
+        assert_eq!(lookup.translation(Protocol::Tcp, orig).unwrap().reply, None);
     });
 }
 
@@ -113,5 +124,6 @@ fn a_tuple_of_two_families_is_refused_before_asking() {
         from: "10.0.0.5:1".parse().unwrap(),
         to: "[fd00::5]:80".parse().unwrap(),
     };
-    assert!(matches!(request(orig, 1), Err(Error::MixedFamilies { .. })));
+    let asked = Lookup::open().unwrap().translation(Protocol::Tcp, orig);
+    assert!(matches!(asked, Err(Error::MixedFamilies { .. })));
 }

@@ -1,6 +1,13 @@
 //! What the node's address translation knows. Only this module speaks netlink.
 
+mod asker;
 pub mod conntrack;
+pub mod counters;
+pub mod dump;
+pub mod entry;
 pub mod iptables;
+#[cfg(test)]
+mod namespace;
+mod netlink;
 pub mod nftables;
 pub mod ruleset;

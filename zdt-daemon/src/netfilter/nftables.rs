@@ -20,10 +20,13 @@ use std::{
 
 pub use self::{losses::Losses, tracker::Tracker};
 use self::{
-    message::{GETCHAIN, GETRULE, GETSET, GETSETELEM, IPV4, IPV6},
+    message::{GETCHAIN, GETRULE, GETSET, GETSETELEM},
     socket::{Asker, Listener, Notified},
 };
-use super::ruleset::{Backend, Generation, Routes};
+use super::{
+    netlink::{IPV4, IPV6},
+    ruleset::{Backend, Generation, Routes},
+};
 use crate::input::Ktime;
 
 /// The longest part of a dump takes about 0.1 s and kube-proxy writes at most once a second: of so many attempts at one

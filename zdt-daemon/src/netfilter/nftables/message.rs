@@ -1,10 +1,9 @@
 //! Decodes netlink messages of nf_tables, as the kernel sends them to listeners and in dumps.
 //!
-//! Layouts: `include/uapi/linux/netlink.h`, `include/uapi/linux/netfilter/nf_tables.h`; who fills them:
-//! `nf_tables_fill_*_info` in `net/netfilter/nf_tables_api.c`. Names stay bytes: nothing promises that they are UTF-8.
+//! Layouts: `include/uapi/linux/netfilter/nf_tables.h`; who fills them: `nf_tables_fill_*_info` in
+//! `net/netfilter/nf_tables_api.c`. Names stay bytes: nothing promises that they are UTF-8.
 
-pub(super) const NLMSG_ERROR: u16 = 2;
-pub(super) const NLMSG_DONE: u16 = 3;
+use crate::netfilter::netlink::{Attributes, FAMILY_HEADER, Frame, Malformed};
 
 /// `NFNL_SUBSYS_NFTABLES`, the upper byte of a message type.
 pub(super) const SUBSYSTEM: u16 = 10;
@@ -16,121 +15,10 @@ pub(super) const GETSET: u16 = 10;
 pub(super) const GETSETELEM: u16 = 13;
 pub(super) const GETGEN: u16 = 16;
 
-/// `NFPROTO_IPV4` and `NFPROTO_IPV6`.
-pub(super) const IPV4: u8 = 2;
-pub(super) const IPV6: u8 = 10;
-
-const FRAME_HEADER: usize = 16;
-/// `struct nfgenmsg`.
-const FAMILY_HEADER: usize = 4;
-/// `NLA_TYPE_MASK`: without `NLA_F_NESTED` and `NLA_F_NET_BYTEORDER`.
-const ATTRIBUTE_TYPE: u16 = 0x3fff;
-
 /// `NFT_DATA_VERDICT`: a map's elements are verdicts.
 const DATA_VERDICT: u32 = 0xffff_ff00;
 const SET_ANONYMOUS: u32 = 0x1;
 const SET_MAP: u32 = 0x8;
-
-/// The bytes are not what the kernel would send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("malformed nf_tables message: {0}")]
-pub struct Malformed(pub(super) &'static str);
-
-/// One netlink message of a datagram.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Frame<'a> {
-    pub kind: u16,
-    pub flags: u16,
-    pub sequence: u32,
-    pub payload: &'a [u8],
-}
-
-/// The messages of one datagram; ends after the first malformed one.
-pub(super) struct Frames<'a>(pub &'a [u8]);
-
-impl<'a> Iterator for Frames<'a> {
-    type Item = Result<Frame<'a>, Malformed>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.0.is_empty() {
-            return None;
-        }
-        let bytes = std::mem::take(&mut self.0);
-        let length = usize::try_from(native_u32(bytes)).unwrap_or(usize::MAX);
-        let (Some(header), Some(payload)) = (bytes.get(..FRAME_HEADER), bytes.get(FRAME_HEADER..length))
-        else {
-            return Some(Err(Malformed("a message is longer than its datagram")));
-        };
-        self.0 = bytes.get(aligned(length)..).unwrap_or_default();
-        Some(Ok(Frame {
-            kind: native_u16(header.get(4..6)?),
-            flags: native_u16(header.get(6..8)?),
-            sequence: native_u32(header.get(8..12)?),
-            payload,
-        }))
-    }
-}
-
-/// One attribute without its header.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Attribute<'a> {
-    pub kind: u16,
-    pub value: &'a [u8],
-}
-
-/// A run of attributes; ends after the first malformed one.
-pub(super) struct Attributes<'a>(pub &'a [u8]);
-
-impl<'a> Iterator for Attributes<'a> {
-    type Item = Result<Attribute<'a>, Malformed>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.0.is_empty() {
-            return None;
-        }
-        let bytes = std::mem::take(&mut self.0);
-        let header = bytes
-            .get(..4)
-            .map(|h| (native_u16(h), native_u16(h.get(2..).unwrap_or_default())));
-        let Some((length, kind)) = header else {
-            return Some(Err(Malformed("an attribute is cut off")));
-        };
-        let Some(value) = bytes.get(4..usize::from(length)) else {
-            return Some(Err(Malformed("an attribute is longer than its message")));
-        };
-        self.0 = bytes.get(aligned(usize::from(length))..).unwrap_or_default();
-        Some(Ok(Attribute {
-            kind: kind & ATTRIBUTE_TYPE,
-            value,
-        }))
-    }
-}
-
-impl Attribute<'_> {
-    /// nf_tables has its numbers in network byte order.
-    pub(super) fn u32(&self) -> Result<u32, Malformed> {
-        let bytes = self
-            .value
-            .try_into()
-            .map_err(|_| Malformed("a number is not of 4 bytes"))?;
-        Ok(u32::from_be_bytes(bytes))
-    }
-
-    pub(super) fn u64(&self) -> Result<u64, Malformed> {
-        let bytes = self
-            .value
-            .try_into()
-            .map_err(|_| Malformed("a number is not of 8 bytes"))?;
-        Ok(u64::from_be_bytes(bytes))
-    }
-}
-
-impl<'a> Attribute<'a> {
-    /// Without the NUL at its end.
-    pub(super) fn name(&self) -> &'a [u8] {
-        self.value.split(|b| *b == 0).next().unwrap_or_default()
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
@@ -344,17 +232,4 @@ fn first_u32(nest: &[u8], kind: u16) -> Result<Option<u32>, Malformed> {
         }
     }
     Ok(None)
-}
-
-/// `NLMSG_ALIGN` and `NLA_ALIGN`.
-fn aligned(length: usize) -> usize {
-    length.saturating_add(3) & !3
-}
-
-fn native_u16(bytes: &[u8]) -> u16 {
-    bytes.first_chunk().map_or(0, |b| u16::from_ne_bytes(*b))
-}
-
-pub(super) fn native_u32(bytes: &[u8]) -> u32 {
-    bytes.first_chunk().map_or(0, |b| u32::from_ne_bytes(*b))
 }

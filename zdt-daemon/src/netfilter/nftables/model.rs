@@ -4,11 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::{
     graph::{Graph, NodeId, Out, Place},
-    message::{Attributes, Body, Change, Elements, IPV4, IPV6, Malformed, Message},
+    message::{Body, Change, Elements, Message},
     rule::{self, ElementTarget, Target},
     store::Outs,
 };
-use crate::netfilter::ruleset::Backend;
+use crate::netfilter::{
+    netlink::{Attributes, IPV4, IPV6, Malformed},
+    ruleset::Backend,
+};
 
 /// `NF_INET_PRE_ROUTING` and `NF_INET_LOCAL_OUT`: where destinations are translated.
 const TRANSLATING_HOOKS: [u32; 2] = [0, 3];

@@ -6,8 +6,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::message::{Attribute, Attributes, IPV4, IPV6, Malformed, native_u32};
-use crate::netfilter::ruleset::{Protocol, Route};
+use crate::netfilter::{
+    netlink::{Attribute, Attributes, IPV4, IPV6, Malformed, native_u32},
+    ruleset::{Protocol, Route},
+};
 
 /// `NFT_JUMP` and `NFT_GOTO`, negative numbers in the kernel's header.
 const JUMP: u32 = 0u32.wrapping_sub(3);

@@ -2,50 +2,35 @@
 
 use std::{
     io,
+    ops::ControlFlow,
     os::fd::{AsFd, BorrowedFd},
+    time::Duration,
 };
 
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
+use netlink_sys::{Socket, protocols::NETLINK_NETFILTER};
 use nix::{
     errno::Errno,
     libc,
-    sys::{
-        socket::{
-            setsockopt,
-            sockopt::{RcvBuf, RcvBufForce, ReceiveTimeout},
-        },
-        time::{TimeVal, TimeValLike},
+    sys::socket::{
+        setsockopt,
+        sockopt::{RcvBuf, RcvBufForce},
     },
 };
 
 use super::{
     Error,
-    message::{self, Body, Frame, Frames, GETGEN, NLMSG_DONE, NLMSG_ERROR, SUBSYSTEM},
+    message::{self, Body, GETGEN, SUBSYSTEM},
+};
+use crate::netfilter::{
+    asker::{self, Ended},
+    netlink::{Frame, Frames, NLM_F_DUMP, put},
 };
 
 /// `NFNLGRP_NFTABLES`
 const GROUP: u32 = 7;
 
-/// A dump comes in parts of up to 32 KiB (`netlink_recvmsg` caps them), a notification in 4 KiB.
+/// Room for one notification; the kernel builds them in 4 KiB.
 const PART: usize = 64 << 10;
-
-/// How long the kernel may take for one part of a dump, seconds; it fills it within the system call that reads.
-const TIMEOUT_S: i64 = 2;
-
-const NLM_F_REQUEST: u16 = 0x1;
-const NLM_F_DUMP: u16 = 0x300;
-/// The tables changed while the dump ran: it may have holes.
-const NLM_F_DUMP_INTR: u16 = 0x10;
-
-fn open() -> io::Result<Socket> {
-    let mut socket = Socket::new(NETLINK_NETFILTER)?;
-    socket.bind_auto()?;
-    Ok(socket)
-}
-
-fn part() -> Vec<u8> {
-    vec![0; PART]
-}
 
 /// What reading the notifications gave.
 pub(super) enum Notified<'a> {
@@ -65,7 +50,8 @@ pub(super) struct Listener {
 impl Listener {
     /// With room for so many bytes of notifications that wait.
     pub(super) fn open(room: usize) -> Result<Self, Error> {
-        let socket = open().map_err(Error::Open)?;
+        let mut socket = Socket::new(NETLINK_NETFILTER).map_err(Error::Open)?;
+        socket.bind_auto().map_err(Error::Open)?;
         socket.set_non_blocking(true).map_err(Error::Open)?;
         // Beyond net.core.rmem_max with CAP_NET_ADMIN in the first user namespace; as far as it goes without.
         if setsockopt(&socket, RcvBufForce, &room).is_err() {
@@ -77,7 +63,7 @@ impl Listener {
         })?;
         Ok(Self {
             socket,
-            buffer: part(),
+            buffer: vec![0; PART],
         })
     }
 
@@ -105,24 +91,15 @@ impl AsFd for Listener {
     }
 }
 
+/// How long the kernel may take for one part of a dump; it fills it within the system call that reads.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// Asks for what is there.
-pub(super) struct Asker {
-    socket: Socket,
-    sequence: u32,
-    buffer: Vec<u8>,
-}
+pub(super) struct Asker(asker::Asker);
 
 impl Asker {
     pub(super) fn open() -> Result<Self, Error> {
-        let socket = open().map_err(Error::Open)?;
-        socket.connect(&SocketAddr::new(0, 0)).map_err(Error::Open)?;
-        let timeout = TimeVal::seconds(TIMEOUT_S);
-        setsockopt(&socket, ReceiveTimeout, &timeout).map_err(|e| Error::Open(e.into()))?;
-        Ok(Self {
-            socket,
-            sequence: 0,
-            buffer: part(),
-        })
+        Ok(Self(asker::Asker::open(PATIENCE).map_err(why)?))
     }
 
     /// The number of the current generation.
@@ -132,9 +109,11 @@ impl Asker {
             Ok(Body::Generation { id, .. }) => Some(id),
             _ => None,
         };
-        self.ask(GETGEN, 0, 0, &[], |datagram| {
+        let asked = self.0.ask(SUBSYSTEM << 8 | GETGEN, 0, 0, &[], |datagram| {
             generation = generation.or(Frames(datagram).flatten().find_map(|frame| of(&frame)));
-        })?;
+            ControlFlow::Continue(())
+        });
+        asked.map_err(why)?;
         generation.ok_or_else(|| Error::Answer("no generation in its answer".to_owned()))
     }
 
@@ -144,92 +123,35 @@ impl Asker {
         get: u16,
         family: u8,
         names: &[(u16, &[u8])],
-        part: impl FnMut(&[u8]),
-    ) -> Result<bool, Error> {
-        self.ask(get, NLM_F_DUMP, family, names, part)
-    }
-
-    fn ask(
-        &mut self,
-        get: u16,
-        flags: u16,
-        family: u8,
-        names: &[(u16, &[u8])],
         mut part: impl FnMut(&[u8]),
     ) -> Result<bool, Error> {
-        self.sequence = self.sequence.wrapping_add(1).max(1);
-        let request = request(get, NLM_F_REQUEST | flags, self.sequence, family, names);
-        self.socket.send(&request, 0).map_err(Error::Ask)?;
-        let mut consistent = true;
-        loop {
-            let length = match self.socket.recv(&mut self.buffer.as_mut_slice(), libc::MSG_TRUNC) {
-                Ok(length) => length,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(Error::Timeout),
-                Err(e) => return Err(Error::Ask(e)),
-            };
-            let datagram = self.buffer.get(..length).ok_or_else(|| {
-                Error::Answer(format!(
-                    "a part of {length} bytes, more than the {PART} it may have"
-                ))
-            })?;
-            let mut ended = flags & NLM_F_DUMP == 0;
-            for frame in Frames(datagram) {
-                let frame = frame.map_err(|e| Error::Answer(e.to_string()))?;
-                if frame.sequence != self.sequence {
-                    // The rest of an answer that had timed out.
-                    ended = false;
-                    break;
-                }
-                consistent &= frame.flags & NLM_F_DUMP_INTR == 0;
-                ended |= frame.kind == NLMSG_DONE || frame.kind == NLMSG_ERROR;
-                if frame.kind == NLMSG_ERROR {
-                    refusal(&frame)?;
-                }
-            }
-            if Frames(datagram)
-                .flatten()
-                .any(|frame| frame.sequence == self.sequence)
-            {
-                part(datagram);
-            }
-            if ended {
-                return Ok(consistent);
-            }
+        let mut attributes = Vec::new();
+        for (kind, name) in names {
+            // Names end with a NUL.
+            put(&mut attributes, *kind, &[name, &[0][..]].concat());
+        }
+        let kind = SUBSYSTEM << 8 | get;
+        let asked = self.0.ask(kind, NLM_F_DUMP, family, &attributes, |datagram| {
+            part(datagram);
+            ControlFlow::Continue(())
+        });
+        match asked {
+            Ok(ended) => Ok(ended == Ended::Whole),
+            // What was asked for and went away meanwhile has nothing in it.
+            Err(asker::Error::Refused(Errno::ENOENT)) => Ok(true),
+            Err(error) => Err(why(error)),
         }
     }
 }
 
-/// `NLMSG_ERROR` carries a negative errno. What was asked for and went away meanwhile has nothing in it.
-fn refusal(frame: &Frame<'_>) -> Result<(), Error> {
-    let code = message::native_u32(frame.payload).cast_signed();
-    match Errno::from_raw(code.saturating_neg()) {
-        Errno::ENOENT => Ok(()),
-        Errno::EPERM => Err(Error::NotPermitted),
-        Errno::EOPNOTSUPP | Errno::EINVAL => Err(Error::NoNfTables),
-        errno => Err(Error::Ask(errno.into())),
+fn why(error: asker::Error) -> Error {
+    match error {
+        asker::Error::Open(e) => Error::Open(e),
+        asker::Error::Ask(e) => Error::Ask(e),
+        asker::Error::Refused(Errno::EPERM) => Error::NotPermitted,
+        asker::Error::Refused(Errno::EOPNOTSUPP | Errno::EINVAL) => Error::NoNfTables,
+        asker::Error::Refused(errno) => Error::Ask(errno.into()),
+        asker::Error::Timeout => Error::Timeout,
+        asker::Error::Answer(what) => Error::Answer(what),
     }
-}
-
-fn request(get: u16, flags: u16, sequence: u32, family: u8, names: &[(u16, &[u8])]) -> Vec<u8> {
-    let mut bytes = vec![0; 4];
-    bytes.extend((SUBSYSTEM << 8 | get).to_ne_bytes());
-    bytes.extend(flags.to_ne_bytes());
-    bytes.extend(sequence.to_ne_bytes());
-    bytes.extend(0u32.to_ne_bytes());
-    bytes.extend([family, 0, 0, 0]);
-    for (kind, name) in names {
-        // The header's 4 bytes and the NUL; no name is near 64 KiB (`NFT_NAME_MAXLEN` is 256).
-        let length = u16::try_from(name.len() + 5).unwrap_or(u16::MAX);
-        bytes.extend(length.to_ne_bytes());
-        bytes.extend(kind.to_ne_bytes());
-        bytes.extend(*name);
-        bytes.push(0);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-    }
-    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-    if let Some(field) = bytes.first_chunk_mut() {
-        *field = length.to_ne_bytes();
-    }
-    bytes
 }

@@ -7,12 +7,15 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::{
     losses::Losses,
-    message::{self, Body, Frames, Malformed, Message, SUBSYSTEM},
+    message::{self, Body, Message, SUBSYSTEM},
     model::Model,
 };
 use crate::{
     input::Ktime,
-    netfilter::ruleset::{Backend, Generation, Route, RouteChange, Routes},
+    netfilter::{
+        netlink::{Frames, Malformed},
+        ruleset::{Backend, Generation, Route, RouteChange, Routes},
+    },
 };
 
 /// What was told last, while a dump and the notifications since are being joined.
