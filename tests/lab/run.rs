@@ -4,6 +4,7 @@ mod binaries;
 mod cluster;
 mod daemon;
 mod objects;
+mod scrape;
 
 use std::{
     fs::File,
@@ -37,6 +38,8 @@ const LOCK: &str = "/run/zdt-lab.lock";
 #[derive(Debug)]
 pub struct Setup {
     pub binaries: Binaries,
+    /// Keep what `/metrics` says after the rollout.
+    pub scrape: bool,
     /// Each run gets a folder `<name>-<seed>` in it.
     pub out: PathBuf,
 }
@@ -133,6 +136,10 @@ async fn live(setup: &Setup, scenario: &Scenario, seed: u64, files: &Files) -> R
     progress("the client has ended");
     cluster.settled().await?;
     sleep(JUDGING_GRACE).await;
+    if setup.scrape {
+        std::fs::write(files.metrics(), scrape::summed_up(&cluster.node).await?)?;
+        progress("the daemon's metrics have the rollout");
+    }
     daemon.stop().await?;
     progress("the daemon has ended");
     cluster.stop().await;

@@ -21,6 +21,9 @@ pub struct Place {
     /// Folder for the results, one folder in it for each run
     #[arg(long, value_name = "DIR", default_value = "target/lab")]
     pub out: PathBuf,
+    /// Wait until the daemon has summed the rollout up, and keep what its /metrics says then
+    #[arg(long)]
+    pub scrape: bool,
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -57,6 +60,7 @@ impl Place {
         Ok(Setup {
             binaries: Binaries::keep(&self.zdt, &self.out)?,
             out: self.out.clone(),
+            scrape: self.scrape,
         })
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::Signal;
 
-use super::cluster::within;
+use super::{cluster::within, scrape};
 use crate::node::{Node, runc::Process};
 
 /// Attaching the hooks and listing over loopback takes half a second here; a loaded machine may take longer.
@@ -44,6 +44,11 @@ impl Files {
         self.dir.join("record.jsonl")
     }
 
+    /// With `--scrape` only.
+    pub fn metrics(&self) -> PathBuf {
+        self.dir.join("metrics.prom")
+    }
+
     pub fn daemon_log(&self) -> PathBuf {
         self.dir.join("daemon.log")
     }
@@ -62,7 +67,8 @@ impl Daemon {
         let script = "out=$1; shift; exec \"$@\" >\"$out\"";
         let argv = ["/bin/sh", "-c", script, "sh"].map(str::to_owned).into_iter();
         let argv = argv.chain([path(files.verdicts()), zdt.display().to_string()]);
-        let argv = argv.chain(["run", "-o", "json", "--record"].map(str::to_owned));
+        let listen = ["run", "-o", "json", "--listen"].map(str::to_owned);
+        let argv = argv.chain(listen).chain([scrape::ADDR.to_string(), "--record".to_owned()]);
         let argv = argv.chain([
             path(files.record()),
             "--kubeconfig".to_owned(),
