@@ -149,12 +149,8 @@ async fn a_client_outside_reaches_the_node_port() {
         .load_from_outside(&["--rate", "100", "--seconds", "1"])
         .await;
     assert_eq!(truth.failed().count(), 0, "{}", mix(&truth));
-    assert!(
-        truth
-            .requests
-            .iter()
-            .all(|r| r.local.unwrap().ip() == "198.51.100.2".parse::<std::net::IpAddr>().unwrap())
-    );
+    let outside = cluster.world().addresses().outside_v4();
+    assert!(truth.requests.iter().all(|r| r.local.unwrap().ip() == outside));
     cluster.stop().await;
 }
 
@@ -176,7 +172,7 @@ async fn a_service_without_endpoints_refuses() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_ipv6_service_works_with_a_dual_stack_listener() {
     let shape = Shape {
-        vip: "fd00:10:96::80",
+        v6: true,
         app: &["--listen", "[::]:8080"],
         ..Shape::default()
     };

@@ -1,7 +1,7 @@
 //! A world with a Deployment of three pods, a Service, and a client pod.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     path::PathBuf,
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
@@ -19,6 +19,7 @@ use zdt_lab::{
     api::store::{Change, Store, begin_deletion},
     clock::monotonic_ns,
     controllers,
+    net::{Slot, fitting},
     node::{Backend, CgroupDriver, Settings, Timings},
     truth::Truth,
     world::World,
@@ -40,7 +41,8 @@ pub struct Shape {
     pub app: &'static [&'static str],
     pub pre_stop_s: Option<i64>,
     pub grace_s: i64,
-    pub vip: &'static str,
+    /// The Service's address is of this family.
+    pub v6: bool,
     /// externalTrafficPolicy: Local
     pub local: bool,
 }
@@ -54,7 +56,7 @@ impl Default for Shape {
             app: &["--on-sigterm", "close-listener"],
             pre_stop_s: None,
             grace_s: 30,
-            vip: "10.96.0.80",
+            v6: false,
             local: false,
         }
     }
@@ -70,13 +72,14 @@ impl Cluster {
         );
         let out = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&out).unwrap();
-        let ip: IpAddr = shape.vip.parse().unwrap();
+        let slot = Slot::take(fitting()).await.unwrap();
+        let ip = slot.addresses().service(80, shape.v6);
         let store = Store::new();
         let mut settings = Settings::new(env!("CARGO_BIN_EXE_zdt-lab").into(), out.clone());
         settings.backend = shape.backend;
         settings.cgroup_driver = shape.driver;
         settings.timings = shape.timings;
-        let world = World::start(store.clone(), settings).unwrap_or_else(|e| panic!("no world: {e}"));
+        let world = World::start(slot, store.clone(), settings).unwrap_or_else(|e| panic!("no world: {e}"));
         let control = controllers::Settings::new(1, &["n1"]);
         let control_plane = tokio::spawn(controllers::run(store.clone(), control));
         let cluster = Self {
@@ -196,8 +199,8 @@ impl Cluster {
 
     /// Load from outside of the cluster on the NodePort.
     pub async fn load_from_outside(&self, args: &[&str]) -> Truth {
-        self.load_in(self.world.outside(), "outside", "10.99.0.1:30080", args)
-            .await
+        let target = format!("{}:30080", self.world.node().unwrap().net().ip());
+        self.load_in(self.world.outside(), "outside", &target, args).await
     }
 
     async fn load_in(&self, netns: &str, name: &str, target: &str, args: &[&str]) -> Truth {

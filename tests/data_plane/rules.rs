@@ -6,7 +6,7 @@ use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use serde_json::json;
 use zdt_lab::{
     api::store::Store,
-    net::enter_on_exec,
+    net::{Addresses, Slot, enter_on_exec, fitting},
     node::{Backend, Settings},
     world::World,
 };
@@ -51,6 +51,21 @@ fn same_objects_as_the_real_cluster(store: &Store) {
     }
 }
 
+/// The real rules as they are for a cluster with these addresses.
+fn real(addresses: Addresses) -> Vec<String> {
+    let node = format!(
+        "-d {}/32 -m comment --comment \"kubernetes service nodeports",
+        addresses.node_v4(1)
+    );
+    let text = REAL
+        .replace("10.244.0.0/16", &addresses.pods(false).to_string())
+        .replace(
+            "-d 10.99.0.1/32 -m comment --comment \"kubernetes service nodeports",
+            &node,
+        );
+    lines(&text)
+}
+
 /// `*table` and each of its lines, in order; counters and comments of the tool left out.
 fn lines(save: &str) -> Vec<String> {
     let mut table = String::new();
@@ -72,14 +87,17 @@ fn lines(save: &str) -> Vec<String> {
     lines
 }
 
-async fn saved(backend: Backend, tool: &str) -> Vec<String> {
+/// The lab's rules, and the real ones for the same addresses.
+async fn saved(backend: Backend, tool: &str) -> (Vec<String>, Vec<String>) {
     let out = std::env::temp_dir().join(format!("zdt-rules-{tool}-{}", std::process::id()));
     std::fs::create_dir_all(&out).unwrap();
     let store = Store::new();
     same_objects_as_the_real_cluster(&store);
     let mut settings = Settings::new(env!("CARGO_BIN_EXE_zdt-lab").into(), out.clone());
     settings.backend = backend;
-    let world = World::start(store, settings).unwrap_or_else(|e| panic!("no world: {e}"));
+    let slot = Slot::take(fitting()).await.unwrap();
+    let addresses = slot.addresses();
+    let world = World::start(slot, store, settings).unwrap_or_else(|e| panic!("no world: {e}"));
     while !std::fs::read_to_string(out.join("kube-proxy-n1.jsonl")).is_ok_and(|t| t.contains("10.244.1.15")) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -88,12 +106,12 @@ async fn saved(backend: Backend, tool: &str) -> Vec<String> {
     let text = String::from_utf8(save.output().unwrap().stdout).unwrap();
     world.stop().await;
     std::fs::remove_dir_all(&out).unwrap();
-    lines(&text)
+    (lines(&text), real(addresses))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn iptables_nft_rules_are_those_of_a_real_kube_proxy() {
-    let (ours, theirs) = (saved(Backend::Nft, "iptables-nft-save").await, lines(REAL));
+    let (ours, theirs) = saved(Backend::Nft, "iptables-nft-save").await;
     let set = |lines: &[String]| lines.iter().cloned().collect::<BTreeSet<_>>();
     let (missing, extra) = (&set(&theirs) - &set(&ours), &set(&ours) - &set(&theirs));
     assert!(
@@ -132,8 +150,8 @@ async fn iptables_legacy_has_the_same_rules() {
             .filter(|l| l.contains(" -A "))
             .collect::<BTreeSet<_>>()
     };
-    let ours = rules(saved(Backend::Legacy, "iptables-legacy-save").await);
-    let theirs = rules(lines(REAL));
+    let (ours, theirs) = saved(Backend::Legacy, "iptables-legacy-save").await;
+    let (ours, theirs) = (rules(ours), rules(theirs));
     let (missing, extra) = (&theirs - &ours, &ours - &theirs);
     assert!(
         missing.is_empty() && extra.is_empty(),

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod controllers;
 pub mod cut;
 pub mod demo;
+pub mod jobs;
 pub mod net;
 pub mod node;
 pub mod run;

@@ -7,7 +7,6 @@ mod objects;
 mod scrape;
 
 use std::{
-    fs::File,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -18,6 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::{
     controllers,
+    net::{Slot, fitting},
     scenario::{Scenario, Step},
     score::{Printed, Score, score},
     truth::Truth,
@@ -31,9 +31,6 @@ use objects::{CLIENT, NAMESPACE, WEB};
 /// The daemon judges a flow 2 s after its end (`judge_grace_ms`), with ticks of 0.25 s.
 const JUDGING_GRACE: Duration = Duration::from_millis(2_500);
 
-/// Held while a scenario runs.
-const LOCK: &str = "/run/zdt-lab.lock";
-
 /// What to run with.
 #[derive(Debug)]
 pub struct Setup {
@@ -42,6 +39,8 @@ pub struct Setup {
     pub scrape: bool,
     /// Each run gets a folder `<name>-<seed>` in it.
     pub out: PathBuf,
+    /// Runs side by side, at least 1.
+    pub jobs: u8,
 }
 
 /// One run's result.
@@ -59,7 +58,6 @@ pub struct Ran {
 
 /// Runs a scenario to its end and removes what it made, also on Ctrl-C and on an error.
 pub fn run(setup: &Setup, scenario: &Scenario, seed: u64) -> Result<Ran> {
-    let _alone = alone()?;
     let files = fresh_folder(&setup.out, &scenario.name, seed)?;
     // A runtime for each run: whatever a task still holds is dropped with it, and the run's namespaces with that.
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -73,19 +71,8 @@ pub fn run(setup: &Setup, scenario: &Scenario, seed: u64) -> Result<Ran> {
         }
     });
     drop(runtime);
-    done.with_context(|| format!("scenario {} with seed {seed}", scenario.name))?;
+    done?;
     judge(setup, scenario, seed, files)
-}
-
-/// One world at a time on a machine: all have the same addresses, and the kernel's hooks see the sockets of all, so one's
-/// daemon would report the other's failures. The lock goes with the file, also after `kill -9`.
-fn alone() -> Result<File> {
-    let file = File::create(LOCK).with_context(|| format!("cannot write {LOCK}"))?;
-    if let Err(std::fs::TryLockError::WouldBlock) = file.try_lock() {
-        tracing::info!("another lab runs on this machine: waiting for its end");
-    }
-    file.lock().with_context(|| format!("cannot lock {LOCK}"))?;
-    Ok(file)
 }
 
 fn fresh_folder(out: &Path, name: &str, seed: u64) -> Result<Files> {
@@ -102,15 +89,16 @@ fn fresh_folder(out: &Path, name: &str, seed: u64) -> Result<Files> {
 }
 
 async fn live(setup: &Setup, scenario: &Scenario, seed: u64, files: &Files) -> Result<()> {
+    let slot = Slot::take(setup.jobs.max(fitting())).await?;
     let began = Instant::now();
     let progress = |what: &str| {
         tracing::info!(
-            "{:>5.1} s  {}: {what}",
+            "{:>5.1} s  {} (seed {seed}): {what}",
             began.elapsed().as_secs_f64(),
             scenario.name
         );
     };
-    let cluster = Cluster::start(scenario, seed, setup.binaries.lab(), &files.dir).await?;
+    let cluster = Cluster::start(slot, scenario, seed, setup.binaries.lab(), &files.dir).await?;
     cluster.deploy().await?;
     progress("pods are Ready, rules are programmed");
     let daemon = Daemon::start(&cluster.node, &setup.binaries.zdt(), &cluster.kubeconfig, files).await?;

@@ -1,4 +1,4 @@
-//! `zdt-lab run` and `zdt-lab score`: scenarios, one after the other, and the table or the JSON object of their scores.
+//! `zdt-lab run` and `zdt-lab score`: scenarios, side by side, and the table or the JSON object of their scores.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -6,8 +6,9 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::{
-    net::require_root,
-    run::{Binaries, Ran, Setup, run},
+    jobs::{Job, all},
+    net::{SLOTS, fitting, require_root},
+    run::{Binaries, Ran, Setup},
     scenario::Scenario,
     score::{Counts, table},
 };
@@ -24,6 +25,9 @@ pub struct Place {
     /// Wait until the daemon has summed the rollout up, and keep what its /metrics says then
     #[arg(long)]
     pub scrape: bool,
+    /// Runs side by side [default: one for each CPU]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=i64::from(SLOTS)))]
+    pub jobs: Option<u8>,
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -61,6 +65,7 @@ impl Place {
             binaries: Binaries::keep(&self.zdt, &self.out)?,
             out: self.out.clone(),
             scrape: self.scrape,
+            jobs: self.jobs.unwrap_or_else(fitting),
         })
     }
 }
@@ -73,7 +78,7 @@ pub fn run_files(args: &RunArgs) -> Result<ExitCode> {
         .map(|f| Scenario::read(f))
         .collect::<Result<Vec<_>, _>>()?;
     let setup = args.place.setup()?;
-    let ran = all(&setup, &scenarios, &[args.seed])?;
+    let ran = all(&setup, &each(&scenarios, &[args.seed]))?;
     println!("{}", text(&ran));
     Ok(code(&ran))
 }
@@ -83,7 +88,7 @@ pub fn score(args: &ScoreArgs) -> Result<ExitCode> {
     let scenarios = Scenario::read_dir(&args.scenarios)?;
     let setup = args.place.setup()?;
     let seeds: Vec<u64> = (1..=args.seeds).collect();
-    let ran = all(&setup, &scenarios, &seeds)?;
+    let ran = all(&setup, &each(&scenarios, &seeds))?;
     if args.json {
         println!("{}", object(&ran));
         eprint!("{}", details(&ran));
@@ -93,20 +98,10 @@ pub fn score(args: &ScoreArgs) -> Result<ExitCode> {
     Ok(code(&ran))
 }
 
-fn all(setup: &Setup, scenarios: &[Scenario], seeds: &[u64]) -> Result<Vec<Ran>> {
-    let of = scenarios.len() * seeds.len();
-    let mut ran = Vec::with_capacity(of);
-    for scenario in scenarios {
-        for &seed in seeds {
-            tracing::info!(
-                "run {} of {of}: {} with seed {seed}",
-                ran.len() + 1,
-                scenario.name
-            );
-            ran.push(run(setup, scenario, seed)?);
-        }
-    }
-    Ok(ran)
+/// Every seed of a scenario, then the next scenario.
+fn each<'a>(scenarios: &'a [Scenario], seeds: &[u64]) -> Vec<Job<'a>> {
+    let of = |scenario| seeds.iter().map(move |&seed| Job { scenario, seed });
+    scenarios.iter().flat_map(of).collect()
 }
 
 /// Exit status 1 when an expectation was missed.

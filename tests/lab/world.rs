@@ -6,7 +6,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     api::store::Store,
-    net::{Lan, NetError, Run},
+    net::{Addresses, Lan, NetError, Run, Slot},
     node::{Node, NodeError, Settings},
 };
 
@@ -16,19 +16,22 @@ pub struct World {
     lan: Option<Lan>,
     run: Arc<Run>,
     store: Store,
+    /// Given back last: until then the addresses are this world's.
+    slot: Slot,
 }
 
 impl World {
-    /// Starts a world with one node. Must run inside a tokio runtime, as root.
-    pub fn start(store: Store, settings: Settings) -> Result<Self, NodeError> {
+    /// Starts a world with one node in `slot`. Must run inside a tokio runtime, as root.
+    pub fn start(slot: Slot, store: Store, settings: Settings) -> Result<Self, NodeError> {
         let run = Arc::new(Run::start().map_err(NetError::from)?);
-        let lan = Lan::create(&run)?;
+        let lan = Lan::create(&run, slot.addresses())?;
         let node = Node::start(&run, &lan, &store, settings)?;
         Ok(Self {
             nodes: vec![node],
             lan: Some(lan),
             run,
             store,
+            slot,
         })
     }
 
@@ -39,6 +42,10 @@ impl World {
 
     pub fn run(&self) -> &Run {
         &self.run
+    }
+
+    pub fn addresses(&self) -> Addresses {
+        self.slot.addresses()
     }
 
     pub fn store(&self) -> &Store {

@@ -14,6 +14,9 @@ pub struct Args {
     /// Runs of each scenario, with the seeds 1 to N.
     #[arg(long, default_value_t = 1)]
     seeds: u64,
+    /// Scenarios side by side; the default is one for each CPU.
+    #[arg(long)]
+    jobs: Option<u8>,
     /// Exactly one JSON object on stdout.
     #[arg(long)]
     json: bool,
@@ -30,6 +33,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     lab.arg("score").arg("--zdt").arg(layout::binary("zdt", true));
     lab.arg("--scenarios").arg(scenarios);
     lab.arg("--seeds").arg(args.seeds.to_string());
+    if let Some(jobs) = args.jobs {
+        lab.arg("--jobs").arg(jobs.to_string());
+    }
     if args.json {
         lab.arg("--json");
     }

@@ -5,6 +5,8 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
+use super::Addresses;
+
 /// When a released address is given again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reuse {
@@ -34,9 +36,10 @@ impl PodIps {
     }
 }
 
-/// The addresses of a node's pods: 10.244.n.2 to .254 and the same host part in fd00:10:244:n::/64.
+/// The addresses of a node's pods: hosts 2 to 254 of its subnet, the same in both families.
 #[derive(Debug)]
 pub struct Ipam {
+    addresses: Addresses,
     node: u8,
     reuse: Reuse,
     v6: bool,
@@ -49,8 +52,9 @@ const FIRST: u8 = 2;
 const LAST: u8 = 254;
 
 impl Ipam {
-    pub fn new(node: u8, reuse: Reuse, v6: bool) -> Self {
+    pub fn new(addresses: Addresses, node: u8, reuse: Reuse, v6: bool) -> Self {
         Self {
+            addresses,
             node,
             reuse,
             v6,
@@ -71,19 +75,8 @@ impl Ipam {
         self.used.insert(host);
         self.last = host;
         Some(PodIps {
-            v4: Ipv4Addr::new(10, 244, self.node, host),
-            v6: self.v6.then(|| {
-                Ipv6Addr::new(
-                    0xfd00,
-                    0x10,
-                    0x244,
-                    u16::from(self.node),
-                    0,
-                    0,
-                    0,
-                    u16::from(host),
-                )
-            }),
+            v4: self.addresses.pod_v4(self.node, host),
+            v6: self.v6.then(|| self.addresses.pod_v6(self.node, host)),
         })
     }
 
@@ -98,7 +91,7 @@ mod tests {
 
     #[test]
     fn round_robin_gives_a_released_address_last() {
-        let mut ipam = Ipam::new(1, Reuse::RoundRobin, true);
+        let mut ipam = Ipam::new(Addresses::of(0).unwrap(), 1, Reuse::RoundRobin, true);
         let first = ipam.take().unwrap();
         assert_eq!(
             first.all(),
@@ -117,7 +110,7 @@ mod tests {
 
     #[test]
     fn lowest_free_gives_a_released_address_at_once() {
-        let mut ipam = Ipam::new(1, Reuse::LowestFree, false);
+        let mut ipam = Ipam::new(Addresses::of(0).unwrap(), 1, Reuse::LowestFree, false);
         let first = ipam.take().unwrap();
         let _second = ipam.take().unwrap();
         ipam.release(&first);

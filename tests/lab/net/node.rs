@@ -10,13 +10,14 @@ use std::{
     },
 };
 
-use super::{Ipam, Lan, Netns, PodIps, Reuse, Run, ip::NetError, ip_batch, sysctls};
+use super::{Addresses, Ipam, Lan, Netns, PodIps, Reuse, Run, ip::NetError, ip_batch, sysctls};
 
 /// The network of one node, numbered from 1.
 #[derive(Debug)]
 pub struct NodeNet {
     run: Arc<Run>,
     netns: Netns,
+    addresses: Addresses,
     number: u8,
     v6: bool,
     ipam: Mutex<Ipam>,
@@ -44,9 +45,10 @@ impl NodeNet {
         let node = Self {
             run: Arc::clone(run),
             netns,
+            addresses: lan.addresses(),
             number,
             v6,
-            ipam: Mutex::new(Ipam::new(number, reuse, v6)),
+            ipam: Mutex::new(Ipam::new(lan.addresses(), number, reuse, v6)),
         };
         // The port on the switch is made first, so that the address below can be used at once.
         ip_batch(
@@ -60,19 +62,21 @@ impl NodeNet {
         let mut commands = format!(
             "addr add {}/24 dev eth0\n\
              link set eth0 up\n\
-             route add default via 10.99.0.254\n\
+             route add default via {}\n\
              link add cni0 address 02:00:0a:f4:{number:02x}:01 type bridge\n\
              addr add {}/24 dev cni0\n\
              link set cni0 up\n",
             node.ip(),
+            node.addresses.router_v4(),
             node.bridge_ip()
         );
         if let (Some(ip), Some(bridge)) = (node.ip_v6(), node.bridge_ip_v6()) {
             let _ = writeln!(
                 commands,
                 "addr add {ip}/64 dev eth0 nodad\n\
-                 route add default via fd00:10:99::fe\n\
-                 addr add {bridge}/64 dev cni0 nodad"
+                 route add default via {}\n\
+                 addr add {bridge}/64 dev cni0 nodad",
+                node.addresses.router_v6()
             );
         }
         ip_batch(node.netns(), &commands)?;
@@ -108,6 +112,11 @@ impl NodeNet {
         self.netns.name()
     }
 
+    /// The addresses of the world.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
     /// The node's number, from 1; its name is `n<number>`.
     pub fn number(&self) -> u8 {
         self.number
@@ -115,12 +124,11 @@ impl NodeNet {
 
     /// The node's own address (`status.hostIP`, NodePorts).
     pub fn ip(&self) -> Ipv4Addr {
-        Ipv4Addr::new(10, 99, 0, self.number)
+        self.addresses.node_v4(self.number)
     }
 
     pub fn ip_v6(&self) -> Option<Ipv6Addr> {
-        self.v6
-            .then(|| Ipv6Addr::new(0xfd00, 0x10, 0x99, 0, 0, 0, 0, u16::from(self.number)))
+        self.v6.then(|| self.addresses.node_v6(self.number))
     }
 
     /// Both of the node's addresses, IPv4 first.
@@ -133,12 +141,11 @@ impl NodeNet {
 
     /// The bridge's address: the peer that pods see in the kubelet's probes.
     pub fn bridge_ip(&self) -> Ipv4Addr {
-        Ipv4Addr::new(10, 244, self.number, 1)
+        self.addresses.pod_v4(self.number, 1)
     }
 
     pub fn bridge_ip_v6(&self) -> Option<Ipv6Addr> {
-        self.v6
-            .then(|| Ipv6Addr::new(0xfd00, 0x10, 0x244, u16::from(self.number), 0, 0, 0, 1))
+        self.v6.then(|| self.addresses.pod_v6(self.number, 1))
     }
 
     /// CNI ADD: a namespace with `eth0` on the bridge, an address and a default route.
@@ -146,7 +153,7 @@ impl NodeNet {
         static PODS: AtomicU32 = AtomicU32::new(0);
         let k = PODS.fetch_add(1, Ordering::Relaxed);
         let ips = self.ipam().take().ok_or_else(|| NetError::Exhausted {
-            subnet: format!("10.244.{}.0/24", self.number),
+            subnet: format!("{}/24", self.addresses.pod_v4(self.number, 0)),
         })?;
         // Whatever fails from here on gives the address back and, by drop, the namespace.
         self.wire(k, ips).inspect_err(|_| self.ipam().release(&ips))

@@ -20,6 +20,8 @@ pub enum RunError {
     NotRoot,
     #[error("cannot write {path}: {source}; the lab keeps the list of what it made there")]
     Ledger { path: PathBuf, source: io::Error },
+    #[error("cannot lock {path}: {source}; each running lab has a lock file there")]
+    Slot { path: PathBuf, source: io::Error },
 }
 
 /// Fails with a clear text unless this process is root.

@@ -17,7 +17,7 @@ use super::objects::{self, APP_PORT, CLIENT, NAMESPACE, NODE_PORT, WEB};
 use crate::{
     api::{self, ApiServer, Store},
     controllers,
-    net::{enter_on_exec, in_netns},
+    net::{Slot, enter_on_exec, in_netns},
     node::{self, Delay, Node},
     scenario::{Backend, Family, Scenario, Via},
     world::World,
@@ -39,7 +39,13 @@ pub(super) struct Cluster {
 
 impl Cluster {
     /// Starts everything but the workload.
-    pub(super) async fn start(scenario: &Scenario, seed: u64, lab: PathBuf, out: &Path) -> Result<Self> {
+    pub(super) async fn start(
+        slot: Slot,
+        scenario: &Scenario,
+        seed: u64,
+        lab: PathBuf,
+        out: &Path,
+    ) -> Result<Self> {
         let store = Store::new();
         let mut settings = node::Settings::new(lab, out.to_owned());
         settings.seed = seed;
@@ -49,7 +55,7 @@ impl Cluster {
         };
         settings.timings.min_sync_period_ms = Delay::fixed(scenario.network.min_sync_period_ms as f64);
         settings.timings.proxy_late_ms = Delay::fixed(scenario.network.rules_delay_ms as f64);
-        let world = World::start(store.clone(), settings)?;
+        let world = World::start(slot, store.clone(), settings)?;
         let node = Arc::clone(world.node()?);
         let addr = SocketAddr::new(node.net().ip().into(), API_PORT);
         let listener = in_netns(node.net().netns(), || TcpListener::bind(addr))
@@ -83,7 +89,8 @@ impl Cluster {
 
     /// Creates Deployment and Service, and waits until every pod serves and the node routes to it.
     pub(super) async fn deploy(&self) -> Result<()> {
-        self.store.create::<Service>(objects::service(&self.scenario))?;
+        self.store
+            .create::<Service>(objects::service(&self.scenario, self.world.addresses()))?;
         self.store.create(objects::deployment(&self.scenario))?;
         let wanted = self.scenario.workload.replicas as usize;
         let start = Duration::from_millis(self.scenario.app.start_delay_ms) + Duration::from_secs(30);
@@ -175,7 +182,7 @@ impl Cluster {
     pub(super) fn target(&self) -> Result<SocketAddr> {
         let family = self.scenario.network.family;
         match self.scenario.client.via {
-            Via::ClusterIp => Ok(objects::service_addr(family)),
+            Via::ClusterIp => Ok(objects::service_addr(self.world.addresses(), family)),
             Via::NodePort => {
                 let v6 = family == Family::V6;
                 let ip = self.node.ips().into_iter().find(|ip| ip.is_ipv6() == v6);

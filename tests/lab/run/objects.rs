@@ -1,9 +1,6 @@
 //! A scenario's Kubernetes objects: Deployment and Service `shop/web`, pod `shop/client`.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    path::Path,
-};
+use std::{net::SocketAddr, path::Path};
 
 use k8s_openapi::{
     api::{
@@ -17,6 +14,7 @@ use k8s_openapi::{
 
 use crate::{
     controllers,
+    net::Addresses,
     scenario::{Family, Mode, OnSigterm, Scenario},
 };
 
@@ -29,24 +27,22 @@ const SERVICE_PORT: u16 = 80;
 /// The first port of kube-apiserver's default `--service-node-port-range` 30000-32767.
 pub(super) const NODE_PORT: u16 = 30000;
 
-/// An address of kubeadm's default service network 10.96.0.0/12, and one beside the lab's pod networks for IPv6.
-pub(super) fn cluster_ip(family: Family) -> IpAddr {
-    match family {
-        Family::V4 => IpAddr::from([10, 96, 0, 10]),
-        Family::V6 => IpAddr::from([0xfd00, 0x10, 0x96, 0, 0, 0, 0, 10]),
-    }
-}
+/// The Service's host in the world's service network.
+const SERVICE_HOST: u8 = 10;
 
-pub(super) fn service_addr(family: Family) -> SocketAddr {
-    SocketAddr::new(cluster_ip(family), SERVICE_PORT)
+pub(super) fn service_addr(addresses: Addresses, family: Family) -> SocketAddr {
+    SocketAddr::new(
+        addresses.service(SERVICE_HOST, family == Family::V6),
+        SERVICE_PORT,
+    )
 }
 
 fn int(n: u32) -> i32 {
     i32::try_from(n).unwrap_or(i32::MAX)
 }
 
-pub(super) fn service(scenario: &Scenario) -> Service {
-    let ip = cluster_ip(scenario.network.family);
+pub(super) fn service(scenario: &Scenario, addresses: Addresses) -> Service {
+    let ip = service_addr(addresses, scenario.network.family).ip();
     let target = IntOrString::String("http".to_owned());
     controllers::service(NAMESPACE, WEB, ip, SERVICE_PORT, target, Some(NODE_PORT))
 }

@@ -100,11 +100,7 @@ async fn proxy(node: &Arc<Node>, store: &Store) -> anyhow::Result<()> {
         .into_iter()
         .map(|node_ip| {
             let family = Family::of(node_ip);
-            let cluster_cidr = if family == Family::V4 {
-                "10.244.0.0/16"
-            } else {
-                "fd00:10:244::/48"
-            };
+            let cluster_cidr = node.net().addresses().pods(family == Family::V6);
             Proxier {
                 place: Place {
                     family,

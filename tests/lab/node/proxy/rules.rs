@@ -11,13 +11,14 @@ use super::{
     endpoints::{Family, Key, ServicePort},
     names,
 };
+use crate::net::Subnet;
 
 /// What a sync needs beside the service ports.
 #[derive(Debug)]
 pub(super) struct Place {
     pub family: Family,
     /// All pods of the cluster; other sources are masqueraded.
-    pub cluster_cidr: &'static str,
+    pub cluster_cidr: Subnet,
     /// Where NodePorts listen.
     pub node_ip: IpAddr,
 }
