@@ -7,7 +7,7 @@ use nix::sched::{CloneFlags, unshare};
 /// Runs `test` on a thread in a new network namespace that `setup`, command by command, has prepared. The namespace ends
 /// with the thread and its sockets.
 pub(super) fn prepared(setup: &'static [&'static str], test: impl FnOnce() + Send + 'static) {
-    let thread = std::thread::spawn(|| {
+    let thread = std::thread::spawn(move || {
         unshare(CloneFlags::CLONE_NEWNET).expect("this test makes a network namespace: run it as root");
         for command in setup {
             run(command);
