@@ -46,7 +46,22 @@ pub enum Trigger {
     RollingUpdate,
     ScaleDown,
     Delete,
+    /// The object was removed at once (`--force --grace-period=0`), whatever still runs.
+    ForceDelete,
+    /// The kubelet for want of resources, or a taint.
     Eviction,
+    /// The Eviction API: `kubectl drain`, an autoscaler.
+    Drain,
+    Preemption,
+    NodeShutdown,
+    /// The kubelet restarted a container whose probe failed.
+    Liveness,
+    Oom,
+    Crash,
+    /// The service selects other pods now.
+    SelectorSwitch,
+    /// A new template whose strategy removes every old pod first.
+    Recreate,
     #[default]
     None,
 }
@@ -57,7 +72,16 @@ impl fmt::Display for Trigger {
             Self::RollingUpdate => "rolling update",
             Self::ScaleDown => "scale-down",
             Self::Delete => "delete",
+            Self::ForceDelete => "forced deletion",
             Self::Eviction => "eviction",
+            Self::Drain => "drain",
+            Self::Preemption => "preemption",
+            Self::NodeShutdown => "node shutdown",
+            Self::Liveness => "failed liveness probe",
+            Self::Oom => "out of memory",
+            Self::Crash => "crash",
+            Self::SelectorSwitch => "selector switch",
+            Self::Recreate => "recreate",
             Self::None => "nobody",
         })
     }
@@ -123,6 +147,8 @@ pub enum Measure {
     ExitAfterTerm,
     /// SIGTERM (or deletion) to SIGKILL.
     KillAfterTerm,
+    /// Refusal of this connection to the opening of the listener.
+    ListeningAfterRefusal,
     /// First byte of the request, or the connection, to its end.
     RequestUnfinishedFor,
     /// The service's last endpoint lost to this connection's first SYN.

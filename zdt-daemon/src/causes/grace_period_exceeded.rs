@@ -2,11 +2,11 @@
 
 use super::{
     Rule, Sample, Setting,
+    cut::cut,
     sample::{quantile, say_ms, sorted},
 };
 use crate::{
-    correlate::{Case, Phase},
-    input::Side,
+    correlate::Case,
     verdict::{Advice, Blame, Finding, Measure},
 };
 
@@ -31,21 +31,7 @@ pub static RULE: Rule = Rule {
 };
 
 fn judge(case: &Case<'_>) -> Option<Finding> {
-    if case.phase != Phase::Established || case.ended_by != Some(Side::Server) {
-        return None;
-    }
-    let end = case.flow.server_end.as_ref().map(|e| e.at);
-    let reset = case
-        .flow
-        .server_reset
-        .as_ref()
-        .filter(|r| r.has_socket)
-        .map(|r| r.at);
-    let at = [end, reset].into_iter().flatten().min()?;
-    // What the kernel reset in the accept queue, no application had.
-    if !case.flow.cut_by_server() {
-        return None;
-    }
+    let at = cut(case)?;
     let container = case.serving_container()?;
     if container.oom.is_some_and(|o| o <= at) {
         return None;
@@ -60,15 +46,24 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
         return None;
     }
     let asked = container.asked_to_stop(since, killed.at);
+    // preStop may have used up the grace: without SIGTERM's time that cannot be told.
+    let hook = pod.state.containers.iter().any(|c| c.pre_stop.is_some());
+    if hook && asked.is_none() {
+        return None;
+    }
     let port = case.server?.port();
     let drained = pod
         .listener_closed(port, killed.at)
         .and_then(|l| l.closed)
         .is_some_and(|c| c < killed.at);
-    let why = if drained {
-        "it had stopped accepting, and was still answering"
-    } else {
-        "it was still accepting: it ignores SIGTERM"
+    // Discarded when it was sent: PID 1 of a pid namespace gets no signal that it has no handler for (pid_namespaces(7)).
+    let discarded = asked.is_some_and(|a| !a.delivered);
+    let why = match (drained, discarded) {
+        (true, _) => "it had stopped accepting, and was still answering",
+        (false, true) => {
+            "it was still accepting: the kernel discarded SIGTERM, which its first process does not handle"
+        }
+        (false, false) => "it was still accepting: it ignores SIGTERM",
     };
     let because = format!(
         "request cut by SIGKILL {} after the deletion (grace {:.0} s) in {}; {why}",

@@ -2,11 +2,11 @@
 
 use super::{
     Rule, Sample, Setting,
+    cut::cut,
     sample::{quantile, say_ms, sorted},
 };
 use crate::{
-    correlate::{Case, Phase},
-    input::Side,
+    correlate::Case,
     verdict::{Advice, Blame, Finding, Measure},
 };
 
@@ -27,19 +27,9 @@ pub static RULE: Rule = Rule {
 };
 
 fn judge(case: &Case<'_>) -> Option<Finding> {
-    if case.phase != Phase::Established || case.ended_by != Some(Side::Server) {
-        return None;
-    }
+    let at = cut(case)?;
     let end = case.flow.server_end.as_ref();
     let reset = case.flow.server_reset.as_ref().filter(|r| r.has_socket);
-    let at = [end.map(|e| e.at), reset.map(|r| r.at)]
-        .into_iter()
-        .flatten()
-        .min()?;
-    // What the kernel reset in the accept queue, no application had.
-    if !case.flow.cut_by_server() {
-        return None;
-    }
     let container = case.serving_container()?;
     let pod = case.target.pod?;
     let since = pod.end_began();

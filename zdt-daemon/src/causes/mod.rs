@@ -5,15 +5,29 @@
 
 mod accept_queue_flush;
 mod client_abort;
+mod crash_after_ready;
+mod cut;
+mod ended;
 mod endpoint_removal_race;
 mod grace_period_exceeded;
 mod immediate_exit;
+mod keep_alive;
+mod keep_alive_mismatch;
+mod keep_alive_race;
 mod kubelet_probe;
+mod liveness_kill;
+mod oom_kill;
+mod ordinary_crash;
 mod pod_ip_gone;
+mod pre_stop_overrun;
 pub(crate) mod sample;
 mod stale_conntrack_entry;
+mod traffic_before_listening;
 pub(crate) mod unexplained;
+mod unheard;
+mod wrong_port;
 
+pub(crate) use ended::ended_by;
 pub use sample::{Sample, Setting};
 pub(crate) use sample::{say_ms, sum_up};
 pub use unexplained::NAME as UNEXPLAINED;
@@ -52,10 +66,19 @@ pub struct Rule {
 pub const RULES: &[&Rule] = &[
     &kubelet_probe::RULE,
     &endpoint_removal_race::RULE,
+    &wrong_port::RULE,
+    &traffic_before_listening::RULE,
     &accept_queue_flush::RULE,
     &stale_conntrack_entry::RULE,
     &pod_ip_gone::RULE,
+    &keep_alive_race::RULE,
+    &keep_alive_mismatch::RULE,
+    &pre_stop_overrun::RULE,
     &grace_period_exceeded::RULE,
     &immediate_exit::RULE,
+    &oom_kill::RULE,
+    &liveness_kill::RULE,
+    &crash_after_ready::RULE,
+    &ordinary_crash::RULE,
     &client_abort::RULE,
 ];

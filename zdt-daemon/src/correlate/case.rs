@@ -6,6 +6,7 @@ use super::{
     endpoints::{Choice, Dialled, EndpointHistory, Endpoints, Policy},
     flow::Flow,
     history::{ContainerHistory, PodHistory},
+    loss::Losses,
     routes::Routes,
 };
 use crate::{
@@ -43,11 +44,16 @@ pub struct Case<'a> {
     pub server: Option<SocketAddr>,
     pub service: Option<&'a NsName>,
     pub target: Target<'a>,
+    /// Since when a rollout to the pod's template had been going, when it had by then and was not long over.
+    pub brought: Option<Ktime>,
     pub node: &'a str,
     /// Addresses of the node itself.
     pub node_addrs: &'a [IpAddr],
     pub endpoints: &'a Endpoints,
     pub routes: &'a Routes,
+    pub(super) losses: &'a Losses,
+    /// When it is judged.
+    pub now: Ktime,
 }
 
 impl<'a> Case<'a> {
@@ -100,6 +106,12 @@ impl<'a> Case<'a> {
     pub fn any_reset(&self) -> bool {
         let flow = self.flow;
         flow.server_reset.is_some() || flow.lost_reset.is_some() || flow.client_got_reset.is_some()
+    }
+
+    /// Nothing was lost from `since` to now: what was not seen did not happen. A rule that concludes from what it has not
+    /// seen asks this first.
+    pub fn whole_since(&self, since: Ktime) -> bool {
+        self.losses.within(since, self.now) == 0
     }
 
     /// The pod's name, for sentences.

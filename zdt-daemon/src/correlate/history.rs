@@ -27,6 +27,7 @@ pub struct SignalSeen {
     pub sig: i32,
     pub code: Option<i32>,
     pub delivered: bool,
+    pub sender_tgid: u32,
     pub sender_comm: String,
 }
 
@@ -115,16 +116,38 @@ impl ContainerHistory {
     /// How this process of it came to its end, when it has ended by `at`.
     pub fn ending(&self, tgid: u32, at: Ktime) -> Option<Ending<'_>> {
         let exit = self.exits.iter().rev().find(|e| e.tgid == tgid && e.at <= at)?;
+        // When the first process of a pid namespace exits the kernel kills the others (kernel/pid_namespace.c
+        // zap_pid_ns_processes): they came to their end as it did.
+        let zapped_by = self.signals.iter().rev().find(|s| {
+            s.tgid == tgid
+                && s.sig == SIGKILL
+                && !s.from_user_space()
+                && s.sender_tgid != tgid
+                && s.at <= exit.at
+        });
+        if let Some(first) = zapped_by.filter(|_| exit.killed_by(SIGKILL))
+            && let Some(its) = self
+                .exits
+                .iter()
+                .rev()
+                .find(|e| e.tgid == first.sender_tgid && e.at <= first.at)
+        {
+            return Some(self.ended(its));
+        }
+        Some(self.ended(exit))
+    }
+
+    fn ended<'a>(&'a self, exit: &'a ExitSeen) -> Ending<'a> {
         let until = self.signals.iter().take_while(|s| s.at <= exit.at);
         let asked = until
             .filter(|s| s.from_runtime() && (s.asks_to_stop() || s.sig == SIGKILL))
             .last();
-        Some(match (self.oom.filter(|o| *o <= exit.at), asked) {
+        match (self.oom.filter(|o| *o <= exit.at), asked) {
             // The runtime's own SIGKILL is seen; what else kills with 9 after the choice of a victim is the kernel.
             (Some(chosen), None) if exit.killed_by(SIGKILL) => Ending::OutOfMemory { chosen, exit },
             (_, Some(asked)) => Ending::Stopped { asked, exit },
             (_, None) => Ending::ByItself { exit },
-        })
+        }
     }
 }
 
@@ -167,10 +190,10 @@ pub struct PodHistory {
 }
 
 impl PodHistory {
-    /// Whether a listener on `port` has been seen by `at`, open or closing.
+    /// Whether there has been a listener on `port` by `at`.
     pub fn has_listened(&self, port: u16, at: Ktime) -> bool {
         let mut on_port = self.listeners.iter().filter(|l| l.local.port() == port);
-        on_port.any(|l| l.opened.or(l.closed).is_none_or(|t| t <= at))
+        on_port.any(|l| l.opened.is_none_or(|opened| opened <= at))
     }
 
     /// The listeners that are open at `at`.

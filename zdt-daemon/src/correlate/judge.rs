@@ -11,9 +11,9 @@ use super::{
     routes::Routes,
 };
 use crate::{
-    causes::{RULES, unexplained},
+    causes::{self, RULES, unexplained},
     input::{Ktime, Start, Wall, Workload},
-    verdict::{Blame, Judgement, PodRef, Verdict},
+    verdict::{Blame, Judgement, PodRef, Trigger, Verdict},
 };
 
 /// What judging may look at.
@@ -75,10 +75,13 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
         server,
         service,
         target: Target { pod, endpoint },
+        brought: pod.and_then(|p| context.rollouts.brought(&p.state, ended)),
         node: context.start.map_or("", |(_, s)| s.node.as_str()),
         node_addrs: context.start.map_or(&[], |(_, s)| s.node_addrs.as_slice()),
         endpoints: context.endpoints,
         routes: context.routes,
+        losses: context.losses,
+        now: context.now,
     };
 
     let mut matched = RULES
@@ -133,10 +136,7 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
         dialled: flow.dialled,
         server,
         service: service.cloned(),
-        trigger: pod_ref
-            .as_ref()
-            .map(|p| context.rollouts.trigger(&p.uid))
-            .unwrap_or_default(),
+        trigger: trigger(&case, blame, pod_ref.as_ref(), context),
         pod: pod_ref,
         amplifiers: Vec::new(),
         judgement,
@@ -145,4 +145,20 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
             .losses
             .confidence(flow.began, ended.plus_ms(context.grace_ms).min(context.now)),
     })
+}
+
+/// Who started what broke the request. A pod's end has somebody who ended it; a pod that lives was brought by somebody, or
+/// its container ended by itself.
+fn trigger(case: &Case<'_>, blame: Blame, pod: Option<&PodRef>, context: &Context<'_>) -> Trigger {
+    let lives = case
+        .target
+        .pod
+        .is_some_and(|p| p.known && !p.ending_at(case.ended));
+    match blame {
+        Blame::NotARequest => Trigger::None,
+        Blame::NotTheRollout => causes::ended_by(case).unwrap_or_default(),
+        Blame::Rollout | Blame::Unknown if lives && case.brought.is_some() => Trigger::RollingUpdate,
+        Blame::Rollout | Blame::Unknown if lives => causes::ended_by(case).unwrap_or_default(),
+        Blame::Rollout | Blame::Unknown => pod.map(|p| context.rollouts.trigger(&p.uid)).unwrap_or_default(),
+    }
 }

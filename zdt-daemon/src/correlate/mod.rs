@@ -12,6 +12,7 @@ mod loss;
 mod packets;
 mod pods;
 mod propagation;
+mod revisions;
 mod rollout;
 mod routes;
 mod table;
@@ -124,6 +125,7 @@ impl Correlator {
             What::Start(start) => {
                 self.start = Some((at, start.clone()));
                 self.losses.tick(at);
+                self.rollouts.started(at);
             }
             What::Kernel(observation) => self.observe(at, observation),
             What::Translation(translation) => {
@@ -136,14 +138,16 @@ impl Correlator {
                 self.rollouts.pod_changed(at, state, change);
             }
             What::PodGone { uid } => {
-                self.pods.gone(at, uid);
+                if let Some(forced) = self.pods.gone(at, uid) {
+                    self.rollouts.pod_forced(at, &forced);
+                }
                 self.rollouts.pod_gone(at, uid);
             }
             What::Slice(slice) => self.endpoints.slice_applied(at, slice),
             What::SliceGone { slice } => self.endpoints.slice_gone(at, slice),
             What::Service(service) => self.endpoints.service_applied(service),
             What::ServiceGone { service } => self.endpoints.service_gone(service),
-            What::ReplicaSet(rs) => self.rollouts.replica_set(rs),
+            What::ReplicaSet(rs) => self.rollouts.replica_set(at, rs),
             What::ReplicaSetGone { replica_set } => self.rollouts.replica_set_gone(replica_set),
             What::Rules(rules) => self.routes.applied(at, rules),
             What::WatchGap { since, .. } => self.losses.gap(*since, at),
@@ -187,6 +191,7 @@ impl Correlator {
                 sig,
                 code,
                 delivered,
+                sender_tgid,
                 sender_comm,
                 ..
             } => {
@@ -196,6 +201,7 @@ impl Correlator {
                     sig: *sig,
                     code: *code,
                     delivered: *delivered,
+                    sender_tgid: *sender_tgid,
                     sender_comm: sender_comm.clone(),
                 };
                 self.pods.signal(place, seen);

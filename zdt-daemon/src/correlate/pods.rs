@@ -101,13 +101,14 @@ impl Pods {
         if new { PodChange::New } else { PodChange::Other }
     }
 
-    pub(super) fn gone(&mut self, at: Ktime, uid: &PodUid) {
-        if let Some(pod) = self.pods.get_mut(uid) {
-            pod.gone = Some(at);
-            pod.last_change = at;
-            // A force-deleted pod is gone without ever having been seen terminating.
-            pod.deletion_seen.get_or_insert(at);
-        }
+    /// The pod's object is gone. Returns its state when it had not been told to go before: it was deleted by force.
+    pub(super) fn gone(&mut self, at: Ktime, uid: &PodUid) -> Option<PodState> {
+        let pod = self.pods.get_mut(uid)?;
+        let forced = pod.known && pod.deletion_seen.is_none() && pod.ended_seen.is_none();
+        pod.gone = Some(at);
+        pod.last_change = at;
+        pod.deletion_seen.get_or_insert(at);
+        forced.then(|| pod.state.clone())
     }
 
     pub(super) fn listener(

@@ -12,6 +12,7 @@ use super::{
     loss::Losses,
     pods::{PodChange, Pods},
     propagation,
+    revisions::{FRESH_MS, Revisions as ReplicaSets, disrupted},
     routes::Routes,
 };
 use crate::{
@@ -53,21 +54,49 @@ pub(super) struct Rollouts {
     /// Summed up at least once. A late verdict still counts here and sums it up again; a later deletion opens a new one.
     closed: Vec<(Key, Rollout)>,
     revisions: BTreeMap<Key, Revisions>,
-    /// ReplicaSet → (template hash, revision)
-    numbers: BTreeMap<NsName, (String, u64)>,
+    replica_sets: ReplicaSets,
     workload_of: BTreeMap<PodUid, Key>,
 }
 
 impl Rollouts {
-    pub(super) fn replica_set(&mut self, rs: &ReplicaSetState) {
-        if let (Some(hash), Some(revision)) = (&rs.template_hash, rs.revision) {
-            self.numbers
-                .insert(rs.replica_set.clone(), (hash.clone(), revision));
-        }
+    pub(super) fn started(&mut self, at: Ktime) {
+        self.replica_sets.started(at);
+    }
+
+    pub(super) fn replica_set(&mut self, at: Ktime, rs: &ReplicaSetState) {
+        self.replica_sets.applied(at, rs);
     }
 
     pub(super) fn replica_set_gone(&mut self, replica_set: &NsName) {
-        self.numbers.remove(replica_set);
+        self.replica_sets.gone(replica_set);
+    }
+
+    /// Since when a rollout to this pod's template had been going at `at`, when it had and was not long over.
+    pub(super) fn brought(&self, pod: &PodState, at: Ktime) -> Option<Ktime> {
+        let workload = pod.workload.as_ref()?;
+        let key = (pod.pod.namespace.clone(), workload.clone());
+        let hash = pod.template_hash.as_deref();
+        let closed = self
+            .closed
+            .iter()
+            .rev()
+            .filter(|(k, _)| *k == key)
+            .map(|(_, r)| r);
+        let brings = |r: &&Rollout| {
+            hash.is_some()
+                && r.to.as_deref() == hash
+                && r.began <= at
+                && at <= r.last_pod_change.plus_ms(FRESH_MS)
+        };
+        let own = self
+            .open
+            .get(&key)
+            .into_iter()
+            .chain(closed)
+            .find(brings)
+            .map(|r| r.began);
+        // The old pods may all live on other nodes.
+        own.or_else(|| self.replica_sets.brought(&pod.pod.namespace, workload, hash, at))
     }
 
     pub(super) fn pod_changed(&mut self, at: Ktime, state: &PodState, change: PodChange) {
@@ -90,7 +119,9 @@ impl Rollouts {
                     .replace((state.created, state.template_hash.clone()));
                 if let Some((_, hash)) = before.filter(|(_, hash)| *hash != state.template_hash) {
                     // The first pod of a new template: a rolling update begins, before it deletes anything.
-                    self.open(at, &key).from = hash;
+                    let rollout = self.open(at, &key);
+                    rollout.from = hash;
+                    rollout.to.clone_from(&state.template_hash);
                 }
             }
         }
@@ -99,7 +130,8 @@ impl Rollouts {
             let member = rollout.members.entry(state.uid.clone()).or_default();
             member.hash.clone_from(&state.template_hash);
             member.deleted = Some(at);
-            member.evicted = state.disruption.is_some();
+            member.forced = state.deletion.is_some_and(|d| d.grace_s == 0);
+            member.disrupted = disrupted(state.disruption.as_deref(), state.reason.as_deref());
             if rollout.from.is_none() {
                 rollout.from.clone_from(&state.template_hash);
             }
@@ -119,6 +151,18 @@ impl Rollouts {
         }
     }
 
+    /// A pod's object is gone that had never been told to go.
+    pub(super) fn pod_forced(&mut self, at: Ktime, state: &PodState) {
+        self.pod_changed(at, state, PodChange::Deleted);
+        let rollout = self
+            .workload_of
+            .get(&state.uid)
+            .and_then(|k| self.open.get_mut(k));
+        if let Some(member) = rollout.and_then(|r| r.members.get_mut(&state.uid)) {
+            member.forced = true;
+        }
+    }
+
     /// Who started the end of this pod.
     pub(super) fn trigger(&self, uid: &PodUid) -> Trigger {
         let Some(key) = self.workload_of.get(uid) else {
@@ -133,8 +177,18 @@ impl Rollouts {
     }
 
     fn member_trigger(&self, key: &Key, member: &Member) -> Trigger {
-        if member.evicted {
-            return Trigger::Eviction;
+        if let Some(trigger) = member.disrupted {
+            return trigger;
+        }
+        if member.forced {
+            return Trigger::ForceDelete;
+        }
+        let deleted = member.deleted.unwrap_or_default();
+        let by_replicas = self
+            .replica_sets
+            .trigger(&key.0, &key.1, member.hash.as_deref(), deleted);
+        if let Some(trigger) = by_replicas {
+            return trigger;
         }
         let Some(revisions) = self.revisions.get(key) else {
             return Trigger::Delete;
@@ -147,7 +201,6 @@ impl Rollouts {
             return Trigger::RollingUpdate;
         }
         // A replacement of the same template says that the pod was deleted; none says that fewer were wanted.
-        let deleted = member.deleted.unwrap_or_default();
         let replaced = revisions
             .first_seen
             .iter()
@@ -256,7 +309,7 @@ impl Rollouts {
         let node = start.map(|(_, s)| s.node.clone()).unwrap_or_default();
         let revision = |hash: &Option<String>| {
             hash.as_ref().map(|hash| Revision {
-                number: self.number(&key.0, hash),
+                number: self.replica_sets.number(&key.0, hash),
                 template_hash: hash.clone(),
             })
         };
@@ -324,13 +377,6 @@ impl Rollouts {
         let workload_of = &self.workload_of;
         self.revisions
             .retain(|key, _| workload_of.values().any(|k| k == key));
-    }
-
-    /// Revision of a template hash in a namespace.
-    fn number(&self, namespace: &str, hash: &str) -> Option<u64> {
-        let mut all = self.numbers.iter().filter(|(rs, _)| rs.namespace == namespace);
-        all.find(|(_, (h, _))| h == hash)
-            .map(|(_, (_, revision))| *revision)
     }
 
     fn open(&mut self, at: Ktime, key: &Key) -> &mut Rollout {

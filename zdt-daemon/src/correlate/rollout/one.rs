@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::{
     causes::Sample,
     input::{Ktime, PodUid},
-    verdict::{Blame, Verdict},
+    verdict::{Blame, Trigger, Verdict},
 };
 
 /// Most samples kept of one rollout; further ones are counted only.
@@ -16,7 +16,10 @@ pub(super) struct Member {
     pub hash: Option<String>,
     pub deleted: Option<Ktime>,
     pub gone: Option<Ktime>,
-    pub evicted: bool,
+    /// Who ended it, as its own status says.
+    pub disrupted: Option<Trigger>,
+    /// Removed at once, not told to go first.
+    pub forced: bool,
 }
 
 #[derive(Debug)]
@@ -25,6 +28,8 @@ pub(super) struct Rollout {
     pub last_pod_change: Ktime,
     pub last: Ktime,
     pub from: Option<String>,
+    /// The template that it brings, once a pod of it is there.
+    pub to: Option<String>,
     pub members: BTreeMap<PodUid, Member>,
     pub samples: Vec<Sample>,
     pub counts: BTreeMap<&'static str, usize>,
@@ -41,6 +46,7 @@ impl Rollout {
             last_pod_change: began,
             last: began,
             from: None,
+            to: None,
             members: BTreeMap::new(),
             samples: Vec::new(),
             counts: BTreeMap::new(),

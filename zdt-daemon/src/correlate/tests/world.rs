@@ -166,13 +166,47 @@ impl World {
     }
 
     pub(super) fn exit(&mut self, t: u64, cgroup: CgroupId) {
+        self.exit_with(t, cgroup, 50, 0);
+    }
+
+    /// `exit_code` as wait(2) encodes it.
+    pub(super) fn exit_with(&mut self, t: u64, cgroup: CgroupId, tgid: u32, exit_code: i32) {
         self.kernel(
             t,
             Observation::Exit {
                 place: Self::place(cgroup),
-                tgid: 50,
+                tgid,
                 comm: "app".into(),
-                exit_code: 0,
+                exit_code,
+            },
+        );
+    }
+
+    /// The kernel's own signal, from a process of the container.
+    pub(super) fn kernel_kill(&mut self, t: u64, tgid: u32, sender_tgid: u32) {
+        self.kernel(
+            t,
+            Observation::Signal {
+                place: Self::place(APP),
+                pid: tgid,
+                tgid,
+                comm: "app".into(),
+                sig: 9,
+                code: Some(128),
+                delivered: true,
+                sender_tgid,
+                sender_comm: "app".into(),
+            },
+        );
+    }
+
+    pub(super) fn oom(&mut self, t: u64, pid: u32) {
+        self.kernel(
+            t,
+            Observation::OomVictim {
+                place: Self::place(APP),
+                pid,
+                comm: "app".into(),
             },
         );
     }

@@ -1,0 +1,46 @@
+//! X3: a kept connection was used again just as its living server closed it.
+
+use super::{Rule, Sample, Setting, keep_alive};
+use crate::{
+    correlate::{Case, ListenerHistory},
+    verdict::{Blame, Finding},
+};
+
+pub static RULE: Rule = Rule {
+    name: "keep-alive-mismatch",
+    id: "X3",
+    blame: Blame::NotTheRollout,
+    what: "a server that lives on closed an idle connection, and the client's next request came too late: the server's \
+           keep-alive timeout is shorter than the client's",
+    told_by: "the same reset as in keep-alive-race (data after the server's FIN, everything before it answered), from a pod \
+              that nobody had told to go and whose process lives on.",
+    remedy: "a keep-alive timeout of the server above the client's (or the proxy's, the load balancer's); retries of \
+             idempotent requests on connections used before",
+    needs: &["tcp_send_reset"],
+    judge,
+    summarise: |_, _| "requests on idle connections that a living server had closed".to_owned(),
+    advise: |_: &[&Sample], _: &Setting| None,
+};
+
+fn judge(case: &Case<'_>) -> Option<Finding> {
+    let late = keep_alive::late(case)?;
+    let pod = case.target.pod?;
+    if pod.ending_at(late.at) || pod.gone.is_some_and(|g| g <= late.at) {
+        return None;
+    }
+    // A server that ends closes its connections for that, and its listener.
+    let port = case.server?.port();
+    let since = late.at.minus_ms(keep_alive::CLOSED_LIVES_MS);
+    let ended = |l: &ListenerHistory| l.closed.is_some_and(|c| since <= c && c <= late.at);
+    if pod.listeners.iter().any(|l| l.local.port() == port && ended(l)) {
+        return None;
+    }
+    Some(Finding {
+        because: format!(
+            "the request came after {} had closed the idle connection; nobody had told it to go",
+            case.pod_name()
+        ),
+        evidence: keep_alive::evidence(case, late),
+        measures: Vec::new(),
+    })
+}

@@ -1,0 +1,113 @@
+//! Who ended a pod, from what the API says of it and of its ReplicaSets.
+
+use super::world::{World, ms, name, pod};
+use crate::{
+    input::{Deletion, Input, PodState, PodUid, ReplicaSetState, Wall, What},
+    verdict::Trigger,
+};
+
+fn replica_set(hash: &str, revision: u64, replicas: i32, desired: i32) -> What {
+    What::ReplicaSet(ReplicaSetState {
+        replica_set: name(&format!("web-{hash}")),
+        deployment: Some("web".into()),
+        template_hash: Some(hash.into()),
+        revision: Some(revision),
+        replicas,
+        desired: Some(desired),
+    })
+}
+
+/// The trigger of a request that the pod of the story broke, with these inputs around its deletion at 100 ms.
+fn trigger(before: Vec<(u64, What)>, deleted: PodState) -> Trigger {
+    let mut world = World::new();
+    world.at(10, What::Tick);
+    for (t, what) in before {
+        world.at(t, what);
+    }
+    world.at(100, What::Pod(deleted));
+    world.signal(115, super::world::APP, 15);
+    world.listener(116, false, false);
+    world.reset(140, "NO_SOCKET", true);
+    world.inputs.sort_by_key(|i: &Input| i.at);
+    assert_eq!(world.inputs.first().map(|i| i.at), Some(ms(0)));
+    world.only_verdict().trigger
+}
+
+fn deleted(change: impl FnOnce(&mut PodState)) -> PodState {
+    let mut state = PodState {
+        deletion: Some(Deletion {
+            timestamp: Wall(0),
+            grace_s: 30,
+        }),
+        ..pod("old", "1", "10.244.1.5")
+    };
+    change(&mut state);
+    state
+}
+
+#[test]
+fn a_newer_replica_set_that_was_there_first_is_a_rolling_update_even_when_its_pods_are_elsewhere() {
+    let sets = vec![
+        (5, replica_set("1", 1, 3, 3)),
+        (50, replica_set("2", 2, 1, 3)),
+        (90, replica_set("1", 1, 2, 3)),
+    ];
+    assert_eq!(trigger(sets, deleted(|_| {})), Trigger::RollingUpdate);
+}
+
+#[test]
+fn a_replica_set_that_shrinks_below_what_its_deployment_wants_without_a_newer_one_is_recreate() {
+    let sets = vec![(5, replica_set("1", 1, 3, 3)), (90, replica_set("1", 1, 0, 3))];
+    assert_eq!(trigger(sets.clone(), deleted(|_| {})), Trigger::Recreate);
+    let mut later = sets;
+    later.push((600, replica_set("2", 2, 3, 3)));
+    assert_eq!(trigger(later, deleted(|_| {})), Trigger::Recreate);
+}
+
+#[test]
+fn fewer_replicas_wanted_is_a_scale_down_and_as_many_is_a_delete() {
+    let scaled = vec![(5, replica_set("1", 1, 3, 3)), (90, replica_set("1", 1, 1, 1))];
+    assert_eq!(trigger(scaled, deleted(|_| {})), Trigger::ScaleDown);
+    let same = vec![(5, replica_set("1", 1, 3, 3))];
+    assert_eq!(trigger(same, deleted(|_| {})), Trigger::Delete);
+}
+
+#[test]
+fn a_pods_own_status_says_who_disrupted_it() {
+    for (disruption, reason, expected) in [
+        (Some("EvictionByEvictionAPI"), None, Trigger::Drain),
+        (Some("PreemptionByScheduler"), None, Trigger::Preemption),
+        (Some("DeletionByTaintManager"), None, Trigger::Eviction),
+        (
+            Some("TerminationByKubelet"),
+            Some("Terminated"),
+            Trigger::NodeShutdown,
+        ),
+        (Some("TerminationByKubelet"), Some("Evicted"), Trigger::Eviction),
+    ] {
+        let state = deleted(|s| {
+            s.disruption = disruption.map(|d| format!("DisruptionTarget:{d}"));
+            s.reason = reason.map(str::to_owned);
+        });
+        assert_eq!(trigger(Vec::new(), state), expected, "{disruption:?}");
+    }
+}
+
+#[test]
+fn an_object_that_vanishes_untold_was_deleted_by_force() {
+    let mut world = World::new();
+    world.at(
+        100,
+        What::PodGone {
+            uid: PodUid("old".into()),
+        },
+    );
+    world.signal(115, super::world::APP, 15);
+    world.listener(116, false, false);
+    world.reset(140, "NO_SOCKET", true);
+    let verdict = world.only_verdict();
+    assert_eq!(
+        (verdict.cause(), verdict.trigger),
+        ("endpoint-removal-race", Trigger::ForceDelete)
+    );
+}
