@@ -97,9 +97,10 @@ proptest! {
     // The same cases each time: what these find is then found by everybody.
     #![proptest_config(ProptestConfig { cases: 128, rng_seed: RngSeed::Fixed(1), ..ProptestConfig::default() })]
 
-    /// A loss in a verdict's window lowers its confidence and nothing else.
+    /// A loss in a verdict's window lowers its confidence and changes no cause into another. A rule that concludes from what
+    /// it has not seen must fall silent: then the verdict is unexplained.
     #[test]
-    fn a_loss_changes_nothing_but_confidence(which in any::<Index>(), at in any::<Index>()) {
+    fn a_loss_lowers_confidence_and_renames_nothing(which in any::<Index>(), at in any::<Index>()) {
         let all = fixtures();
         let fixture = which.get(&all);
         let mut inputs = fixture.inputs.clone();
@@ -114,6 +115,9 @@ proptest! {
             if verdict.confidence != old.confidence {
                 prop_assert_ne!(verdict.confidence, Confidence::Full);
                 verdict.confidence = old.confidence;
+                if verdict.cause() == UNEXPLAINED {
+                    continue;
+                }
             }
             prop_assert_eq!(&verdict, old);
         }
