@@ -1,15 +1,19 @@
 //! The only wiring, and the only place that spawns tasks.
 //!
-//! Three producers (kernel events with their look-ups, watches, the clock) feed one bounded channel; one thread
-//! consumes it. They stop in that order, so that everything seen before the stop is judged.
+//! Producers (kernel events with their look-ups, rules, conntrack, watches, the clock) feed one bounded channel; one
+//! thread consumes it. They stop before it does, so that everything seen before the stop is judged.
 
 #![expect(clippy::disallowed_methods, reason = "the one place that spawns tasks")]
 
+mod conntrack;
+mod later;
 mod lookup;
 mod maps;
 mod meter;
+mod questions;
 mod rules;
 mod tick;
+mod transit;
 
 use std::{
     fs::File,
@@ -33,9 +37,11 @@ use zdt_common::{DecodeError, Decoded};
 pub use meter::Serving;
 
 use self::{
+    conntrack::{Conntrack, QUESTIONS},
     lookup::Lookups,
     maps::Maps,
     meter::{FromMetrics, Meter},
+    questions::Questions,
     rules::Rules,
     tick::tick,
 };
@@ -68,6 +74,8 @@ const CONSUMER: &str = "the consumer broke down";
 struct Lost {
     channel: AtomicU64,
     lookup: AtomicU64,
+    dump: AtomicU64,
+    counters: AtomicU64,
     decode: AtomicU64,
     rules: AtomicU64,
 }
@@ -163,6 +171,10 @@ async fn observe_async(node: &config::Node, mut pipe: Pipe, serving: Option<Serv
         Arc::clone(&lost),
         stop.clone(),
     ));
+    let (ask, questions) = mpsc::channel(QUESTIONS);
+    let conntrack = Conntrack::open(to.clone(), Arc::clone(&lost));
+    let answers = tokio::spawn(conntrack.run(questions, stop.clone()));
+    let mut questions = Questions::new(ask, Arc::clone(&lost));
     let ticks = tokio::spawn(tick(
         (losses, costs, meter.clone()),
         to.clone(),
@@ -182,7 +194,8 @@ async fn observe_async(node: &config::Node, mut pipe: Pipe, serving: Option<Serv
         reachable: Box::new(move |up| reached.api_server(up)),
     }));
     let consumed = meter.clone();
-    let mut consumer = tokio::task::spawn_blocking(move || consume(from, &mut pipe, &consumed));
+    let mut consumer =
+        tokio::task::spawn_blocking(move || consume(from, &mut questions, &mut pipe, &consumed));
     tokio::spawn(async move {
         if all_listed.await.is_ok() {
             meter.synced();
@@ -210,6 +223,7 @@ async fn observe_async(node: &config::Node, mut pipe: Pipe, serving: Option<Serv
     // The ring is drained and the losses are counted once more; then the last senders are gone.
     drop((running, stop));
     follower.await.context("the reader of rules broke down")?;
+    answers.await.context("what asks conntrack broke down")?;
     let ticked = ticks.await.context("the clock broke down");
     let read = reader.await.context(READER)?;
     let delivered = consumer.await.context(CONSUMER)?;
@@ -294,10 +308,16 @@ async fn serve(server: Server, metrics: Arc<Metrics>) {
     tracing::warn!("the HTTP interface broke down: {error}");
 }
 
-fn consume(mut from: mpsc::Receiver<Input>, pipe: &mut Pipe, meter: &Meter) -> anyhow::Result<()> {
+fn consume(
+    mut from: mpsc::Receiver<Input>,
+    questions: &mut Questions,
+    pipe: &mut Pipe,
+    meter: &Meter,
+) -> anyhow::Result<()> {
     const WRITE: &str = "cannot write the outputs";
     while let Some(input) = from.blocking_recv() {
         meter.input(&input, from.len());
+        questions.follow(&input);
         pipe.step(&input).context(WRITE)?;
         meter.tables(&input, pipe);
     }

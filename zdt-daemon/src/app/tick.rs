@@ -42,6 +42,8 @@ pub(super) async fn tick(
         let mut counts = vec![
             ("input-channel".to_owned(), lost.channel.swap(0, Relaxed)),
             ("conntrack-lookup".to_owned(), lost.lookup.swap(0, Relaxed)),
+            ("conntrack-dump".to_owned(), lost.dump.swap(0, Relaxed)),
+            ("conntrack-counters".to_owned(), lost.counters.swap(0, Relaxed)),
             ("decode".to_owned(), lost.decode.swap(0, Relaxed)),
             ("rules".to_owned(), lost.rules.swap(0, Relaxed)),
         ];

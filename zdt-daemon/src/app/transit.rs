@@ -1,0 +1,179 @@
+//! Which addresses are in transition on this node: a pod of it that ends, an endpoint that it routes to and that goes.
+//! Pure, from the inputs that pass.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use crate::input::{Input, Ktime, NsName, PodState, PodUid, RulesState, SliceState, What};
+
+/// An address stays in transition so long after nothing names it any more: stragglers come until the slowest node's
+/// rules let go of it.
+const HOLD_MS: u64 = 10_000;
+
+/// Who has an address.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Owner {
+    Pod(PodUid),
+    Slice(NsName),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Ends,
+    Gone(Ktime),
+}
+
+/// Follows the addresses of this node's pods and of all endpoints.
+#[derive(Debug, Default)]
+pub(super) struct Transit {
+    /// The node's own, once [`What::Start`] has passed.
+    node: BTreeSet<IpAddr>,
+    owned: BTreeMap<Owner, BTreeSet<IpAddr>>,
+    owners: BTreeMap<IpAddr, BTreeSet<Owner>>,
+    stages: BTreeMap<IpAddr, Stage>,
+    /// Rules of this node that lead to an address, by number; None: the rules cannot be read.
+    routes: Option<BTreeMap<IpAddr, u32>>,
+}
+
+impl Transit {
+    /// Appends the addresses that began to end with this input, or are gone with it, and that connections of this node
+    /// may lead to.
+    pub(super) fn follow(&mut self, input: &Input, out: &mut Vec<IpAddr>) {
+        let at = input.at;
+        match &input.what {
+            What::Start(start) => self.node = start.node_addrs.iter().copied().collect(),
+            What::Pod(pod) => self.pod(at, pod, out),
+            What::PodGone { uid } => self.own(at, Owner::Pod(uid.clone()), BTreeSet::new(), out),
+            What::Slice(slice) => self.slice(at, slice, out),
+            What::SliceGone { slice } => self.own(at, Owner::Slice(slice.clone()), BTreeSet::new(), out),
+            What::Rules(rules) => self.rules(rules),
+            What::Tick => self.stages.retain(|_, stage| match stage {
+                Stage::Ends => true,
+                Stage::Gone(since) => at < since.plus_ms(HOLD_MS),
+            }),
+            _ => {}
+        }
+    }
+
+    /// Whether anything is in transition.
+    pub(super) fn any(&self) -> bool {
+        !self.stages.is_empty()
+    }
+
+    /// Whether the address is this node's or one of its pods': a client with a socket that the kernel half sees.
+    pub(super) fn is_local(&self, ip: IpAddr) -> bool {
+        self.node.contains(&ip) || self.is_pod(ip)
+    }
+
+    fn is_pod(&self, ip: IpAddr) -> bool {
+        let owners = self.owners.get(&ip);
+        owners.is_some_and(|owners| owners.iter().any(|owner| matches!(owner, Owner::Pod(_))))
+    }
+
+    /// Whether connections of this node may lead there.
+    fn concerns(&self, ip: IpAddr) -> bool {
+        let routed = self.routes.as_ref().is_none_or(|routes| routes.contains_key(&ip));
+        routed || self.is_pod(ip)
+    }
+
+    fn pod(&mut self, at: Ktime, pod: &PodState, out: &mut Vec<IpAddr>) {
+        if pod.host_network || pod.ips.is_empty() {
+            // Of the host network: nothing of its own. Blank: it keeps what it had until it is gone.
+            return;
+        }
+        let ends = pod.deletion.is_some() || matches!(pod.phase.as_str(), "Succeeded" | "Failed");
+        let ips: BTreeSet<IpAddr> = pod.ips.iter().copied().collect();
+        self.own(at, Owner::Pod(pod.uid.clone()), ips.clone(), out);
+        if ends {
+            for ip in ips {
+                self.begin(ip, out);
+            }
+        }
+    }
+
+    fn slice(&mut self, at: Ktime, slice: &SliceState, out: &mut Vec<IpAddr>) {
+        let owner = Owner::Slice(slice.slice.clone());
+        let all = slice.endpoints.iter().flat_map(|e| &e.addrs).copied();
+        let all: BTreeSet<IpAddr> = all.collect();
+        let dropped = self
+            .owned
+            .get(&owner)
+            .map(|before| before - &all)
+            .unwrap_or_default();
+        // Before it is gone: a selector that changes takes it away without ever calling it terminating.
+        for ip in dropped {
+            self.begin(ip, out);
+        }
+        self.own(at, owner, all, out);
+        for ip in slice
+            .endpoints
+            .iter()
+            .filter(|e| e.terminating)
+            .flat_map(|e| &e.addrs)
+        {
+            self.begin(*ip, out);
+        }
+    }
+
+    fn begin(&mut self, ip: IpAddr, out: &mut Vec<IpAddr>) {
+        if self.concerns(ip) && !self.stages.contains_key(&ip) {
+            self.stages.insert(ip, Stage::Ends);
+            out.push(ip);
+        }
+    }
+
+    /// Makes `ips` all that `owner` has.
+    fn own(&mut self, at: Ktime, owner: Owner, ips: BTreeSet<IpAddr>, out: &mut Vec<IpAddr>) {
+        let before = self.owned.remove(&owner).unwrap_or_default();
+        for ip in &ips - &before {
+            self.owners.entry(ip).or_default().insert(owner.clone());
+            // The next pod has the address of one that is gone.
+            if matches!(self.stages.get(&ip), Some(Stage::Gone(_))) {
+                self.stages.remove(&ip);
+            }
+        }
+        for ip in &before - &ips {
+            let left = self.owners.get_mut(&ip).is_some_and(|owners| {
+                owners.remove(&owner);
+                !owners.is_empty()
+            });
+            if left {
+                continue;
+            }
+            let concerns =
+                self.concerns(ip) || self.stages.contains_key(&ip) || matches!(owner, Owner::Pod(_));
+            self.owners.remove(&ip);
+            if concerns
+                && !matches!(self.stages.insert(ip, Stage::Gone(at)), Some(Stage::Gone(_)))
+                && !out.contains(&ip)
+            {
+                out.push(ip);
+            }
+        }
+        if !ips.is_empty() {
+            self.owned.insert(owner, ips);
+        }
+    }
+
+    fn rules(&mut self, rules: &RulesState) {
+        let routes = self.routes.get_or_insert_default();
+        for route in &rules.change.added {
+            *routes.entry(route.to.ip()).or_default() += 1;
+        }
+        for route in &rules.change.removed {
+            let ip = route.to.ip();
+            if let Some(count) = routes.get_mut(&ip) {
+                *count -= 1;
+                if *count == 0 {
+                    routes.remove(&ip);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "transit_tests.rs"]
+mod tests;
