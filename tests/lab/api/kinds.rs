@@ -1,6 +1,7 @@
 //! The kinds that the lab's API server serves, and the discovery documents that follow from that list.
 
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event, Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::{ClusterResourceScope, ListableResource, NamespaceResourceScope};
@@ -28,6 +29,9 @@ pub const SERVED: &[Served] = &[
     namespaced::<EndpointSlice>(),
     namespaced::<Deployment>(),
     namespaced::<ReplicaSet>(),
+    namespaced::<StatefulSet>(),
+    namespaced::<DaemonSet>(),
+    namespaced::<Job>(),
 ];
 
 const fn namespaced<K: ListableResource<Scope = NamespaceResourceScope>>() -> Served {

@@ -2,6 +2,7 @@
 
 mod deletion;
 mod entry;
+pub mod events;
 mod feed;
 mod kinds;
 mod kubeconfig;
