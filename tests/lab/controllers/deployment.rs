@@ -1,14 +1,15 @@
 //! The Deployment controller: one ReplicaSet for each pod template, scaled by the strategy.
 
+mod conditions;
+mod events;
+
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{
-    Deployment, DeploymentCondition, DeploymentSpec, DeploymentStatus, ReplicaSet, ReplicaSetSpec,
-};
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStatus, ReplicaSet, ReplicaSetSpec};
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use self::conditions::set_condition;
 use super::pods::{self, Key, POD_TEMPLATE_HASH};
 use super::queue::Queue;
 use super::rolling::{Counts, Limits, new_replicas, old_replicas};
@@ -159,7 +160,7 @@ fn rolling_step(
         Some(set) => {
             let target = new_replicas(replicas, limits, wanted(set), wanted(set) + total(old));
             let newest = adopt_revision(store, deployment, set, old)?;
-            if scale_set(store, &newest, target, spec)? {
+            if scale_set(store, deployment, &newest, target)? {
                 return Ok(());
             }
             set
@@ -168,7 +169,7 @@ fn rolling_step(
     let before: Vec<Counts> = old.iter().map(counts).collect();
     let after = old_replicas(replicas, limits, counts(new), &before);
     for (set, target) in old.iter().zip(after) {
-        scale_set(store, set, target, spec)?;
+        scale_set(store, deployment, set, target)?;
     }
     Ok(())
 }
@@ -183,7 +184,7 @@ fn recreate_step(
     old: &[ReplicaSet],
 ) -> Result<(), StoreError> {
     for set in old {
-        scale_set(store, set, 0, spec)?;
+        scale_set(store, deployment, set, 0)?;
     }
     let old_runs = store.list::<Pod>().iter().any(|pod| {
         let owner = pods::controller_of(&pod.metadata, "ReplicaSet");
@@ -201,7 +202,7 @@ fn recreate_step(
         None => create_set(store, deployment, spec, hash, old, replicas).map(drop),
         Some(set) => {
             let newest = adopt_revision(store, deployment, set, old)?;
-            scale_set(store, &newest, replicas, spec).map(drop)
+            scale_set(store, deployment, &newest, replicas).map(drop)
         }
     }
 }
@@ -249,6 +250,10 @@ fn create_set(
         status: None,
     })?;
     write_revision(store, &namespace, &name, revision)?;
+    if replicas > 0 {
+        let set = pods::key(&set.metadata).1;
+        events::scaled(store, deployment, &set, 0, replicas);
+    }
     Ok(set)
 }
 
@@ -287,17 +292,21 @@ fn write_revision(store: &Store, namespace: &str, name: &str, revision: i64) -> 
 /// True when this changed the number of wanted replicas.
 fn scale_set(
     store: &Store,
+    deployment: &Deployment,
     set: &ReplicaSet,
     target: i32,
-    spec: &DeploymentSpec,
 ) -> Result<bool, StoreError> {
     let (namespace, name) = pods::key(&set.metadata);
     store.update(&namespace, &name, |set: &mut ReplicaSet| {
         let set_spec = set.spec.get_or_insert_default();
         set_spec.replicas = Some(target);
-        set_spec.min_ready_seconds = spec.min_ready_seconds;
+        set_spec.min_ready_seconds = deployment.spec.as_ref().and_then(|spec| spec.min_ready_seconds);
     })?;
-    Ok(wanted(set) != target)
+    let before = wanted(set);
+    if before != target {
+        events::scaled(store, deployment, &name, before, target);
+    }
+    Ok(before != target)
 }
 
 fn write_status(store: &Store, key: &Key, hash: &str) -> Result<(), StoreError> {
@@ -354,27 +363,4 @@ fn write_status(store: &Store, key: &Key, hash: &str) -> Result<(), StoreError> 
         });
     });
     written.map(drop)
-}
-
-/// Times move only when the condition does: lastTransitionTime with the status, lastUpdateTime with the reason.
-fn set_condition(conditions: &mut Vec<DeploymentCondition>, type_: &str, holds: bool, reason: &str) {
-    let status = if holds { "True" } else { "False" };
-    let now = Some(Time(Timestamp::now()));
-    let old = conditions.iter().find(|condition| condition.type_ == type_);
-    if old.is_some_and(|old| old.status == status && old.reason.as_deref() == Some(reason)) {
-        return;
-    }
-    let since = old
-        .filter(|old| old.status == status)
-        .and_then(|old| old.last_transition_time.clone());
-    let condition = DeploymentCondition {
-        type_: type_.to_owned(),
-        status: status.to_owned(),
-        reason: Some(reason.to_owned()),
-        message: None,
-        last_update_time: now.clone(),
-        last_transition_time: since.or(now),
-    };
-    conditions.retain(|condition| condition.type_ != type_);
-    conditions.push(condition);
 }

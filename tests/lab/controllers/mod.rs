@@ -1,8 +1,10 @@
 //! The control plane's controllers: each follows the store and writes back to it, in the order and with the delays of a
 //! real cluster.
 
+mod daemonset;
 mod deployment;
 pub mod endpointslice;
+mod job;
 mod names;
 pub mod objects;
 pub mod operations;
@@ -11,14 +13,18 @@ mod queue;
 mod replicaset;
 mod rolling;
 mod scheduler;
+mod statefulset;
 pub mod timings;
 mod trigger;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::api::Store;
-pub use objects::{deployment, pod_template, service};
-pub use operations::{delete_pod, scale, set_template_annotation};
+pub use objects::{bare_pod, daemon_set, deployment, job, pod_template, service, stateful_set};
+pub use operations::{
+    annotate_template, delete_pod, drain, evict, preempt, scale, set_schedulable, switch_selector,
+    told_rescale,
+};
 pub use timings::{Delay, Timings};
 
 /// What makes one control plane differ from another.
@@ -54,6 +60,9 @@ pub async fn run(store: Store, settings: Settings) {
     tokio::join!(
         deployment::run(store.clone(), settings.clone()),
         replicaset::run(store.clone(), settings.clone()),
+        statefulset::run(store.clone(), settings.clone()),
+        daemonset::run(store.clone(), settings.clone()),
+        job::run(store.clone(), settings.clone()),
         endpointslice::run(store.clone(), settings.clone()),
         scheduler::run(store, settings),
     );

@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};
+use k8s_openapi::api::apps::v1::{
+    DaemonSet, DaemonSetSpec, Deployment, DeploymentSpec, RollingUpdateStatefulSetStrategy, StatefulSet,
+    StatefulSetSpec, StatefulSetUpdateStrategy,
+};
+use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
-    Container, ContainerPort, PodSpec, PodTemplateSpec, Service, ServicePort, ServiceSpec,
+    Container, ContainerPort, Pod, PodSpec, PodTemplateSpec, Service, ServicePort, ServiceSpec,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -47,6 +51,92 @@ pub fn deployment(namespace: &str, name: &str, replicas: i32, mut template: PodT
         spec: Some(spec),
         status: None,
     }
+}
+
+fn labelled(name: &str, mut template: PodTemplateSpec) -> (LabelSelector, PodTemplateSpec) {
+    let labels = template
+        .metadata
+        .get_or_insert_default()
+        .labels
+        .get_or_insert_default();
+    labels.extend(app(name));
+    let selector = LabelSelector {
+        match_labels: Some(app(name)),
+        ..LabelSelector::default()
+    };
+    (selector, template)
+}
+
+/// A StatefulSet behind the service of its name; `partition` as in its update strategy.
+pub fn stateful_set(
+    namespace: &str,
+    name: &str,
+    replicas: i32,
+    partition: i32,
+    min_ready_s: i32,
+    template: PodTemplateSpec,
+) -> StatefulSet {
+    let (selector, template) = labelled(name, template);
+    let spec = StatefulSetSpec {
+        replicas: Some(replicas),
+        selector,
+        template,
+        service_name: Some(name.to_owned()),
+        min_ready_seconds: Some(min_ready_s),
+        pod_management_policy: Some("OrderedReady".to_owned()),
+        update_strategy: Some(StatefulSetUpdateStrategy {
+            type_: Some("RollingUpdate".to_owned()),
+            rolling_update: Some(RollingUpdateStatefulSetStrategy {
+                partition: Some(partition),
+                ..RollingUpdateStatefulSetStrategy::default()
+            }),
+        }),
+        ..StatefulSetSpec::default()
+    };
+    StatefulSet {
+        metadata: metadata(namespace, name),
+        spec: Some(spec),
+        status: None,
+    }
+}
+
+/// A DaemonSet with the default update strategy: maxUnavailable 1, maxSurge 0.
+pub fn daemon_set(namespace: &str, name: &str, template: PodTemplateSpec) -> DaemonSet {
+    let (selector, template) = labelled(name, template);
+    let spec = DaemonSetSpec {
+        selector,
+        template,
+        ..DaemonSetSpec::default()
+    };
+    DaemonSet {
+        metadata: metadata(namespace, name),
+        spec: Some(spec),
+        status: None,
+    }
+}
+
+/// A Job of `completions` pods that run side by side.
+pub fn job(namespace: &str, name: &str, completions: i32, template: PodTemplateSpec) -> Job {
+    let (_, mut template) = labelled(name, template);
+    template.spec.get_or_insert_default().restart_policy = Some("Never".to_owned());
+    let spec = JobSpec {
+        completions: Some(completions),
+        parallelism: Some(completions),
+        backoff_limit: Some(6),
+        template,
+        ..JobSpec::default()
+    };
+    Job {
+        metadata: metadata(namespace, name),
+        spec: Some(spec),
+        status: None,
+    }
+}
+
+/// A pod of `template` that nobody owns, labelled `app=<workload>`.
+pub fn bare_pod(namespace: &str, workload: &str, name: &str, template: &PodTemplateSpec) -> Pod {
+    let (_, template) = labelled(workload, template.clone());
+    super::pods::from_template(&template, namespace, name.to_owned(), None)
 }
 
 /// A pod of one container that listens on `port` (named `http`). Probes, lifecycle and grace are the caller's to add.

@@ -9,6 +9,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, 
 /// Label that a Deployment's ReplicaSets and pods carry.
 pub const POD_TEMPLATE_HASH: &str = "pod-template-hash";
 
+/// The same for the pods of StatefulSets and DaemonSets.
+pub const CONTROLLER_REVISION_HASH: &str = "controller-revision-hash";
+
 pub fn phase(pod: &Pod) -> &str {
     pod.status
         .as_ref()
@@ -102,7 +105,7 @@ pub fn from_template(
     template: &PodTemplateSpec,
     namespace: &str,
     name: String,
-    owner: OwnerReference,
+    owner: Option<OwnerReference>,
 ) -> Pod {
     let meta = template.metadata.clone().unwrap_or_default();
     let mut spec = template.spec.clone().unwrap_or_default();
@@ -118,7 +121,7 @@ pub fn from_template(
         namespace: Some(namespace.to_owned()),
         labels: meta.labels,
         annotations: meta.annotations,
-        owner_references: Some(vec![owner]),
+        owner_references: owner.map(|owner| vec![owner]),
         ..ObjectMeta::default()
     };
     Pod {

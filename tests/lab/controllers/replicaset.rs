@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::pods::{self, Key};
 use super::queue::{Inbox, Queue};
 use super::{Settings, names};
+use crate::api::events::{Said, Source, record, reference};
 use crate::api::{Change, Store, begin_deletion};
 
 /// Runs until dropped (or the store ends).
@@ -89,15 +90,17 @@ fn reconcile(store: &Store, set: &ReplicaSet, rng: &mut fastrand::Rng) -> Option
     let template = spec.template.unwrap_or_default();
     for _ in 0..missing {
         let owner = pods::owner::<ReplicaSet>(&set.metadata);
-        let pod = pods::from_template(
-            &template,
-            namespace,
-            format!("{name}-{}", names::suffix(rng)),
-            owner,
-        );
-        // A name that is taken is one pod less; the next pod event brings us back here.
-        if let Err(error) = store.create(pod) {
-            tracing::warn!(%error, "replicaset controller");
+        let pod_name = format!("{name}-{}", names::suffix(rng));
+        let pod = pods::from_template(&template, namespace, pod_name.clone(), Some(owner));
+        match store.create(pod) {
+            Ok(_) => tell(
+                store,
+                set,
+                "SuccessfulCreate",
+                &format!("Created pod: {pod_name}"),
+            ),
+            // A name that is taken is one pod less; the next pod event brings us back here.
+            Err(error) => tracing::warn!(%error, "replicaset controller"),
         }
     }
     if missing < 0 {
@@ -105,8 +108,9 @@ fn reconcile(store: &Store, set: &ReplicaSet, rng: &mut fastrand::Rng) -> Option
         victims.sort_by_key(|pod| rank(pod));
         for pod in victims.into_iter().take(missing.unsigned_abs() as usize) {
             let name = pod.metadata.name.as_deref().unwrap_or_default();
-            if let Err(error) = begin_deletion(store, namespace, name, None) {
-                tracing::debug!(%error, "replicaset controller: the pod went by itself");
+            match begin_deletion(store, namespace, name, None) {
+                Ok(_) => tell(store, set, "SuccessfulDelete", &format!("Deleted pod: {name}")),
+                Err(error) => tracing::debug!(%error, "replicaset controller: the pod went by itself"),
             }
         }
         members.retain(|pod| {
@@ -138,6 +142,15 @@ fn reconcile(store: &Store, set: &ReplicaSet, rng: &mut fastrand::Rng) -> Option
     }
     let next = waiting.into_iter().min()?;
     Some(Duration::try_from(next.duration_since(now)).unwrap_or_default() + Duration::from_millis(1))
+}
+
+/// controller_utils.go, RealPodControl.
+fn tell(store: &Store, set: &ReplicaSet, reason: &'static str, message: &str) {
+    let source = Source {
+        component: "replicaset-controller",
+        host: None,
+    };
+    record(store, &reference(set), source, Said::normal(reason, message));
 }
 
 /// Who is deleted first (pkg/controller ActivePodsWithRanks): without a node, pending, not ready, then the one that

@@ -1,41 +1,67 @@
-//! The scheduler: gives each new pod a node, round robin.
+//! The scheduler: gives each new pod a node that takes it, in turn.
 
-use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use tokio::time::Instant;
 
 use super::Settings;
-use super::pods;
+use super::pods::{self, Key};
 use super::queue::Queue;
-use crate::api::{Change, Store};
+use crate::api::events::{Said, Source, record, reference};
+use crate::api::{Change, Store, StoreError};
+
+const SOURCE: Source<'static> = Source {
+    component: "default-scheduler",
+    host: None,
+};
 
 /// Runs until dropped (or the store ends).
 pub async fn run(store: Store, settings: Settings) {
     let mut rng = settings.rng("scheduler");
-    let mut nodes = settings.nodes.iter().cycle();
+    let mut turn = 0;
     let mut created = store.watch::<Pod>();
+    let mut nodes = store.watch::<Node>();
     let mut queue = Queue::default();
+    // No node took them; a change of a node or a pod's end gives them another try.
+    let mut unschedulable: BTreeSet<Key> = BTreeSet::new();
     loop {
+        let mut retry = false;
         tokio::select! {
             biased;
             change = created.next_timed() => {
                 let Some((at, change)) = change else { return };
-                if let Change::Applied(pod) = change && without_node(&pod) {
-                    queue.add(pods::key(&pod.metadata), at + settings.timings.scheduler_follows_pod.draw(&mut rng));
+                match change {
+                    Change::Applied(pod) if without_node(&pod) => {
+                        let key = pods::key(&pod.metadata);
+                        if !unschedulable.contains(&key) {
+                            queue.add(key, at + settings.timings.scheduler_follows_pod.draw(&mut rng));
+                        }
+                    }
+                    Change::Deleted(_) => retry = true,
+                    Change::Applied(pod) => retry = pods::terminal(&pod),
                 }
             }
-            (namespace, name) = queue.next() => {
-                let Some(node) = nodes.next() else {
-                    tracing::warn!(%namespace, %name, "scheduler: no node in the settings, the pod stays Pending");
-                    continue;
-                };
-                let bound = store.update::<Pod>(&namespace, &name, |pod| {
-                    if without_node(pod) {
-                        bind(pod, node);
-                    }
-                });
-                if let Err(error) = bound {
-                    tracing::debug!(%error, "scheduler: the pod went before it was scheduled");
+            change = nodes.next() => {
+                if change.is_none() { return }
+                retry = true;
+            }
+            key = queue.next() => {
+                match schedule(&store, &settings.nodes, &key, &mut turn) {
+                    Ok(true) => {}
+                    Ok(false) => drop(unschedulable.insert(key)),
+                    Err(error) => tracing::debug!(%error, "scheduler: the pod went before it was scheduled"),
                 }
+            }
+        }
+        if retry {
+            for key in std::mem::take(&mut unschedulable) {
+                queue.add(
+                    key,
+                    Instant::now() + settings.timings.scheduler_follows_pod.draw(&mut rng),
+                );
             }
         }
     }
@@ -45,8 +71,70 @@ fn without_node(pod: &Pod) -> bool {
     !pods::terminating(pod) && pod.spec.as_ref().is_none_or(|spec| spec.node_name.is_none())
 }
 
-fn bind(pod: &mut Pod, node: &str) {
-    pod.spec.get_or_insert_default().node_name = Some(node.to_owned());
+/// Whether the pod has a node now (or needs none any more).
+fn schedule(store: &Store, settings: &[String], key: &Key, turn: &mut usize) -> Result<bool, StoreError> {
+    let (namespace, name) = (key.0.as_str(), key.1.as_str());
+    let Some(pod) = store.get::<Pod>(namespace, name).filter(without_node) else {
+        return Ok(true);
+    };
+    let nodes = fitting(store, settings);
+    let Some(node) = nodes.get(*turn % nodes.len().max(1)) else {
+        let said = "0/1 nodes are available: 1 node(s) were unschedulable or full.";
+        record(
+            store,
+            &reference(&pod),
+            SOURCE,
+            Said::warning("FailedScheduling", said),
+        );
+        store.update::<Pod>(namespace, name, |pod| {
+            scheduled(pod, Some(("Unschedulable", said)));
+        })?;
+        return Ok(false);
+    };
+    *turn += 1;
+    store.update::<Pod>(namespace, name, |pod| {
+        if without_node(pod) {
+            pod.spec.get_or_insert_default().node_name = Some(node.clone());
+            scheduled(pod, None);
+        }
+    })?;
+    let said = format!("Successfully assigned {namespace}/{name} to {node}");
+    record(store, &reference(&pod), SOURCE, Said::normal("Scheduled", &said));
+    Ok(true)
+}
+
+/// Nodes that are not cordoned and have room for a pod; those of the settings when there are no Node objects.
+fn fitting(store: &Store, settings: &[String]) -> Vec<String> {
+    let nodes = store.list::<Node>();
+    if nodes.is_empty() {
+        return settings.to_vec();
+    }
+    let taken = store.list::<Pod>();
+    let on = |node: &str| {
+        let here = taken.iter().filter(|pod| {
+            !pods::terminal(pod) && pod.spec.as_ref().and_then(|s| s.node_name.as_deref()) == Some(node)
+        });
+        here.count()
+    };
+    let fits = |node: &Node| {
+        let spec = node.spec.clone().unwrap_or_default();
+        let room = node
+            .status
+            .as_ref()
+            .and_then(|status| status.allocatable.as_ref());
+        let room = room.and_then(|all| all.get("pods")?.0.parse::<usize>().ok());
+        spec.unschedulable != Some(true)
+            && room.is_none_or(|room| on(node.metadata.name.as_deref().unwrap_or_default()) < room)
+    };
+    nodes
+        .into_iter()
+        .filter(|node| fits(node))
+        .filter_map(|node| node.metadata.name)
+        .collect()
+}
+
+/// The condition PodScheduled; `why` not.
+fn scheduled(pod: &mut Pod, why: Option<(&str, &str)>) {
     let conditions = pod
         .status
         .get_or_insert_default()
@@ -55,8 +143,10 @@ fn bind(pod: &mut Pod, node: &str) {
     conditions.retain(|condition| condition.type_ != "PodScheduled");
     conditions.push(PodCondition {
         type_: "PodScheduled".into(),
-        status: "True".into(),
-        last_transition_time: Some(Time(jiff::Timestamp::now())),
+        status: if why.is_none() { "True" } else { "False" }.into(),
+        reason: why.map(|(reason, _)| reason.to_owned()),
+        message: why.map(|(_, message)| message.to_owned()),
+        last_transition_time: Some(Time(Timestamp::now())),
         ..PodCondition::default()
     });
 }

@@ -22,7 +22,7 @@ async fn rollout_keeps_its_limits(
         )
         .await;
     let before = complete(store).await;
-    set_template_annotation(store, "shop", "web", "version", "2").unwrap();
+    annotate_template::<Deployment>(store, "shop", "web", "version", "2").unwrap();
     let after = {
         let template = store
             .get::<Deployment>("shop", "web")
@@ -86,7 +86,7 @@ async fn an_old_pod_is_told_to_go_7_to_15_ms_after_a_new_one_is_ready() {
     store.create(web(4, "1", "0")).unwrap();
     complete(store).await;
     let mut watch = store.watch::<Pod>();
-    set_template_annotation(store, "shop", "web", "version", "2").unwrap();
+    annotate_template::<Deployment>(store, "shop", "web", "version", "2").unwrap();
     let (mut ready, mut told, mut old) = (BTreeMap::new(), BTreeMap::new(), None);
     while told.len() < 4 {
         let (at, change) = watch.next_timed().await.unwrap();
@@ -148,7 +148,7 @@ async fn recreate_starts_new_pods_only_when_no_old_one_runs() {
     let mut observed = Observed::new(store);
     store.create(web).unwrap();
     let before = complete(store).await;
-    set_template_annotation(store, "shop", "web", "version", "2").unwrap();
+    annotate_template::<Deployment>(store, "shop", "web", "version", "2").unwrap();
     let hash_of = |pod: &Pod| pod.metadata.labels.clone().unwrap()[pods::POD_TEMPLATE_HASH].clone();
     let check = |o: &Observed| {
         let running: Vec<String> = o
@@ -222,9 +222,9 @@ async fn a_rollback_makes_the_old_replicaset_the_newest_revision() {
         Some([("version".to_owned(), "1".to_owned())].into());
     store.create(first).unwrap();
     let before = complete(store).await;
-    set_template_annotation(store, "shop", "web", "version", "2").unwrap();
+    annotate_template::<Deployment>(store, "shop", "web", "version", "2").unwrap();
     complete(store).await;
-    set_template_annotation(store, "shop", "web", "version", "1").unwrap();
+    annotate_template::<Deployment>(store, "shop", "web", "version", "1").unwrap();
     assert_eq!(complete(store).await, before);
     assert_eq!(store.list::<ReplicaSet>().len(), 2);
     let set = store.get::<ReplicaSet>("shop", &format!("web-{before}")).unwrap();
