@@ -2,6 +2,7 @@
 
 pub mod cgroup;
 mod kubelet;
+mod memory;
 pub mod proxy;
 pub mod runc;
 pub mod timings;
@@ -24,7 +25,7 @@ use crate::{
     api::store::Store,
     net::{Lan, NetError, NodeNet, Reuse, Run},
 };
-use runc::{ContainerSpec, Process, Runc};
+use runc::{ContainerSpec, Pids, Process, Runc};
 
 /// How a node behaves.
 #[derive(Clone, Debug)]
@@ -70,6 +71,8 @@ pub struct Node {
     random: Mutex<fastrand::Rng>,
     /// Namespace/name of the pods that have a network, and their namespaces.
     pods: Mutex<BTreeMap<(String, String), String>>,
+    /// The main process of each pod's last started container.
+    processes: Mutex<BTreeMap<(String, String), Process>>,
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -104,6 +107,7 @@ impl Node {
             run: Arc::clone(run),
             settings,
             pods: Mutex::new(BTreeMap::new()),
+            processes: Mutex::new(BTreeMap::new()),
             tasks: Mutex::new(JoinSet::new()),
         });
         let mut tasks = node.tasks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -158,8 +162,9 @@ impl Node {
             env,
             netns: netns.to_owned(),
             cgroup: None,
+            memory: None,
             hostname: None,
-            own_pids: false,
+            pids: Pids::Shared,
             log: log.to_owned(),
         };
         let process = self.runc.create(spec).await?;
@@ -179,6 +184,30 @@ impl Node {
         match netns {
             Some(netns) => drop(pods.insert(key, netns.to_owned())),
             None => drop(pods.remove(&key)),
+        }
+    }
+
+    fn note_process(&self, (namespace, name): (Option<String>, Option<String>), process: &Process) {
+        let mut all = self.processes.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (namespace.unwrap_or_default(), name.unwrap_or_default());
+        all.insert(key, process.clone());
+    }
+
+    /// Signals a pod's container, as `crictl stop` on the node does. False: it has none.
+    pub async fn signal(
+        &self,
+        namespace: &str,
+        name: &str,
+        signal: nix::sys::signal::Signal,
+    ) -> io::Result<bool> {
+        let key = (namespace.to_owned(), name.to_owned());
+        let process = {
+            let all = self.processes.lock().unwrap_or_else(PoisonError::into_inner);
+            all.get(&key).cloned()
+        };
+        match process {
+            Some(process) => self.runc.kill(&process, signal).await.map(|()| true),
+            None => Ok(false),
         }
     }
 

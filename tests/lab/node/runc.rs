@@ -43,12 +43,24 @@ pub struct ContainerSpec {
     pub netns: String,
     /// Absolute; made by the caller. None: the lab's own (a program of the node, not a container).
     pub cgroup: Option<PathBuf>,
+    /// The same for a memory limit that is not in the cgroup above (cgroup v1).
+    pub memory: Option<PathBuf>,
     /// Hostname in a UTS namespace of its own.
     pub hostname: Option<String>,
-    /// A PID namespace of its own: the process is PID 1, which ignores signals that it does not handle.
-    pub own_pids: bool,
+    pub pids: Pids,
     /// Standard output and error are appended here.
     pub log: PathBuf,
+}
+
+/// Which PID namespace a process is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pids {
+    /// The lab's: a program of the node.
+    Shared,
+    /// One of its own: the process is PID 1, which ignores signals that it does not handle.
+    Own,
+    /// That of the container whose first process has this pid: a command executed in it, which ends with it.
+    Of(u32),
 }
 
 /// How a process ended.
@@ -157,17 +169,17 @@ fn create(spec: &ContainerSpec) -> io::Result<Process> {
         .stderr(log)
         .process_group(0);
     enter_on_exec(&mut command, &spec.netns)?;
-    let procs = spec
-        .cgroup
-        .as_ref()
+    let procs = [&spec.cgroup, &spec.memory]
+        .into_iter()
+        .flatten()
         .map(|dir| OpenOptions::new().write(true).open(dir.join("cgroup.procs")))
-        .transpose()?;
+        .collect::<io::Result<Vec<File>>>()?;
     let hostname = spec.hostname.clone();
     // SAFETY: only system calls on values that live as long as the closure, no allocation: async-signal-safe.
     unsafe {
         command.pre_exec(move || {
             set_pdeathsig(Signal::SIGKILL)?;
-            if let Some(mut procs) = procs.as_ref() {
+            for mut procs in &procs {
                 // 0 is the writer itself (cgroup_procs_write_start).
                 procs.write_all(b"0")?;
             }
@@ -178,10 +190,13 @@ fn create(spec: &ContainerSpec) -> io::Result<Process> {
             Ok(())
         });
     }
-    let mut child = if spec.own_pids {
-        spawn_as_pid_1(&mut command)?
-    } else {
-        command.spawn()?
+    let mut child = match spec.pids {
+        Pids::Shared => command.spawn()?,
+        Pids::Own => spawn_in(&mut command, || unshare(CloneFlags::CLONE_NEWPID))?,
+        Pids::Of(pid) => {
+            let pids = File::open(format!("/proc/{pid}/ns/pid"))?;
+            spawn_in(&mut command, || setns(pids, CloneFlags::CLONE_NEWPID))?
+        }
     };
     let pid = child.id();
     let (ended, exit) = watch::channel(None);
@@ -209,11 +224,14 @@ fn create(spec: &ContainerSpec) -> io::Result<Process> {
     Ok(process)
 }
 
-/// unshare(CLONE_NEWPID) applies to the children of the calling thread; going back needs setns, because a thread can
-/// unshare only from its own namespace (kernel/pid_namespace.c, copy_pid_ns).
-fn spawn_as_pid_1(command: &mut Command) -> io::Result<std::process::Child> {
+/// unshare and setns of CLONE_NEWPID apply to the children of the calling thread; going back needs setns, because a thread
+/// can unshare only from its own namespace (kernel/pid_namespace.c, copy_pid_ns).
+fn spawn_in(
+    command: &mut Command,
+    enter: impl FnOnce() -> nix::Result<()>,
+) -> io::Result<std::process::Child> {
     let own = File::open("/proc/self/ns/pid")?;
-    unshare(CloneFlags::CLONE_NEWPID)?;
+    enter()?;
     let child = command.spawn();
     setns(own, CloneFlags::CLONE_NEWPID)?;
     child

@@ -8,7 +8,8 @@ use tokio::task::JoinSet;
 
 use crate::node::{
     Node,
-    runc::{ContainerSpec, Exit, Process},
+    memory::Limit,
+    runc::{ContainerSpec, Exit, Pids, Process},
 };
 
 /// A container in the kubelet's memory.
@@ -19,10 +20,15 @@ pub(super) struct Running {
     pub process: Option<Process>,
     pub started_at: Option<Timestamp>,
     /// The current (or last) run's end.
-    pub ended: Option<(Exit, Timestamp)>,
+    pub ended: Option<Ended>,
     /// The run before: its id and its end.
-    pub before: Option<(String, Exit, Timestamp)>,
+    pub before: Option<(String, Ended)>,
     pub restarts: i32,
+    /// A native sidecar (KEP-753): an init container with restartPolicy Always.
+    pub sidecar: bool,
+    pub memory: Option<Limit>,
+    /// A probe failed and the kubelet ends this run.
+    pub killed: bool,
     /// The startup probe succeeded, or there is none.
     pub started: bool,
     /// The readiness probe's last word, or true without one.
@@ -31,9 +37,32 @@ pub(super) struct Running {
     pub probes: JoinSet<()>,
 }
 
+/// How a container's run ended, as the runtime reports it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ended {
+    pub exit: Exit,
+    pub at: Timestamp,
+    /// The OOM killer took one of its processes, this one or a child.
+    pub oom: bool,
+}
+
+impl Ended {
+    /// containerd internal/cri/server/container_status.go, toCRIContainerStatus.
+    pub(super) fn reason(self) -> &'static str {
+        match self.exit.code {
+            _ if self.oom => "OOMKilled",
+            0 => "Completed",
+            _ => "Error",
+        }
+    }
+}
+
 impl Running {
     pub(super) fn new(spec: Container) -> Self {
         Self {
+            sidecar: false,
+            memory: None,
+            killed: false,
             spec,
             id: String::new(),
             process: None,
@@ -50,6 +79,44 @@ impl Running {
     pub(super) fn runs(&self) -> bool {
         self.process.is_some() && self.ended.is_none()
     }
+
+    /// Its process is dead: what the runtime says about it.
+    pub(super) fn note_end(&mut self, exit: Exit) {
+        let oom = self.memory.as_ref().is_some_and(|limit| limit.oom_kills() > 0);
+        self.ended = Some(Ended {
+            exit,
+            at: Timestamp::now(),
+            oom,
+        });
+    }
+}
+
+/// A pod's containers in the order of their start: native sidecars, then the others.
+pub(super) fn all(pod: &Pod) -> Vec<Running> {
+    let spec = pod.spec.clone().unwrap_or_default();
+    let sidecars = spec
+        .init_containers
+        .unwrap_or_default()
+        .into_iter()
+        .map(|spec| Running {
+            sidecar: true,
+            ..Running::new(spec)
+        });
+    sidecars
+        .chain(spec.containers.into_iter().map(Running::new))
+        .collect()
+}
+
+/// `resources.limits.memory` in bytes: a number, or one with Ki, Mi or Gi.
+pub(super) fn memory_limit(container: &Container) -> Option<u64> {
+    let text = &container.resources.as_ref()?.limits.as_ref()?.get("memory")?.0;
+    let (number, shift) = match text.strip_suffix('i').unwrap_or(text) {
+        t if t.ends_with('K') => (t.strip_suffix('K')?, 10),
+        t if t.ends_with('M') => (t.strip_suffix('M')?, 20),
+        t if t.ends_with('G') => (t.strip_suffix('G')?, 30),
+        t => (t, 0),
+    };
+    number.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
 /// 64 hex digits, as containerd's ids.
@@ -57,21 +124,28 @@ pub(super) fn container_id(random: &mut fastrand::Rng) -> String {
     format!("{:032x}{:032x}", random.u128(..), random.u128(..))
 }
 
-/// What runs: `command` and `args`. Without a command, or with the command `zdt-lab`, it is this lab's own binary, and
-/// without both the test server.
+/// What runs: `command` and `args`. Without a command it is the test server.
 fn argv(node: &Node, container: &Container) -> Vec<String> {
-    let exe = node.settings().exe.display().to_string();
-    let mut argv = container.command.clone().unwrap_or_default();
-    match argv.first_mut() {
-        Some(first) if first == "zdt-lab" => *first = exe,
-        Some(_) => {}
-        None => argv = vec![exe, "app".to_owned()],
-    }
+    let server = || vec!["zdt-lab".to_owned(), "app".to_owned()];
+    let mut argv = resolve(node, container.command.clone().unwrap_or_else(server));
     argv.extend(container.args.clone().unwrap_or_default());
     argv
 }
 
-fn environment(node: &Node, pod: &Pod, container: &Container, ips: &[IpAddr]) -> Vec<(String, String)> {
+/// The command `zdt-lab` is this lab's own binary.
+pub(super) fn resolve(node: &Node, mut argv: Vec<String>) -> Vec<String> {
+    if let Some(first) = argv.first_mut().filter(|first| *first == "zdt-lab") {
+        *first = node.settings().exe.display().to_string();
+    }
+    argv
+}
+
+pub(super) fn environment(
+    node: &Node,
+    pod: &Pod,
+    container: &Container,
+    ips: &[IpAddr],
+) -> Vec<(String, String)> {
     let name = pod.metadata.name.clone().unwrap_or_default();
     let mut env = vec![
         (
@@ -100,24 +174,31 @@ fn environment(node: &Node, pod: &Pod, container: &Container, ips: &[IpAddr]) ->
     env
 }
 
-/// How to start `container` of `pod` in namespace `netns` and cgroup `cgroup`.
+/// Where a container is put.
+pub(super) struct Place {
+    pub netns: String,
+    pub cgroup: PathBuf,
+    pub memory: Option<PathBuf>,
+}
+
+/// How to start `container` of `pod` in its place.
 pub(super) fn spec(
     node: &Node,
     pod: &Pod,
     container: &Container,
-    netns: &str,
     ips: &[IpAddr],
-    cgroup: PathBuf,
+    place: Place,
 ) -> ContainerSpec {
     let name = pod.metadata.name.clone().unwrap_or_default();
     ContainerSpec {
         argv: argv(node, container),
         env: environment(node, pod, container, ips),
-        netns: netns.to_owned(),
-        cgroup: Some(cgroup),
+        netns: place.netns,
+        cgroup: Some(place.cgroup),
+        memory: place.memory,
         log: node.settings().out.join(format!("{name}.{}.log", container.name)),
         hostname: Some(name),
-        own_pids: true,
+        pids: Pids::Own,
     }
 }
 
@@ -128,8 +209,9 @@ pub(super) fn pause(node: &Node, pod: &Pod, netns: &str, cgroup: PathBuf) -> Con
         env: Vec::new(),
         netns: netns.to_owned(),
         cgroup: Some(cgroup),
+        memory: None,
         log: node.settings().out.join("pause.log"),
         hostname: pod.metadata.name.clone(),
-        own_pids: true,
+        pids: Pids::Own,
     }
 }

@@ -1,7 +1,10 @@
 //! The kubelet: one task per pod of this node, driven by the pod watch.
 
 mod container;
+mod hook;
 mod probe;
+mod recorder;
+mod register;
 mod status;
 mod stop;
 mod worker;
@@ -32,6 +35,7 @@ pub(crate) fn grace_s(pod: &Pod) -> i64 {
 
 /// Runs until the store closes. Pods of other nodes are not looked at.
 pub(crate) async fn run(node: Arc<Node>, store: Store) {
+    register::register(&node, &store);
     let mut watch = store.watch::<Pod>();
     let mut pods: BTreeMap<String, watch::Sender<Latest>> = BTreeMap::new();
     let mut workers = JoinSet::new();

@@ -18,7 +18,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
-use super::worker::Event;
+use super::{recorder::Recorder, worker::Event};
 use crate::net::in_netns;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,7 @@ pub(super) struct Target {
     pub node_netns: String,
     pub pod_ip: IpAddr,
     pub events: mpsc::Sender<Event>,
+    pub recorder: Recorder,
 }
 
 fn seconds(value: Option<i32>, default: i32) -> Duration {
@@ -56,8 +57,16 @@ pub(super) async fn repeat(target: Target, container: Container, probe: Probe, k
         ticks.tick().await;
         let result = timeout(limit, once(&target, &container, &probe)).await;
         let ok = matches!(result, Ok(Ok(())));
-        if let Ok(Err(error)) = &result {
-            tracing::debug!(?kind, %error, "probe failed");
+        // prober.go, runProbeWithRetries: each failure is an event, below the threshold too.
+        match &result {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => target
+                .recorder
+                .unhealthy(&container.name, kind, &error.to_string()),
+            Err(_) => {
+                let error = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)";
+                target.recorder.unhealthy(&container.name, kind, error);
+            }
         }
         run = if last == Some(ok) { run + 1 } else { 1 };
         last = Some(ok);
@@ -85,11 +94,10 @@ pub(super) async fn repeat(target: Target, container: Container, probe: Probe, k
 async fn once(target: &Target, container: &Container, probe: &Probe) -> io::Result<()> {
     if let Some(http) = &probe.http_get {
         let port = port(&http.port, container)?;
-        let stream = connect(target, SocketAddr::new(target.pod_ip, port)).await?;
-        http_get(stream, http, SocketAddr::new(target.pod_ip, port)).await
+        get(&target.node_netns, SocketAddr::new(target.pod_ip, port), http).await
     } else if let Some(tcp) = &probe.tcp_socket {
         let port = port(&tcp.port, container)?;
-        connect(target, SocketAddr::new(target.pod_ip, port))
+        connect(&target.node_netns, SocketAddr::new(target.pod_ip, port))
             .await
             .map(drop)
     } else {
@@ -100,7 +108,7 @@ async fn once(target: &Target, container: &Container, probe: &Probe) -> io::Resu
     }
 }
 
-fn port(port: &IntOrString, container: &Container) -> io::Result<u16> {
+pub(super) fn port(port: &IntOrString, container: &Container) -> io::Result<u16> {
     let number = match port {
         IntOrString::Int(number) => Some(*number),
         IntOrString::String(name) => container
@@ -116,8 +124,8 @@ fn port(port: &IntOrString, container: &Container) -> io::Result<u16> {
 }
 
 /// The socket is made in the node's namespace, so the pod sees the bridge's address as its peer.
-async fn connect(target: &Target, addr: SocketAddr) -> io::Result<TcpStream> {
-    let netns = target.node_netns.clone();
+async fn connect(netns: &str, addr: SocketAddr) -> io::Result<TcpStream> {
+    let netns = netns.to_owned();
     let socket = tokio::task::spawn_blocking(move || {
         in_netns(&netns, || {
             let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
@@ -139,6 +147,11 @@ async fn connect(target: &Target, addr: SocketAddr) -> io::Result<TcpStream> {
     }
 }
 
+/// One GET from the node's namespace.
+pub(super) async fn get(netns: &str, addr: SocketAddr, http: &HTTPGetAction) -> io::Result<()> {
+    http_get(connect(netns, addr).await?, http, addr).await
+}
+
 /// 200 to 399 is success (pkg/probe/http/http.go, DoHTTPProbe).
 async fn http_get(mut stream: TcpStream, http: &HTTPGetAction, addr: SocketAddr) -> io::Result<()> {
     let path = http.path.as_deref().unwrap_or("/");
@@ -154,7 +167,9 @@ async fn http_get(mut stream: TcpStream, http: &HTTPGetAction, addr: SocketAddr)
         .and_then(|rest| std::str::from_utf8(rest.get(..3)?).ok()?.parse::<u16>().ok());
     match status {
         Some(200..=399) => Ok(()),
-        Some(status) => Err(io::Error::other(format!("HTTP status {status}"))),
+        Some(status) => Err(io::Error::other(format!(
+            "HTTP probe failed with statuscode: {status}"
+        ))),
         None => Err(io::Error::other("not an HTTP answer")),
     }
 }

@@ -11,8 +11,8 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Time,
 };
 
-use super::container::Running;
-use crate::node::{Node, cgroup::Qos, runc::Exit};
+use super::container::{Ended, Running};
+use crate::node::{Node, cgroup::Qos};
 
 /// How far the pod is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +50,8 @@ pub(super) fn build(
         Stage::Terminal
             if containers
                 .iter()
-                .all(|c| matches!(&c.ended, Some((exit, _)) if exit.code == 0)) =>
+                .filter(|c| !c.sidecar)
+                .all(|c| matches!(&c.ended, Some(ended) if ended.exit.code == 0)) =>
         {
             "Succeeded"
         }
@@ -94,11 +95,16 @@ pub(super) fn build(
         .collect();
     // Others' conditions (DisruptionTarget) stay.
     all.append(&mut kept);
+    let statuses = |sidecar: bool| -> Vec<ContainerStatus> {
+        let own = containers.iter().filter(|c| c.sidecar == sidecar);
+        own.map(|c| container(c, stage)).collect()
+    };
     let has_ips = matches!(stage, Stage::Running | Stage::Terminal) && !ips.is_empty();
     PodStatus {
         phase: Some(phase.to_owned()),
         conditions: Some(all),
-        container_statuses: Some(containers.iter().map(|c| container(c, stage)).collect()),
+        container_statuses: Some(statuses(false)),
+        init_container_statuses: Some(statuses(true)).filter(|all| !all.is_empty()),
         host_ip: Some(node.net().ip().to_string()),
         host_ips: Some(
             node.net()
@@ -116,14 +122,13 @@ pub(super) fn build(
     }
 }
 
-fn terminated(id: &str, exit: Exit, started: Option<Timestamp>, finished: Timestamp) -> ContainerState {
-    let reason = if exit.code == 0 { "Completed" } else { "Error" };
+fn terminated(id: &str, started: Option<Timestamp>, ended: Ended) -> ContainerState {
     ContainerState {
         terminated: Some(ContainerStateTerminated {
             container_id: Some(format!("containerd://{id}")),
-            exit_code: exit.code,
-            finished_at: Some(Time(finished)),
-            reason: Some(reason.to_owned()),
+            exit_code: ended.exit.code,
+            finished_at: Some(Time(ended.at)),
+            reason: Some(ended.reason().to_owned()),
             started_at: started.map(Time),
             ..ContainerStateTerminated::default()
         }),
@@ -142,18 +147,29 @@ fn waiting(reason: &str) -> ContainerState {
 }
 
 fn container(c: &Running, stage: Stage) -> ContainerStatus {
-    let now = match (&c.ended, c.started_at) {
-        (Some((exit, at)), _) if stage == Stage::Terminal || c.restarts == 0 => {
-            terminated(&c.id, *exit, c.started_at, *at)
+    let before = c.before.as_ref().map(|(id, ended)| terminated(id, None, *ended));
+    let (now, before) = match (c.ended, c.started_at) {
+        (Some(ended), _) if stage == Stage::Terminal || c.restarts == 0 => {
+            (terminated(&c.id, c.started_at, ended), before)
         }
-        (Some(_), _) => waiting("CrashLoopBackOff"),
-        (None, Some(at)) => ContainerState {
-            running: Some(ContainerStateRunning {
+        // In the back-off the run that just ended is the last state (kubelet_pods.go, convertToAPIContainerStatuses).
+        (Some(ended), _) => (
+            waiting("CrashLoopBackOff"),
+            Some(terminated(&c.id, c.started_at, ended)),
+        ),
+        (None, Some(at)) => {
+            let running = Some(ContainerStateRunning {
                 started_at: Some(Time(at)),
-            }),
-            ..ContainerState::default()
-        },
-        (None, None) => waiting("ContainerCreating"),
+            });
+            (
+                ContainerState {
+                    running,
+                    ..ContainerState::default()
+                },
+                before,
+            )
+        }
+        (None, None) => (waiting("ContainerCreating"), None),
     };
     ContainerStatus {
         name: c.spec.name.clone(),
@@ -163,10 +179,7 @@ fn container(c: &Running, stage: Stage) -> ContainerStatus {
         ready: c.runs() && c.ready,
         started: Some(c.runs() && c.started),
         restart_count: c.restarts,
-        last_state: c
-            .before
-            .as_ref()
-            .map(|(id, exit, at)| terminated(id, *exit, None, *at)),
+        last_state: before,
         state: Some(now),
         ..ContainerStatus::default()
     }

@@ -1,23 +1,25 @@
 //! The life of one pod on its node: sandbox, containers, probes, restarts.
 
 mod ending;
+mod live;
 
-use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep_until},
 };
 
 use super::{
     Latest,
-    container::{self, Running, container_id},
-    grace_s, probe, status,
+    container::{self, Place, Running, container_id},
+    probe,
+    recorder::Recorder,
+    status,
     status::Stage,
-    stop,
 };
 use crate::{
     api::store::Store,
@@ -25,6 +27,7 @@ use crate::{
     node::{
         Node,
         cgroup::Qos,
+        memory::{self, Limit},
         runc::{Exit, Process},
     },
 };
@@ -59,7 +62,9 @@ pub(super) struct Worker {
     network: Option<PodNet>,
     ips: Vec<IpAddr>,
     pause: Option<Process>,
+    /// The pod's cgroup, below a mount.
     cgroup: PathBuf,
+    recorder: Recorder,
     events: mpsc::Sender<Event>,
     received: mpsc::Receiver<Event>,
     /// Stops of liveness failures, and restart timers.
@@ -72,21 +77,16 @@ impl Worker {
     pub(super) fn new(node: Arc<Node>, store: Store, latest: watch::Receiver<Latest>) -> Self {
         let pod = Arc::clone(&latest.borrow().pod);
         let uid = pod.metadata.uid.clone().unwrap_or_default();
-        let cgroup = node
-            .cgroup_mount()
-            .join(node.settings().cgroup_driver.pod(Qos::of(&pod), &uid));
-        let specs = pod
-            .spec
-            .as_ref()
-            .map(|s| s.containers.clone())
-            .unwrap_or_default();
+        let cgroup = node.settings().cgroup_driver.pod(Qos::of(&pod), &uid);
+        let recorder = Recorder::new(store.clone(), node.name(), &pod);
         let (events, received) = mpsc::channel(64);
         Self {
             node,
             store,
             latest,
+            containers: container::all(&pod),
             pod,
-            containers: specs.into_iter().map(Running::new).collect(),
+            recorder,
             network: None,
             ips: Vec::new(),
             pause: None,
@@ -117,7 +117,9 @@ impl Worker {
                 // As with a failed image or CNI ADD: the pod stays Pending until somebody deletes it.
             }
             if self.live().await {
-                self.terminate_sandbox(Instant::now()).await;
+                // Sidecars have no reason to go on (kuberuntime_manager.go, computePodActions).
+                let dead = self.stop_all(Instant::now()).await;
+                self.terminate_sandbox(dead).await;
                 let _ = self.latest.wait_for(|l| l.deleting.is_some()).await;
                 return self.finish(Instant::now()).await;
             }
@@ -155,6 +157,7 @@ impl Worker {
                 return Ok(());
             }
             self.start_container(index).await?;
+            self.sidecar_started(index).await;
         }
         self.report(Stage::Running);
         Ok(())
@@ -167,30 +170,75 @@ impl Worker {
     }
 
     fn make_cgroup_of(&self, id: &str) -> anyhow::Result<PathBuf> {
-        self.node.run().record_cgroup(&self.cgroup)?;
-        let path = self.node.settings().cgroup_driver.container(&self.cgroup, id);
+        let mount = self.node.cgroup_mount();
+        self.node.run().record_cgroup(&mount.join(&self.cgroup))?;
+        let path = mount.join(self.container_cgroup(id));
         // Another run's cleanup may remove the empty levels above in between: once more, then.
         std::fs::create_dir_all(&path).or_else(|_| std::fs::create_dir_all(&path))?;
         Ok(path)
     }
 
+    /// Below a mount.
+    fn container_cgroup(&self, id: &str) -> PathBuf {
+        self.node.settings().cgroup_driver.container(&self.cgroup, id)
+    }
+
+    fn limit_memory(&self, id: &str, bytes: u64) -> anyhow::Result<Limit> {
+        let controller = memory::Controller::find(self.node.cgroup_mount())?;
+        self.node
+            .run()
+            .record_cgroup(&controller.mount().join(&self.cgroup))?;
+        let below = self.container_cgroup(id);
+        let limit = || controller.limit(&below, bytes);
+        Ok(limit().or_else(|_| limit())?)
+    }
+
     async fn start_container(&mut self, index: usize) -> anyhow::Result<()> {
         let id = self.node.random(container_id);
         let cgroup = self.make_cgroup_of(&id)?;
+        let Some(bytes) = self
+            .containers
+            .get(index)
+            .map(|c| container::memory_limit(&c.spec))
+        else {
+            return Ok(());
+        };
+        let memory = bytes.map(|bytes| self.limit_memory(&id, bytes)).transpose()?;
         let (Some(network), Some(c)) = (&self.network, self.containers.get_mut(index)) else {
             return Ok(());
         };
-        let spec = container::spec(&self.node, &self.pod, &c.spec, network.netns(), &self.ips, cgroup);
+        let place = Place {
+            netns: network.netns().to_owned(),
+            cgroup,
+            memory: memory.as_ref().map(|limit| limit.dir.clone()),
+        };
+        let spec = container::spec(&self.node, &self.pod, &c.spec, &self.ips, place);
         let process = self.node.runc().create(spec).await?;
-        if let Some((exit, at)) = c.ended.take() {
-            c.before = Some((std::mem::take(&mut c.id), exit, at));
+        self.recorder.started(&c.spec.name);
+        c.memory = memory;
+        c.killed = false;
+        if let Some(ended) = c.ended.take() {
+            c.before = Some((std::mem::take(&mut c.id), ended));
             c.restarts += 1;
+        }
+        if !c.sidecar {
+            let key = (
+                self.pod.metadata.namespace.clone(),
+                self.pod.metadata.name.clone(),
+            );
+            self.node.note_process(key, &process);
         }
         c.id.clone_from(&id);
         c.process = Some(process.clone());
         c.started_at = Some(Timestamp::now());
         c.started = c.spec.startup_probe.is_none();
         c.ready = c.started && c.spec.readiness_probe.is_none();
+        self.watch_exit(index, id, process);
+        self.start_probes(index);
+        Ok(())
+    }
+
+    fn watch_exit(&mut self, index: usize, id: String, process: Process) {
         let events = self.events.clone();
         self.tasks.spawn(async move {
             let exit = process.wait().await;
@@ -201,163 +249,6 @@ impl Worker {
                     exit,
                 })
                 .await;
-        });
-        self.start_probes(index);
-        Ok(())
-    }
-
-    /// The startup probe alone first; the others once it has succeeded.
-    fn start_probes(&mut self, index: usize) {
-        let Some(c) = self.containers.get_mut(index) else {
-            return;
-        };
-        let all = [
-            (probe::Kind::Startup, &c.spec.startup_probe, !c.started),
-            (probe::Kind::Readiness, &c.spec.readiness_probe, c.started),
-            (
-                probe::Kind::Liveness,
-                &c.spec.liveness_probe,
-                c.started && self.latest.borrow().deleting.is_none(),
-            ),
-        ];
-        for (kind, probe, _) in all.into_iter().filter(|(.., now)| *now) {
-            let (Some(probe), Some(pod_ip)) = (probe.clone(), self.ips.first().copied()) else {
-                continue;
-            };
-            let target = probe::Target {
-                container: index,
-                id: c.id.clone(),
-                node_netns: self.node.net().netns().to_owned(),
-                pod_ip,
-                events: self.events.clone(),
-            };
-            c.probes.spawn(probe::repeat(target, c.spec.clone(), probe, kind));
-        }
-    }
-
-    /// Runs the pod until it is deleted. True: all containers ended for good.
-    async fn live(&mut self) -> bool {
-        let mut latest = self.latest.clone();
-        loop {
-            let due = self.report_at;
-            tokio::select! {
-                () = async { drop(latest.wait_for(|l| l.deleting.is_some()).await) } => return false,
-                Some(event) = self.received.recv() => {
-                    if self.on_event(event).await {
-                        return true;
-                    }
-                }
-                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
-                    self.report_at = None;
-                    self.report(Stage::Running);
-                }
-            }
-        }
-    }
-
-    /// True: all containers ended for good.
-    async fn on_event(&mut self, event: Event) -> bool {
-        match event {
-            Event::Probed {
-                container,
-                id,
-                kind,
-                ok,
-            } => self.on_probe(container, &id, kind, ok),
-            Event::Exited { container, id, exit } => {
-                let Some(c) = self.containers.get_mut(container).filter(|c| c.id == id) else {
-                    return false;
-                };
-                c.probes.abort_all();
-                c.ended = Some((exit, Timestamp::now()));
-                let noticed = self.node.draw(|t, random| t.exit_noticed_ms.draw(random));
-                self.later(noticed, Event::Noticed);
-                if self.restarts(exit) {
-                    let back_off = self.back_off(container);
-                    self.later(noticed + back_off, Event::Restart { container });
-                }
-            }
-            Event::Noticed => {
-                let over = |c: &Running| c.ended.is_some_and(|(exit, _)| !self.restarts(exit));
-                if self.containers.iter().all(over) {
-                    return true;
-                }
-                self.report(Stage::Running);
-            }
-            Event::Restart { container } => {
-                if let Err(error) = self.start_container(container).await {
-                    tracing::error!(pod = self.name(), %error, "cannot restart a container");
-                }
-                self.report(Stage::Running);
-            }
-        }
-        false
-    }
-
-    fn on_probe(&mut self, index: usize, id: &str, kind: probe::Kind, ok: bool) {
-        let delay = self.node.draw(|t, random| t.ready_reported_ms.draw(random));
-        let Some(c) = self.containers.get_mut(index).filter(|c| c.id == id && c.runs()) else {
-            return;
-        };
-        match kind {
-            probe::Kind::Readiness => c.ready = ok,
-            probe::Kind::Startup if ok => {
-                c.started = true;
-                c.ready = c.spec.readiness_probe.is_none();
-                self.start_probes(index);
-            }
-            probe::Kind::Liveness if ok => return,
-            probe::Kind::Startup | probe::Kind::Liveness => {
-                tracing::info!(pod = self.name(), ?kind, "probe failed: the container is killed");
-                return self.kill_unhealthy(index);
-            }
-        }
-        self.report_at.get_or_insert(Instant::now() + delay);
-    }
-
-    /// A liveness or startup probe failed: as a deletion of the container alone.
-    fn kill_unhealthy(&mut self, index: usize) {
-        let Some(c) = self.containers.get(index) else {
-            return;
-        };
-        let Some(process) = c.process.clone() else { return };
-        let grace = Duration::from_secs(u64::try_from(grace_s(&self.pod)).unwrap_or(0));
-        self.tasks.spawn(stop::stop(
-            Arc::clone(&self.node),
-            c.spec.clone(),
-            process,
-            Instant::now(),
-            grace,
-            self.latest.clone(),
-        ));
-    }
-
-    /// restartPolicy.
-    fn restarts(&self, exit: Exit) -> bool {
-        match self.pod.spec.as_ref().and_then(|s| s.restart_policy.as_deref()) {
-            Some("Never") => false,
-            Some("OnFailure") => exit.code != 0,
-            _ => true,
-        }
-    }
-
-    /// None for the first restart, then the initial wait, doubled each time, 300 s at most.
-    fn back_off(&self, index: usize) -> Duration {
-        let restarts = self.containers.get(index).map_or(0, |c| c.restarts);
-        let first = self.node.draw(|t, random| t.crash_back_off_ms.draw(random));
-        match u32::try_from(restarts).unwrap_or(0) {
-            0 => Duration::ZERO,
-            n => first
-                .saturating_mul(2u32.saturating_pow(n - 1))
-                .min(Duration::from_mins(5)),
-        }
-    }
-
-    fn later(&mut self, delay: Duration, event: Event) {
-        let events = self.events.clone();
-        self.tasks.spawn(async move {
-            sleep(delay).await;
-            let _ = events.send(event).await;
         });
     }
 

@@ -1,11 +1,11 @@
 //! The end of a pod: containers, sandbox, network, cgroup, object, in the measured order.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use nix::sys::signal::Signal;
 use tokio::{
+    sync::watch,
     task::JoinSet,
     time::{Instant, sleep_until},
 };
@@ -14,27 +14,30 @@ use super::{
     super::{grace_s, probe, status::Stage, stop},
     Event, Worker,
 };
-use crate::{api::store::begin_deletion, node::runc::Process};
+use crate::{
+    api::store::begin_deletion,
+    node::{memory, runc::Process},
+};
 
 impl Worker {
     /// Stops all containers in parallel; readiness probes go on, the others end
     /// (pkg/kubelet/prober/prober_manager.go, StopLivenessAndStartup). Returns when the last one was dead.
     pub(super) async fn stop_all(&mut self, since: Instant) -> Instant {
         let reported = since + self.node.draw(|t, random| t.terminating_reported_ms.draw(random));
-        let grace = Duration::from_secs(u64::try_from(grace_s(&self.latest.borrow().pod)).unwrap_or(0));
+        let grace = grace_s(&self.latest.borrow().pod);
+        let (dead, told) = watch::channel(BTreeSet::new());
         let mut stops = JoinSet::new();
-        for c in &mut self.containers {
-            let Some(process) = c.process.clone().filter(|_| c.ended.is_none()) else {
+        for index in 0..self.containers.len() {
+            let Some(mut ending) = self.ending(index, since, grace, None) else {
+                dead.send_modify(|dead| dead.extend([index]));
                 continue;
             };
-            stops.spawn(stop::stop(
-                Arc::clone(&self.node),
-                c.spec.clone(),
-                process,
-                since,
-                grace,
-                self.latest.clone(),
-            ));
+            ending.turn = self.turn(index, &told);
+            let dead = dead.clone();
+            stops.spawn(async move {
+                stop::stop(ending).await;
+                dead.send_modify(|dead| dead.extend([index]));
+            });
         }
         // Restart timers and the waits of liveness kills are void now; exits are read from the processes.
         for index in 0..self.containers.len() {
@@ -63,10 +66,23 @@ impl Worker {
         for c in &mut self.containers {
             c.probes.abort_all();
             if let (None, Some(exit)) = (c.ended, c.process.as_ref().and_then(Process::exit)) {
-                c.ended = Some((exit, Timestamp::now()));
+                c.note_end(exit);
             }
         }
         dead
+    }
+
+    /// A sidecar ends after the containers proper, and after the sidecars that were started after it.
+    fn turn(&self, index: usize, dead: &watch::Receiver<BTreeSet<usize>>) -> Option<stop::Turn> {
+        let me = self.containers.get(index).filter(|c| c.sidecar)?;
+        let others = self.containers.iter().enumerate();
+        Some(stop::Turn {
+            after: others
+                .filter(|(other, c)| c.sidecar != me.sidecar || *other > index)
+                .map(|(other, _)| other)
+                .collect(),
+            dead: dead.clone(),
+        })
     }
 
     fn only_readiness(&mut self, index: usize) {
@@ -109,10 +125,19 @@ impl Worker {
                 tracing::warn!(%error, "a pod's network was not removed cleanly");
             }
         }
-        let cgroup = self.cgroup.clone();
-        let removed = tokio::task::spawn_blocking(move || crate::net::remove_cgroup(&cgroup)).await;
-        if let Ok(Err(error)) = removed {
-            tracing::warn!(%error, "a pod's cgroup was not removed");
+        let mut mounts = vec![self.node.cgroup_mount().to_owned()];
+        if self.containers.iter().any(|c| c.memory.is_some())
+            && let Ok(controller) = memory::Controller::find(self.node.cgroup_mount())
+            && controller.mount() != self.node.cgroup_mount()
+        {
+            mounts.push(controller.mount().to_owned());
+        }
+        for mount in mounts {
+            let cgroup = mount.join(&self.cgroup);
+            let removed = tokio::task::spawn_blocking(move || crate::net::remove_cgroup(&cgroup)).await;
+            if let Ok(Err(error)) = removed {
+                tracing::warn!(%error, "a pod's cgroup was not removed");
+            }
         }
         sleep_until(dead + reported).await;
         self.report(Stage::Terminal);
