@@ -1,8 +1,10 @@
 //! Runs one scenario: cluster, daemon, client, actions; then the score of what the daemon said against what the client saw.
 
+mod actions;
 mod binaries;
 mod cluster;
 mod daemon;
+mod manifest;
 mod objects;
 mod scrape;
 
@@ -16,17 +18,17 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::{
-    controllers,
     net::{Slot, fitting},
-    scenario::{Scenario, Step},
+    scenario::Scenario,
     score::{Printed, Score, score},
     truth::Truth,
 };
+use actions::Operator;
 pub use binaries::Binaries;
 use cluster::Cluster;
 use daemon::{Daemon, events_lost};
 pub use daemon::{Files, replay};
-use objects::{CLIENT, NAMESPACE, WEB};
+use objects::CLIENT;
 
 /// The daemon judges a flow 2 s after its end (`judge_grace_ms`), with ticks of 0.25 s.
 const JUDGING_GRACE: Duration = Duration::from_millis(2_500);
@@ -99,7 +101,8 @@ async fn live(setup: &Setup, scenario: &Scenario, seed: u64, files: &Files) -> R
         );
     };
     let cluster = Cluster::start(slot, scenario, seed, setup.binaries.lab(), &files.dir).await?;
-    cluster.deploy().await?;
+    let mut operator = Operator::new(scenario);
+    cluster.deploy(&operator).await?;
     progress("pods are Ready, rules are programmed");
     let daemon = Daemon::start(&cluster.node, &setup.binaries.zdt(), &cluster.kubeconfig, files).await?;
     progress("the daemon is ready");
@@ -117,12 +120,12 @@ async fn live(setup: &Setup, scenario: &Scenario, seed: u64, files: &Files) -> R
     let start = Instant::now();
     for (n, action) in scenario.actions.iter().enumerate() {
         sleep_until(start + Duration::from_millis(action.at_ms)).await;
-        act(&cluster, action.what, n)?;
+        operator.act(&cluster.store, &cluster.node, action, n).await?;
         progress(&format!("{:?}", action.what));
     }
     client_ended(&cluster, scenario).await?;
     progress("the client has ended");
-    cluster.settled().await?;
+    cluster.settled(&operator).await?;
     sleep(JUDGING_GRACE).await;
     if setup.scrape {
         std::fs::write(files.metrics(), scrape::summed_up(&cluster.node).await?)?;
@@ -131,32 +134,6 @@ async fn live(setup: &Setup, scenario: &Scenario, seed: u64, files: &Files) -> R
     daemon.stop().await?;
     progress("the daemon has ended");
     cluster.stop().await;
-    Ok(())
-}
-
-fn act(cluster: &Cluster, step: Step, n: usize) -> Result<()> {
-    let store = &cluster.store;
-    match step {
-        Step::RollingUpdate => {
-            let key = "kubectl.kubernetes.io/restartedAt";
-            controllers::set_template_annotation(store, NAMESPACE, WEB, key, &format!("action {n}"))?;
-        }
-        Step::Scale(replicas) => {
-            controllers::scale(store, NAMESPACE, WEB, i32::try_from(replicas)?)?;
-        }
-        Step::DeletePod => delete_first(cluster, None)?,
-        Step::ForceDeletePod => delete_first(cluster, Some(0))?,
-    }
-    Ok(())
-}
-
-fn delete_first(cluster: &Cluster, grace_s: Option<i64>) -> Result<()> {
-    let pods = cluster.web_pods();
-    let first = pods.iter().find(|p| p.metadata.deletion_timestamp.is_none());
-    let name = first
-        .and_then(|p| p.metadata.name.as_deref())
-        .context("no pod to delete")?;
-    controllers::delete_pod(&cluster.store, NAMESPACE, name, grace_s)?;
     Ok(())
 }
 

@@ -14,9 +14,9 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::truth::Outcome;
-pub use action::{Action, Step};
+pub use action::{Action, Manifest, Step};
 pub use app::{App, OnSigterm};
-pub use workload::{Readiness, Workload};
+pub use workload::{Beside, Kind, Probe, Sidecar, Strategy, Workload};
 
 /// Why a scenario cannot be used. Each text names the file, the line and what is allowed.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +41,9 @@ pub struct Scenario {
     pub workload: Workload,
     #[serde(default)]
     pub app: App,
+    /// Other workloads of the same namespace.
+    #[serde(default)]
+    pub beside: Vec<Beside>,
     #[serde(default)]
     pub client: Client,
     #[serde(default)]

@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use tokio::{task::JoinSet, time::timeout};
 
+use super::actions::{self, Operator};
 use super::objects::{self, APP_PORT, CLIENT, NAMESPACE, NODE_PORT, WEB};
 use crate::{
     api::{self, ApiServer, Store},
@@ -54,6 +55,7 @@ impl Cluster {
             Backend::IptablesLegacy => node::Backend::Legacy,
         };
         settings.timings.min_sync_period_ms = Delay::fixed(scenario.network.min_sync_period_ms as f64);
+        settings.timings.crash_back_off_ms = Delay::fixed(f64::from(scenario.workload.crash_back_off_ms));
         settings.timings.proxy_late_ms = Delay::fixed(scenario.network.rules_delay_ms as f64);
         let world = World::start(slot, store.clone(), settings)?;
         let node = Arc::clone(world.node()?);
@@ -88,33 +90,20 @@ impl Cluster {
     }
 
     /// Creates Deployment and Service, and waits until every pod serves and the node routes to it.
-    pub(super) async fn deploy(&self) -> Result<()> {
+    pub(super) async fn deploy(&self, operator: &Operator) -> Result<()> {
         self.store
             .create::<Service>(objects::service(&self.scenario, self.world.addresses()))?;
-        self.store.create(objects::deployment(&self.scenario))?;
-        let wanted = self.scenario.workload.replicas as usize;
-        let start = Duration::from_millis(self.scenario.app.start_delay_ms) + Duration::from_secs(30);
-        self.until("pods Ready", start, || self.ready_pods().len() >= wanted)
+        operator.create(&self.store)?;
+        let start = operator.slowest_start() + Duration::from_secs(30);
+        self.until("pods Ready", start, || operator.all_ready(&self.store))
             .await?;
         self.rules_programmed().await
     }
 
-    /// Pods of the Deployment that are Ready and stay.
+    /// Pods of `web` that are Ready and stay, in the order of names.
     fn ready_pods(&self) -> Vec<Pod> {
-        let mut pods = self.web_pods();
+        let mut pods = actions::pods(&self.store, WEB);
         pods.retain(|p| p.metadata.deletion_timestamp.is_none() && controllers::pods::ready(p));
-        pods
-    }
-
-    /// In the order of names.
-    pub(super) fn web_pods(&self) -> Vec<Pod> {
-        let mut pods = self.store.list::<Pod>();
-        let labels = controllers::objects::app(WEB);
-        pods.retain(|p| {
-            let has = p.metadata.labels.iter().flatten();
-            p.metadata.namespace.as_deref() == Some(NAMESPACE)
-                && has.clone().any(|l| labels.iter().any(|w| w == l))
-        });
         pods
     }
 
@@ -217,15 +206,16 @@ impl Cluster {
         Ok(())
     }
 
-    /// Waits until no pod of the Deployment terminates and all are Ready.
-    pub(super) async fn settled(&self) -> Result<()> {
-        let limit = Duration::from_secs(u64::from(self.scenario.workload.grace_s) + 30);
-        let quiet = || {
-            let pods = self.web_pods();
-            pods.iter().all(|p| p.metadata.deletion_timestamp.is_none())
-                && self.ready_pods().len() == pods.len()
+    /// Waits until no pod terminates and all are Ready that will ever be.
+    pub(super) async fn settled(&self, operator: &Operator) -> Result<()> {
+        let limit = operator.longest_grace() + Duration::from_secs(30);
+        // Asked again without a change too: a pod that does not get Ready is given up after a time.
+        let wait = async {
+            while !operator.settled(&self.store) {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
         };
-        self.until("end of the rollout", limit, quiet).await
+        within("end of the rollout", limit, wait).await
     }
 }
 

@@ -68,7 +68,9 @@ impl Daemon {
         let argv = ["/bin/sh", "-c", script, "sh"].map(str::to_owned).into_iter();
         let argv = argv.chain([path(files.verdicts()), zdt.display().to_string()]);
         let listen = ["run", "-o", "json", "--listen"].map(str::to_owned);
-        let argv = argv.chain(listen).chain([scrape::ADDR.to_string(), "--record".to_owned()]);
+        let argv = argv
+            .chain(listen)
+            .chain([scrape::ADDR.to_string(), "--record".to_owned()]);
         let argv = argv.chain([
             path(files.record()),
             "--kubeconfig".to_owned(),

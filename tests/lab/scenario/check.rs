@@ -1,5 +1,8 @@
 //! What the types of a scenario cannot say: bounds, and fields that must fit each other.
 
+mod actions;
+mod workload;
+
 use super::{Family, Mode, Scenario};
 
 /// A value that is not allowed.
@@ -15,44 +18,17 @@ pub(super) struct Found {
 const MOST_SECONDS: f64 = 600.0;
 /// The load client's own bound (client.rs).
 const MOST_REQUESTS: f64 = 2_000_000.0;
-/// Pods of one bridge: enough for any rollout on two cores.
-const MOST_REPLICAS: u32 = 50;
-
 pub(super) fn check(s: &Scenario) -> Result<(), Found> {
     let kebab = !s.name.is_empty()
         && s.name
             .chars()
             .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
     ensure(kebab, "name", &s.name, "small letters, digits and dashes")?;
-    let replicas = s.workload.replicas;
-    ensure(
-        replicas <= MOST_REPLICAS,
-        "workload.replicas",
-        replicas,
-        format!("at most {MOST_REPLICAS}"),
-    )?;
-    let stuck = s.workload.max_surge == 0 && s.workload.max_unavailable == 0;
-    ensure(
-        !stuck,
-        "workload.max_surge",
-        0,
-        "above 0, or max_unavailable above 0: else nothing can roll",
-    )?;
-    let readiness = &s.workload.readiness;
-    for (field, value) in [
-        ("workload.readiness.period_s", readiness.period_s),
-        ("workload.readiness.timeout_s", readiness.timeout_s),
-        (
-            "workload.readiness.failure_threshold",
-            readiness.failure_threshold,
-        ),
-    ] {
-        ensure(value > 0, field, value, "at least 1")?;
-    }
+    workload::check(s)?;
     let v4_only = s.network.family == Family::V6 && !s.app.dual_stack;
     ensure(!v4_only, "app.dual_stack", false, "true with network.family v6")?;
     check_client(s)?;
-    check_actions(s)?;
+    actions::check(s)?;
     check_expect(s)
 }
 
@@ -86,28 +62,6 @@ fn check_client(s: &Scenario) -> Result<(), Found> {
         c.connections,
         "at least 1 with mode keepalive",
     )
-}
-
-fn check_actions(s: &Scenario) -> Result<(), Found> {
-    let mut before = 0;
-    for action in &s.actions {
-        let at = action.at_ms;
-        let within = at as f64 <= s.client.seconds * 1000.0;
-        ensure(
-            within,
-            "actions.at_ms",
-            at,
-            "not after the client's end (client.seconds)",
-        )?;
-        ensure(
-            at >= before,
-            "actions.at_ms",
-            at,
-            "not before the action above it",
-        )?;
-        before = at;
-    }
-    Ok(())
 }
 
 fn check_expect(s: &Scenario) -> Result<(), Found> {

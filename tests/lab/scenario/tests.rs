@@ -23,14 +23,23 @@ fn a_name_and_a_description_are_a_scenario() {
 #[test]
 fn every_kind_of_field_is_read() {
     let s = parse(
-        "name: a\ndescription: b\nworkload: {pre_stop_sleep_s: 3}\nclient: {via: node-port, mode: keepalive}\n\
+        "name: a\ndescription: b\nworkload: {pre_stop_sleep_s: 3, readiness: none}\nclient: {via: node-port, mode: keepalive}\n\
          network: {family: v6, backend: iptables-legacy}\napp: {on_sigterm: close-listener}\n\
          actions:\n  - {at_ms: 10, do: rolling-update}\n  - {at_ms: 20, do: {scale: 2}}\n\
+         \x20 - {at_ms: 30, do: {apply: {app: {crash_after_ms: 500}}}, on: db}\n\
+         beside:\n  - {name: db, workload: {kind: stateful-set}}\n\
          expect: {failed: {min: 1}, causes: {pod-ip-gone: {outcomes: [timed-out], min_share: 0.5}}}\n",
     )
     .unwrap();
     assert_eq!(s.workload.pre_stop_sleep_s, Some(3));
     assert_eq!(s.actions[1].what, Step::Scale(2));
+    assert_eq!(s.actions[2].on.as_deref(), Some("db"));
+    let Step::Apply(manifest) = &s.actions[2].what else {
+        panic!("{:?}", s.actions[2].what)
+    };
+    assert_eq!(manifest.workload, None);
+    assert_eq!(manifest.app.as_ref().unwrap().crash_after_ms, Some(500));
+    assert_eq!(s.workload.readiness, None);
     assert_eq!(s.expect.is_right("pod-ip-gone", Outcome::TimedOut), Some(true));
     assert_eq!(s.expect.is_right("pod-ip-gone", Outcome::Refused), Some(false));
     assert_eq!(
@@ -68,6 +77,43 @@ fn a_value_out_of_bounds_is_an_error_that_names_file_line_and_bounds() {
 }
 
 #[test]
+fn what_cannot_be_done_to_a_workload_is_an_error() {
+    let with = |rest: &str| format!("name: a\ndescription: b\n{rest}");
+    for (text, expected) in [
+        (
+            "workload: {kind: pods}\nactions: [{at_ms: 1, do: rolling-update}]\n",
+            "actions.do is Pods",
+        ),
+        (
+            "actions: [{at_ms: 1, do: evict-pod, on: db}]\n",
+            "actions.on is db",
+        ),
+        (
+            "actions: [{at_ms: 1, do: {switch-selector: green}}]\n",
+            "actions.do is green",
+        ),
+        ("app: {oom_after_ms: 5}\n", "workload.memory_limit_mib is absent"),
+        (
+            "workload: {stop_signal: SIGNONE}\n",
+            "workload.stop_signal is SIGNONE",
+        ),
+        (
+            "workload: {pre_stop_sleep_s: 1, pre_stop_exec: [sleep, '1']}\n",
+            "allowed: one preStop hook",
+        ),
+        ("workload: {readiness: nope}\n", "a probe's settings, or `none`"),
+        ("beside: [{name: web}]\n", "beside.name is web"),
+        (
+            "actions: [{at_ms: 1, do: {apply: {workload: {kind: job}}}}]\n",
+            "allowed: the same kind",
+        ),
+    ] {
+        let e = error(&with(text));
+        assert!(e.contains(expected), "{text}: {e}");
+    }
+}
+
+#[test]
 fn actions_must_be_in_order_and_while_the_client_runs() {
     let e = error("name: a\ndescription: b\nactions:\n  - {at_ms: 99999, do: rolling-update}\n");
     assert!(e.contains("x.yaml:4: actions.at_ms is 99999"), "{e}");
@@ -90,30 +136,44 @@ fn the_documentation_names_every_field_and_word() {
     let mut full = parse(LEAST).unwrap();
     full.actions = [
         Step::RollingUpdate,
+        Step::Recreate,
+        Step::Apply(Box::default()),
         Step::Scale(1),
+        Step::Autoscale(1),
         Step::DeletePod,
         Step::ForceDeletePod,
+        Step::EvictPod,
+        Step::PreemptPod,
+        Step::RestartContainer,
+        Step::DrainNode,
+        Step::UncordonNode,
+        Step::SwitchSelector("x".to_owned()),
     ]
-    .map(|what| Action { at_ms: 0, what })
+    .map(|what| Action {
+        at_ms: 0,
+        what,
+        on: None,
+    })
     .into();
+    full.workload.sidecar = Some(Sidecar::default());
+    full.beside.push(Beside {
+        name: "x".to_owned(),
+        workload: Workload::default(),
+        app: App::default(),
+    });
     full.expect.causes = Some([("x".to_owned(), ExpectedCause::default())].into());
     let json = serde_json::to_value(&full).unwrap();
     let mut names = Vec::new();
     keys(&json, &mut names);
-    names.extend(
-        [
-            "exit",
-            "close-listener",
-            "drain-first",
-            "ignore",
-            "short",
-            "keepalive",
-        ]
-        .map(String::from),
-    );
-    names.extend(["cluster-ip", "node-port", "pod-ip", "v4", "v6"].map(String::from));
-    names.extend(["iptables-nft", "iptables-legacy", "rolling-update", "delete-pod"].map(String::from));
-    names.extend(["force-delete-pod", "scale"].map(String::from));
+    for words in [
+        "exit close-listener drain-first half-close ignore short keepalive",
+        "cluster-ip node-port pod-ip v4 v6 iptables-nft iptables-legacy",
+        "rolling-update recreate apply scale autoscale delete-pod force-delete-pod evict-pod preempt-pod",
+        "restart-container drain-node uncordon-node switch-selector",
+        "deployment stateful-set daemon-set job pods none",
+    ] {
+        names.extend(words.split(' ').map(String::from));
+    }
     for name in names.iter().filter(|n| *n != "x") {
         assert!(
             doc.contains(&format!("`{name}`")),

@@ -1,0 +1,242 @@
+//! What happens to the cluster while the client runs: one arm for each action of the schema.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use jiff::Timestamp;
+use k8s_openapi::api::{
+    apps::v1::{DaemonSet, Deployment, StatefulSet},
+    core::v1::Pod,
+};
+use nix::sys::signal::Signal;
+
+use super::{
+    manifest::Applied,
+    objects::{CLIENT, NAMESPACE, WEB},
+};
+use crate::{
+    api::Store,
+    controllers,
+    node::Node,
+    scenario::{Action, Kind, Manifest, Scenario, Step},
+};
+
+/// A pod that is not Ready this long after it could be will not get so: it crashes, hangs or has no node.
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(6);
+
+/// Whoever operates the cluster: knows what it applied last.
+pub(super) struct Operator {
+    applied: Vec<Applied>,
+}
+
+impl Operator {
+    pub(super) fn new(scenario: &Scenario) -> Self {
+        let web = Applied {
+            name: WEB.to_owned(),
+            workload: scenario.workload.clone(),
+            app: scenario.app.clone(),
+        };
+        let beside = scenario.beside.iter().map(|b| Applied {
+            name: b.name.clone(),
+            workload: b.workload.clone(),
+            app: b.app.clone(),
+        });
+        Self {
+            applied: [web].into_iter().chain(beside).collect(),
+        }
+    }
+
+    /// Creates every workload.
+    pub(super) fn create(&self, store: &Store) -> Result<()> {
+        self.applied.iter().try_for_each(|applied| applied.create(store))
+    }
+
+    /// Whether every pod that serves is there and Ready.
+    pub(super) fn all_ready(&self, store: &Store) -> bool {
+        self.applied.iter().all(|applied| {
+            let wanted = match applied.workload.kind {
+                Kind::Job => 0,
+                Kind::DaemonSet => 1,
+                _ => applied.workload.replicas as usize,
+            };
+            let pods = pods(store, &applied.name);
+            let ready = |pod: &&Pod| controllers::pods::active(pod) && controllers::pods::ready(pod);
+            pods.iter().filter(ready).count() >= wanted
+        })
+    }
+
+    /// Whether no pod terminates, and all are Ready that may be expected to get so.
+    pub(super) fn settled(&self, store: &Store) -> bool {
+        let patience = self.slowest_start() + GIVEN_UP_AFTER;
+        let stays = |pod: &Pod| {
+            pod.metadata.deletion_timestamp.is_none()
+                && (controllers::pods::ready(pod) || controllers::pods::terminal(pod) || older(pod, patience))
+        };
+        let mut all = self.applied.iter();
+        all.all(|applied| pods(store, &applied.name).iter().all(stays))
+    }
+
+    pub(super) fn longest_grace(&self) -> Duration {
+        let graces = self.applied.iter().map(|applied| applied.workload.grace_s);
+        Duration::from_secs(graces.max().unwrap_or(0).into())
+    }
+
+    /// What the slowest app and its probe ask for.
+    pub(super) fn slowest_start(&self) -> Duration {
+        let start = |applied: &Applied| {
+            let delay = applied
+                .workload
+                .readiness
+                .as_ref()
+                .map_or(0, |p| p.initial_delay_s);
+            let app = applied.app.start_delay_ms + applied.app.ready_after_ms;
+            Duration::from_millis(app) + Duration::from_secs(delay.into())
+        };
+        self.applied.iter().map(start).max().unwrap_or_default()
+    }
+
+    /// `n` tells one rollout from the next.
+    pub(super) async fn act(&mut self, store: &Store, node: &Node, action: &Action, n: usize) -> Result<()> {
+        let name = action.on.as_deref().unwrap_or(WEB);
+        let kind = self.find(name)?.workload.kind;
+        match &action.what {
+            Step::RollingUpdate => restart(store, name, kind, n)?,
+            Step::Recreate => {
+                self.find(name)?.workload.strategy = crate::scenario::Strategy::Recreate;
+                let web = self.find(name)?.clone();
+                store.update(NAMESPACE, name, |deployment: &mut Deployment| {
+                    let spec = deployment.spec.get_or_insert_default();
+                    let replicas = spec.replicas;
+                    web.roll_as(spec);
+                    spec.replicas = replicas;
+                })?;
+                restart(store, name, kind, n)?;
+            }
+            Step::Apply(manifest) => self.apply(store, name, manifest)?,
+            Step::Scale(replicas) => scale(store, name, kind, i32::try_from(*replicas)?)?,
+            Step::Autoscale(replicas) => {
+                let replicas = i32::try_from(*replicas)?;
+                scale(store, name, kind, replicas)?;
+                controllers::told_rescale(store, NAMESPACE, name, replicas);
+            }
+            Step::DeletePod => drop(controllers::delete_pod(
+                store,
+                NAMESPACE,
+                &first(store, name)?,
+                None,
+            )?),
+            Step::ForceDeletePod => {
+                controllers::delete_pod(store, NAMESPACE, &first(store, name)?, Some(0))?;
+            }
+            Step::EvictPod => drop(controllers::evict(store, NAMESPACE, &first(store, name)?)?),
+            Step::PreemptPod => drop(controllers::preempt(store, NAMESPACE, &first(store, name)?)?),
+            Step::RestartContainer => {
+                let pod = first(store, name)?;
+                let sent = node.signal(NAMESPACE, &pod, Signal::SIGTERM).await?;
+                if !sent {
+                    bail!("restart-container: pod {pod} has no container");
+                }
+            }
+            Step::DrainNode => controllers::drain(store, node.name(), |pod| {
+                pod.metadata.name.as_deref() == Some(CLIENT)
+            })?,
+            Step::UncordonNode => controllers::set_schedulable(store, node.name(), true)?,
+            Step::SwitchSelector(to) => controllers::switch_selector(store, NAMESPACE, WEB, to)?,
+        }
+        Ok(())
+    }
+
+    fn find(&mut self, name: &str) -> Result<&mut Applied> {
+        let mut all = self.applied.iter_mut();
+        all.find(|applied| applied.name == name)
+            .with_context(|| format!("no workload {name}"))
+    }
+
+    /// `kubectl apply`: replicas, template and strategy as written, whoever changed them meanwhile.
+    fn apply(&mut self, store: &Store, name: &str, manifest: &Manifest) -> Result<()> {
+        let applied = self.find(name)?;
+        if let Some(workload) = &manifest.workload {
+            applied.workload = workload.clone();
+        }
+        if let Some(app) = &manifest.app {
+            applied.app = app.clone();
+        }
+        let (template, replicas) = (applied.template(), i32::try_from(applied.workload.replicas)?);
+        match applied.workload.kind {
+            Kind::Deployment => drop(store.update(NAMESPACE, name, |deployment: &mut Deployment| {
+                let spec = deployment.spec.get_or_insert_default();
+                applied.roll_as(spec);
+                spec.template = template;
+            })?),
+            Kind::StatefulSet => drop(store.update(NAMESPACE, name, |set: &mut StatefulSet| {
+                let spec = set.spec.get_or_insert_default();
+                let partition = i32::try_from(applied.workload.partition).ok();
+                spec.update_strategy
+                    .get_or_insert_default()
+                    .rolling_update
+                    .get_or_insert_default()
+                    .partition = partition;
+                spec.replicas = Some(replicas);
+                spec.template = template;
+            })?),
+            Kind::DaemonSet => drop(store.update(NAMESPACE, name, |set: &mut DaemonSet| {
+                set.spec.get_or_insert_default().template = template;
+            })?),
+            Kind::Job | Kind::Pods => bail!("the pods of {name} have no template that could be changed"),
+        }
+        Ok(())
+    }
+}
+
+fn restart(store: &Store, name: &str, kind: Kind, n: usize) -> Result<()> {
+    let key = "kubectl.kubernetes.io/restartedAt";
+    let value = format!("action {n}");
+    match kind {
+        Kind::Deployment => {
+            controllers::annotate_template::<Deployment>(store, NAMESPACE, name, key, &value)?;
+        }
+        Kind::StatefulSet => {
+            controllers::annotate_template::<StatefulSet>(store, NAMESPACE, name, key, &value)?;
+        }
+        Kind::DaemonSet => controllers::annotate_template::<DaemonSet>(store, NAMESPACE, name, key, &value)?,
+        Kind::Job | Kind::Pods => bail!("the pods of {name} have no template that could be changed"),
+    }
+    Ok(())
+}
+
+fn scale(store: &Store, name: &str, kind: Kind, replicas: i32) -> Result<()> {
+    match kind {
+        Kind::Deployment => drop(controllers::scale(store, NAMESPACE, name, replicas)?),
+        Kind::StatefulSet => drop(store.update(NAMESPACE, name, |set: &mut StatefulSet| {
+            set.spec.get_or_insert_default().replicas = Some(replicas);
+        })?),
+        _ => bail!("{name} cannot be scaled"),
+    }
+    Ok(())
+}
+
+/// The first pod of a workload that is not being deleted.
+fn first(store: &Store, workload: &str) -> Result<String> {
+    pods(store, workload)
+        .into_iter()
+        .find(|p| p.metadata.deletion_timestamp.is_none())
+        .and_then(|p| p.metadata.name)
+        .with_context(|| format!("no pod of {workload} is left"))
+}
+
+fn older(pod: &Pod, than: Duration) -> bool {
+    let created = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    let age = created.map(|created| Timestamp::now().duration_since(created));
+    age.is_some_and(|age| Duration::try_from(age).is_ok_and(|age| age > than))
+}
+
+/// A workload's pods, in the order of names.
+pub(super) fn pods(store: &Store, workload: &str) -> Vec<Pod> {
+    let labels = controllers::objects::app(workload);
+    let mut pods = store.list::<Pod>();
+    pods.retain(|p| {
+        p.metadata.namespace.as_deref() == Some(NAMESPACE)
+            && controllers::pods::selects(&labels, p.metadata.labels.as_ref())
+    });
+    pods
+}

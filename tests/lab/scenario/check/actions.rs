@@ -1,0 +1,62 @@
+//! Actions: their order, and whether the workload can do them.
+
+use super::{
+    super::{Kind, Scenario, Step},
+    Found, ensure, workload,
+};
+
+pub(super) fn check(s: &Scenario) -> Result<(), Found> {
+    let mut before = 0;
+    for action in &s.actions {
+        let at = action.at_ms;
+        let within = at as f64 <= s.client.seconds * 1000.0;
+        ensure(
+            within,
+            "actions.at_ms",
+            at,
+            "not after the client's end (client.seconds)",
+        )?;
+        ensure(
+            at >= before,
+            "actions.at_ms",
+            at,
+            "not before the action above it",
+        )?;
+        before = at;
+        let name = action.on.as_deref().unwrap_or("web");
+        let beside = s.beside.iter().find(|b| b.name == name);
+        let known = name == "web" || beside.is_some();
+        ensure(known, "actions.on", name, "web or a name of `beside`")?;
+        let (base, app) = beside.map_or((&s.workload, &s.app), |b| (&b.workload, &b.app));
+        match &action.what {
+            Step::RollingUpdate | Step::Apply(_) => {
+                let rolls = matches!(base.kind, Kind::Deployment | Kind::StatefulSet | Kind::DaemonSet);
+                ensure(
+                    rolls,
+                    "actions.do",
+                    format!("{:?}", base.kind),
+                    "for a deployment, stateful-set or daemon-set",
+                )?;
+            }
+            Step::Recreate => {
+                let one = base.kind == Kind::Deployment;
+                ensure(one, "actions.do", "recreate", "for a deployment")?;
+            }
+            Step::Scale(_) | Step::Autoscale(_) => {
+                let scales = matches!(base.kind, Kind::Deployment | Kind::StatefulSet);
+                ensure(scales, "actions.do", "scale", "for a deployment or stateful-set")?;
+            }
+            Step::SwitchSelector(to) => {
+                let known = to == "web" || s.beside.iter().any(|b| b.name == *to);
+                ensure(known, "actions.do", to, "web or a name of `beside`")?;
+            }
+            _ => {}
+        }
+        if let Step::Apply(manifest) = &action.what {
+            let w = manifest.workload.as_ref().unwrap_or(base);
+            ensure(w.kind == base.kind, "actions.do", "another kind", "the same kind")?;
+            workload::one(w, manifest.app.as_ref().unwrap_or(app))?;
+        }
+    }
+    Ok(())
+}
