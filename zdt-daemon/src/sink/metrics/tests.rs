@@ -232,6 +232,20 @@ fn thousand_workloads_with_all_causes_stay_under_the_bound_and_lose_no_count() {
     let there = series(&text);
     assert!(there > 20_000, "the tables are full: {there}");
     assert!(there <= MOST_SERIES, "{there} series");
+    if std::env::var_os("M_TIME").is_some() {
+        for _ in 0..5 {
+            let t = clock::now();
+            let g = metrics.registry.gather();
+            let b = clock::now();
+            let x = TextEncoder::new().encode_to_string(&g).unwrap();
+            eprintln!(
+                "{there} series, {} bytes, gather {} ms, encode {} ms",
+                x.len(),
+                b.ms_since(t),
+                clock::now().ms_since(b)
+            );
+        }
+    }
     let counts = text
         .lines()
         .filter(|l| l.starts_with("zdt_failed_requests_total{"));
@@ -240,6 +254,28 @@ fn thousand_workloads_with_all_causes_stay_under_the_bound_and_lose_no_count() {
         .sum();
     assert_eq!(sum, wanted, "what has no series of its own is in (other)");
     assert!(text.contains("zdt_label_overflows_total{metric=\"zdt_failed_requests_total\"}"));
+}
+
+#[test]
+fn node_with_twenty_workloads_has_under_two_thousand_series() {
+    let (metrics, mut sink) = Metrics::new().unwrap();
+    for hook in zdt_common::Hook::ALL {
+        metrics.own().events(hook.name(), 1);
+        metrics.own().run_time(hook.name(), 0.1, 1);
+    }
+    for n in 0..20_u64 {
+        let name = format!("web-{n}");
+        for rule in RULES.iter().take(5) {
+            let trigger = Trigger::RollingUpdate;
+            sink.verdict(
+                Ktime(1),
+                &verdict(&name, rule.blame, rule.name, Outcome::Reset, trigger),
+            );
+        }
+        sink.rollout(&summary(&name, Ktime(n), Some(5.0)));
+    }
+    let there = series(&metrics.text().unwrap());
+    assert!((1_000..2_000).contains(&there), "{there}");
 }
 
 #[test]
