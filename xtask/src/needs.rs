@@ -51,6 +51,11 @@ pub const LAB: &[Need] = &[
         package: "conntrack",
         why: "each scenario starts from a known conntrack state",
     },
+    Need {
+        what: "promtool",
+        package: "prometheus",
+        why: "the tests check the daemon's metrics with Prometheus' own tool",
+    },
 ];
 
 /// To build bpf-linker.
