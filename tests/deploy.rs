@@ -10,6 +10,7 @@
 
 use std::{fs, path::Path};
 
+use clap::Parser as _;
 use k8s_openapi::api::{
     apps::v1::DaemonSet,
     core::v1::{Namespace, ServiceAccount},
@@ -17,6 +18,7 @@ use k8s_openapi::api::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
+use zdt_daemon::config::{Cli, PORT, Verb};
 
 fn documents(file: &str) -> Vec<Value> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -85,5 +87,41 @@ fn the_daemon_may_only_read() {
                 "{rule:?}"
             );
         }
+    }
+}
+
+#[test]
+fn the_daemon_takes_its_arguments_and_the_probes_ask_where_it_listens() {
+    let [document] = documents("daemonset.yaml").try_into().unwrap();
+    let daemon_set: DaemonSet = serde_json::from_value(document).unwrap();
+    let template = daemon_set.spec.unwrap().template;
+    let container = template.spec.unwrap().containers.remove(0);
+    for ip in ["10.0.0.7", "fd00::7"] {
+        let args = container
+            .args
+            .iter()
+            .flatten()
+            .map(|a| a.replace("$(POD_IP)", ip));
+        let cli = Cli::try_parse_from(["zdt".to_owned()].into_iter().chain(args)).unwrap();
+        let Verb::Run(run) = cli.verb else {
+            panic!("the DaemonSet does not run `zdt run`")
+        };
+        let listens = run.listen.unwrap();
+        assert_eq!((listens.ip().to_string().as_str(), listens.port()), (ip, PORT));
+    }
+    let [port] = container.ports.unwrap().try_into().unwrap();
+    assert_eq!(port.container_port, i32::from(PORT));
+    let annotations = template.metadata.unwrap().annotations.unwrap();
+    assert_eq!(annotations["prometheus.io/port"], PORT.to_string());
+    for (probe, page) in [
+        (container.readiness_probe, "/readyz"),
+        (container.liveness_probe, "/healthz"),
+    ] {
+        let asked = probe.unwrap().http_get.unwrap();
+        assert_eq!(asked.path.as_deref(), Some(page));
+        let k8s_openapi::apimachinery::pkg::util::intstr::IntOrString::String(name) = asked.port else {
+            panic!("a probe by number")
+        };
+        assert_eq!(Some(name), port.name);
     }
 }
