@@ -232,20 +232,6 @@ fn thousand_workloads_with_all_causes_stay_under_the_bound_and_lose_no_count() {
     let there = series(&text);
     assert!(there > 20_000, "the tables are full: {there}");
     assert!(there <= MOST_SERIES, "{there} series");
-    if std::env::var_os("M_TIME").is_some() {
-        for _ in 0..5 {
-            let t = clock::now();
-            let g = metrics.registry.gather();
-            let b = clock::now();
-            let x = TextEncoder::new().encode_to_string(&g).unwrap();
-            eprintln!(
-                "{there} series, {} bytes, gather {} ms, encode {} ms",
-                x.len(),
-                b.ms_since(t),
-                clock::now().ms_since(b)
-            );
-        }
-    }
     let counts = text
         .lines()
         .filter(|l| l.starts_with("zdt_failed_requests_total{"));
