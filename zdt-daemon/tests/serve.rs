@@ -224,6 +224,15 @@ fn daemon_is_ready_when_its_watches_are_and_says_what_it_sees() {
     ] {
         assert!(metrics.contains(line), "no {line} in {metrics}");
     }
+    // As long as this is held, the kernel counts run times (bpf(2) BPF_ENABLE_STATS); no setting of the machine changes.
+    let _counting = aya::sys::enable_stats(aya::sys::Stats::RunTime).unwrap();
+    let runs = "zdt_hook_runs_total{hook=\"sched_process_exit\"} ";
+    while !get(addr, "/metrics").contains(runs) {
+        // Its end is what the hook sees; and no more requests than are answered.
+        let slept = std::process::Command::new("sleep").arg("0.2").status();
+        assert!(slept.unwrap().success());
+    }
+    assert!(get(addr, "/metrics").contains("zdt_hook_run_seconds_total{hook=\"sched_process_exit\"} 0.0"));
     nix::sys::signal::kill(
         nix::unistd::Pid::from_raw(child.id().try_into().unwrap()),
         nix::sys::signal::Signal::SIGTERM,
