@@ -37,8 +37,8 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
     if case.flow.server_reset.is_some() || case.flow.translated.is_some_and(|t| t.replied) {
         return None;
     }
-    // An old entry of conntrack did it, not the rules.
-    if case.routed_when_begun() == Some(false) {
+    // An old entry of conntrack did it, not the rules; or nobody can tell.
+    if case.routed_when_begun() == Some(false) || case.rules_changed_while_beginning() {
         return None;
     }
     let deleted = case.deletion_seen().filter(|d| *d <= case.ended)?;

@@ -6,8 +6,8 @@ use super::{
     endpoints::{Choice, Dialled, EndpointHistory, Endpoints, Policy},
     flow::Flow,
     history::{ContainerHistory, PodHistory},
+    routes::RoutesAsked,
     loss::Losses,
-    routes::Routes,
 };
 use crate::{
     input::{CgroupId, Ktime, NsName, Side},
@@ -50,7 +50,7 @@ pub struct Case<'a> {
     /// Addresses of the node itself.
     pub node_addrs: &'a [IpAddr],
     pub endpoints: &'a Endpoints,
-    pub routes: &'a Routes,
+    pub routes: RoutesAsked<'a>,
     pub(super) losses: &'a Losses,
     /// When it is judged.
     pub now: Ktime,
@@ -67,7 +67,21 @@ impl<'a> Case<'a> {
 
     /// Whether the node's rules sent new connections to the server when this one began. None: not known.
     pub fn routed_when_begun(&self) -> Option<bool> {
-        self.routes.routed(self.server?, self.flow.began)
+        let [earliest, latest] = self.routed_while_beginning()?;
+        latest.filter(|_| earliest == latest)
+    }
+
+    /// When it began is not known exactly, and the rules changed meanwhile: they may have sent it to the server, or not.
+    pub fn rules_changed_while_beginning(&self) -> bool {
+        self.routed_while_beginning()
+            .is_some_and(|[earliest, latest]| earliest != latest)
+    }
+
+    fn routed_while_beginning(&self) -> Option<[Option<bool>; 2]> {
+        let server = self.server?;
+        let began = self.flow.began;
+        let earliest = began.minus_ms(self.flow.began_within_ms);
+        Some([earliest, began].map(|at| self.routes.routed(server, at)))
     }
 
     /// When the node's rules let go of the server after its pod's deletion, as far as known by now.

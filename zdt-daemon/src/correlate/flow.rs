@@ -1,10 +1,14 @@
 //! One connection attempt, from up to two socket views, packets without a socket, and the node's translation.
 
+mod side;
+
 use std::net::SocketAddr;
 
+use self::side::unanswered;
+pub use self::side::{End, ResetSeen};
 use super::packets::{DropSeen, ForwardedSeen, IcmpSeen};
 use crate::{
-    input::{CgroupId, Ktime, Protocol, Side, Sock, TcpCounters, TcpState, Tuple},
+    input::{Ktime, Protocol, Side, Sock, TcpState, Tuple},
     verdict::Outcome,
 };
 
@@ -16,97 +20,6 @@ const ETIMEDOUT: i32 = 110;
 const ECONNREFUSED: i32 = 111;
 const EHOSTUNREACH: i32 = 113;
 const EPIPE: i32 = 32;
-
-/// The end of one socket view.
-#[derive(Clone, Debug)]
-pub struct End {
-    pub at: Ktime,
-    pub old: TcpState,
-    pub new: TcpState,
-    /// Closed by a dying process.
-    pub exiting: bool,
-    /// The process that ran then: the one that closed it where it closed first.
-    pub tgid: u32,
-    pub cgroup: CgroupId,
-    /// positive errno
-    pub err: i32,
-    pub err_soft: i32,
-    pub tcp: TcpCounters,
-}
-
-impl End {
-    /// The peer's FIN, when it has come: it counts as one received byte.
-    fn fin(&self) -> u64 {
-        u64::from(self.old == TcpState::CloseWait)
-    }
-
-    /// Payload bytes received.
-    pub fn received(&self) -> u64 {
-        self.tcp.bytes_received.saturating_sub(self.fin())
-    }
-
-    /// This side closed first and in order (a FIN), not after the peer's FIN and not by a RST.
-    pub fn closed_first(&self) -> bool {
-        self.new == TcpState::FinWait1
-    }
-
-    /// A request was in when this server's socket ended, and its answer was not.
-    pub fn request_unanswered(&self) -> bool {
-        unanswered(&self.tcp, self.received(), self.old == TcpState::CloseWait)
-    }
-
-    /// A client's socket ended with a request sent and no byte of an answer.
-    pub fn nothing_came_back(&self) -> bool {
-        self.tcp.bytes_sent > 0 && self.received() == 0
-    }
-
-    /// A client's socket ended with something sent after the last byte came.
-    pub fn awaiting(&self) -> bool {
-        self.nothing_came_back() || (self.tcp.bytes_sent > 0 && self.tcp.last_in_after_out_jiffies < 0)
-    }
-}
-
-/// A server's socket has a request in and no answer out. `client_closed`: the client's FIN has come.
-fn unanswered(tcp: &TcpCounters, received: u64, client_closed: bool) -> bool {
-    if received == 0 {
-        return false;
-    }
-    if tcp.bytes_sent == 0 {
-        return true;
-    }
-    // After a client's FIN, only "nothing was ever sent" is proof: a TLS client's close_notify is data after the last
-    // answer, too.
-    let with_our_answer_in_hand = tcp.unacked == 0 && tcp.since_last_acked > 0;
-    !client_closed
-        && (tcp.unread > 0
-            || tcp.since_last_segment > 0
-            || tcp.last_in_after_out_jiffies > 0
-            || with_our_answer_in_hand)
-}
-
-/// A RST that this kernel sent.
-#[derive(Clone, Debug)]
-pub struct ResetSeen {
-    pub at: Ktime,
-    pub reason: Option<String>,
-    pub to_syn: bool,
-    pub has_socket: bool,
-    pub cgroup: CgroupId,
-    /// Of the socket that sent it, before it took the segment that it answers; None: headers or a mini socket.
-    pub tcp: Option<TcpCounters>,
-}
-
-impl ResetSeen {
-    /// It answers data that came after this side had closed: a FIN was out already. net/ipv4/tcp_minisocks.c
-    /// tcp_timewait_state_process (TCP_TW_RST, a FIN_WAIT2 whose FIN was acknowledged) and net/ipv4/tcp_input.c
-    /// tcp_rcv_state_process (FIN_WAIT1 and FIN_WAIT2 of a socket that nobody holds any more).
-    pub fn to_data_after_close(&self) -> bool {
-        matches!(
-            self.reason.as_deref(),
-            Some("TCP_TIMEWAIT_SOCKET" | "TCP_ABORT_ON_DATA")
-        )
-    }
-}
 
 /// Where the node's address translation sent the connection.
 #[derive(Clone, Copy, Debug)]
@@ -140,8 +53,12 @@ pub struct Flow {
     pub dialled: Option<SocketAddr>,
     pub server: Option<SocketAddr>,
     pub began: Ktime,
+    /// It may have begun up to so many milliseconds before `began`; 0: it did then.
+    pub began_within_ms: u64,
     pub ended: Option<Ktime>,
     pub last: Ktime,
+    /// When its SYN was sent again for the last time.
+    pub last_syn: Option<Ktime>,
     pub client_end: Option<End>,
     pub server_end: Option<End>,
     /// The first RST that the server's side sent, and the first that the client's side sent.
@@ -162,6 +79,8 @@ pub struct Flow {
     pub drops: Vec<DropSeen>,
     pub icmp: Option<IcmpSeen>,
     pub forwarded: Option<ForwardedSeen>,
+    /// What its client saw, where no socket tells it.
+    pub told_by_packets: Option<Outcome>,
     /// Set when the flow is handed out to be judged.
     pub left: Option<Left>,
 }
@@ -177,8 +96,10 @@ impl Flow {
             dialled: None,
             server: None,
             began,
+            began_within_ms: 0,
             ended: None,
             last: began,
+            last_syn: None,
             client_end: None,
             server_end: None,
             server_reset: None,
@@ -194,14 +115,17 @@ impl Flow {
             drops: Vec::new(),
             icmp: None,
             forwarded: None,
+            told_by_packets: None,
             left: None,
         }
     }
 
     /// Nobody ever answered: what it leaves in conntrack stays SYN_SENT.
     pub fn unanswered_syn(&self) -> bool {
-        self.failed_to_connect()
+        self.protocol == Protocol::Tcp
+            && self.failed_to_connect()
             && self.server_reset.is_none()
+            && self.told_by_packets != Some(Outcome::Refused)
             && self.translated.is_some_and(|t| t.reply.is_some() && !t.replied)
     }
 
@@ -219,7 +143,8 @@ impl Flow {
 
     /// The connection was never established.
     pub fn failed_to_connect(&self) -> bool {
-        self.server_reset.as_ref().is_some_and(|r| r.to_syn)
+        self.told_by_packets.is_some()
+            || self.server_reset.as_ref().is_some_and(|r| r.to_syn)
             || self
                 .client_end
                 .as_ref()
@@ -262,6 +187,9 @@ impl Flow {
 
     /// What the client saw, if a request failed at all.
     pub fn outcome(&self) -> Option<Outcome> {
+        if self.told_by_packets.is_some() {
+            return self.told_by_packets;
+        }
         if self.failed_to_connect() {
             return Some(self.connect_outcome());
         }

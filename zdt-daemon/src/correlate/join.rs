@@ -167,6 +167,7 @@ pub(super) fn note(flow: &mut Flow, seen: &Seen<'_>, observation: &Observation) 
         Observation::Retransmit { .. } => match (side, sock.state) {
             (Side::Client, TcpState::SynSent) => {
                 flow.syn_retransmits += 1;
+                flow.last_syn = flow.last_syn.max(Some(at));
                 // Who sends its SYN again has not got the RST: it was lost, as when the pod's network is taken down right
                 // behind it.
                 if flow.server_reset.as_ref().is_some_and(|r| r.to_syn && r.at < at) {

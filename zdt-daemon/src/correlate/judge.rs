@@ -1,14 +1,16 @@
 //! From a flow that ended to a verdict, if a request failed: builds the case, asks the rules in order, and when none
 //! matches says what was seen and what was missing.
 
+use std::cell::Cell;
+
 use super::{
     case::{Case, Phase, Target},
     endpoints::Endpoints,
     flow::Flow,
-    loss::Losses,
+    loss::{Losses, RestsOn},
     pods::Pods,
     rollout::Rollouts,
-    routes::Routes,
+    routes::{Routes, RoutesAsked},
 };
 use crate::{
     causes::{self, RULES, unexplained},
@@ -62,6 +64,7 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
         })
         .or_else(|| endpoint.map(|e| &e.service));
     let connect = flow.failed_to_connect();
+    let asked_routes = Cell::new(false);
     let case = Case {
         flow,
         outcome,
@@ -79,7 +82,11 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
         node: context.start.map_or("", |(_, s)| s.node.as_str()),
         node_addrs: context.start.map_or(&[], |(_, s)| s.node_addrs.as_slice()),
         endpoints: context.endpoints,
-        routes: context.routes,
+        routes: RoutesAsked {
+            routes: context.routes,
+            protocol: flow.protocol,
+            asked: &asked_routes,
+        },
         losses: context.losses,
         now: context.now,
     };
@@ -141,9 +148,15 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
         amplifiers: Vec::new(),
         judgement,
         also_matched,
-        confidence: context
-            .losses
-            .confidence(flow.began, ended.plus_ms(context.grace_ms).min(context.now)),
+        confidence: context.losses.confidence(&RestsOn {
+            from: flow.began.minus_ms(flow.began_within_ms),
+            to: ended.plus_ms(context.grace_ms).min(context.now),
+            // What they held when it began follows from every change since the deletion.
+            rules_since: asked_routes
+                .get()
+                .then(|| case.deletion_seen().map_or(flow.began, |d| d.min(flow.began))),
+            packets: connect,
+        }),
     })
 }
 

@@ -7,10 +7,54 @@ use crate::{input::Ktime, verdict::Confidence};
 /// Most windows kept; older ones melt into one.
 const MAX_WINDOWS: usize = 256;
 
+/// What may be missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Of {
+    /// What any verdict may rest on: sockets, processes, objects, translations.
+    Anything,
+    /// Changes of the node's rules.
+    Rules,
+    /// Packets that open connections.
+    Packets,
+}
+
+impl Of {
+    /// By the source that counted it; a ring's losses are counted by hook.
+    fn source(source: &str) -> Self {
+        let hook = source
+            .strip_prefix("ring:")
+            .map(|h| h.split('/').next().unwrap_or(h));
+        match (source, hook) {
+            // That a legacy table was replaced is all that this hook tells.
+            ("rules", _) | (_, Some("percpu_free_percpu")) => Self::Rules,
+            (_, Some("net_dev_queue" | "kfree_skb" | "icmp_send")) => Self::Packets,
+            _ => Self::Anything,
+        }
+    }
+}
+
+/// What a verdict rests on, and from when to when.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RestsOn {
+    pub from: Ktime,
+    pub to: Ktime,
+    /// A rule asked for the routes, of this time or later.
+    pub rules_since: Option<Ktime>,
+    /// It is about the beginning of a connection.
+    pub packets: bool,
+}
+
+#[derive(Debug)]
+struct Window {
+    of: Of,
+    from: Ktime,
+    to: Ktime,
+    lost: u64,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Losses {
-    /// (from, to, pieces lost)
-    windows: VecDeque<(Ktime, Ktime, u64)>,
+    windows: VecDeque<Window>,
     last_tick: Ktime,
 }
 
@@ -20,41 +64,68 @@ impl Losses {
         self.last_tick = at;
     }
 
-    /// `count` pieces were lost since the tick before the last one, and before `at`.
-    pub(super) fn lost(&mut self, at: Ktime, count: u64) {
+    /// `count` pieces were lost at `source` since the tick before the last one, and before `at`.
+    pub(super) fn lost(&mut self, at: Ktime, source: &str, count: u64) {
         // One tick of slack: a counter may be read just before the tick that follows its loss.
         let from = self.last_tick.minus_ms(500);
-        self.add(from, at, count);
+        self.add(Window {
+            of: Of::source(source),
+            from,
+            to: at,
+            lost: count,
+        });
     }
 
     /// A watch was blind from `since` to `at`.
     pub(super) fn gap(&mut self, since: Ktime, at: Ktime) {
-        self.add(since, at, 1);
+        self.add(Window {
+            of: Of::Anything,
+            from: since,
+            to: at,
+            lost: 1,
+        });
     }
 
-    fn add(&mut self, from: Ktime, to: Ktime, count: u64) {
+    fn add(&mut self, window: Window) {
         if self.windows.len() >= MAX_WINDOWS
             && let (Some(first), Some(second)) = (self.windows.pop_front(), self.windows.pop_front())
         {
-            self.windows
-                .push_front((first.0.min(second.0), first.1.max(second.1), first.2 + second.2));
+            let of = if first.of == second.of {
+                first.of
+            } else {
+                Of::Anything
+            };
+            self.windows.push_front(Window {
+                of,
+                from: first.from.min(second.from),
+                to: first.to.max(second.to),
+                lost: first.lost + second.lost,
+            });
         }
-        self.windows.push_back((from, to, count));
+        self.windows.push_back(window);
     }
 
     /// Pieces lost in windows that touch `from..=to`.
     pub(super) fn within(&self, from: Ktime, to: Ktime) -> u64 {
-        self.windows
-            .iter()
-            .filter(|(f, t, _)| *f <= to && *t >= from)
-            .map(|(_, _, n)| n)
-            .sum()
+        self.sum(|w| w.from <= to && w.to >= from)
     }
 
-    pub(super) fn confidence(&self, from: Ktime, to: Ktime) -> Confidence {
-        match self.within(from, to) {
+    pub(super) fn confidence(&self, on: &RestsOn) -> Confidence {
+        let touches = |w: &Window| {
+            let from = match w.of {
+                Of::Anything => Some(on.from),
+                Of::Rules => on.rules_since,
+                Of::Packets => on.packets.then_some(on.from),
+            };
+            from.is_some_and(|from| w.from <= on.to && w.to >= from)
+        };
+        match self.sum(touches) {
             0 => Confidence::Full,
             lost => Confidence::Degraded { lost },
         }
+    }
+
+    fn sum(&self, touches: impl Fn(&Window) -> bool) -> u64 {
+        self.windows.iter().filter(|w| touches(w)).map(|w| w.lost).sum()
     }
 }

@@ -1,6 +1,7 @@
 //! The pure heart: inputs in, verdicts and summaries out. No IO, no clock, no lock, no failure (invariant I3). Time is
 //! what the inputs say.
 
+mod attempts;
 mod case;
 mod endpoints;
 mod flow;
@@ -27,7 +28,7 @@ pub use flow::{End, Flow, Left, ResetSeen};
 pub use history::{ContainerHistory, Ending, ExitSeen, ListenerHistory, PodHistory, SignalSeen};
 pub use packets::{DropSeen, ForwardedSeen, IcmpSeen};
 pub use pods::Pods;
-pub use routes::Routes;
+pub use routes::{Routes, RoutesAsked};
 pub use tables::TableFill;
 
 use crate::{
@@ -82,6 +83,17 @@ macro_rules! known {
     };
 }
 
+/// What tells whose an attempt is.
+macro_rules! whose {
+    ($self:ident) => {
+        attempts::Known {
+            start: $self.start.as_ref(),
+            pods: &$self.pods,
+            endpoints: &$self.endpoints,
+        }
+    };
+}
+
 /// Joins what the kernel saw with the life of the pods.
 #[derive(Debug)]
 pub struct Correlator {
@@ -91,6 +103,7 @@ pub struct Correlator {
     pods: Pods,
     endpoints: Endpoints,
     flows: table::Flows,
+    attempts: attempts::Attempts,
     left: left::Leftovers,
     routes: Routes,
     losses: loss::Losses,
@@ -108,6 +121,7 @@ impl Correlator {
             pods: Pods::new(settings.max_pods),
             endpoints: Endpoints::default(),
             flows: table::Flows::new(settings.max_flows),
+            attempts: attempts::Attempts::default(),
             left: left::Leftovers::default(),
             routes: Routes::default(),
             losses: loss::Losses::default(),
@@ -129,8 +143,9 @@ impl Correlator {
             }
             What::Kernel(observation) => self.observe(at, observation),
             What::Translation(translation) => {
-                self.flows
-                    .translation(at, translation, self.settings.judge_grace_ms);
+                let grace_ms = self.settings.judge_grace_ms;
+                self.flows.translation(at, translation, grace_ms);
+                self.attempts.translation(at, translation, grace_ms);
             }
             What::Pinned(_) | What::Conntrack(_) => {}
             What::Pod(state) => {
@@ -151,7 +166,7 @@ impl Correlator {
             What::ReplicaSetGone { replica_set } => self.rollouts.replica_set_gone(replica_set),
             What::Rules(rules) => self.routes.applied(at, rules),
             What::WatchGap { since, .. } => self.losses.gap(*since, at),
-            What::Loss { count, .. } => self.losses.lost(at, *count),
+            What::Loss { source, count } => self.losses.lost(at, source, *count),
             What::Tick => self.losses.tick(at),
         }
         if turn {
@@ -169,6 +184,10 @@ impl Correlator {
     pub fn finish(&mut self, out: &mut Vec<Output>) {
         for flow in self.flows.take_all() {
             self.judge(flow, out);
+        }
+        let known = whose!(self);
+        for flow in self.attempts.take_all(self.now, &known) {
+            self.judge_known(flow, out);
         }
         let known = known!(self);
         self.rollouts.report_all(&known, out);
@@ -224,10 +243,13 @@ impl Correlator {
             }
             Observation::OomVictim { place, .. } => self.pods.oom(at, place),
             // What changed with it comes as an input of its own, once the table has been read.
-            Observation::TableReplaced { .. }
-            | Observation::Forwarded { .. }
+            Observation::TableReplaced { .. } => {}
+            Observation::Forwarded { .. }
             | Observation::Dropped { .. }
-            | Observation::IcmpSent { .. } => {}
+            | Observation::IcmpSent { .. } => {
+                self.attempts
+                    .observe(at, observation, self.settings.judge_grace_ms);
+            }
             Observation::FlowEnd { sock, .. }
             | Observation::ResetSent { sock, .. }
             | Observation::ResetReceived { sock }
@@ -262,9 +284,23 @@ impl Correlator {
         while let Some(flow) = self.flows.take_due(self.now) {
             self.judge(flow, out);
         }
+        loop {
+            let known = whose!(self);
+            let Some(flow) = self.attempts.take_due(self.now, &known) else {
+                break;
+            };
+            self.judge_known(flow, out);
+        }
     }
 
+    /// Judges a flow that has sockets, with what packets tell of it.
     fn judge(&mut self, mut flow: Flow, out: &mut Vec<Output>) {
+        if self.attempts.tell(&mut flow) {
+            self.judge_known(flow, out);
+        }
+    }
+
+    fn judge_known(&mut self, mut flow: Flow, out: &mut Vec<Output>) {
         self.left.pass(&mut flow);
         let context = judge::Context {
             now: self.now,
@@ -290,8 +326,9 @@ impl Correlator {
         self.routes.forget(before);
         self.rollouts.forget(before, &self.pods);
         let evicted = self.flows.forget(self.now.minus_ms(self.settings.flow_expiry_ms));
+        let evicted = evicted + self.attempts.take_evicted();
         if evicted > 0 {
-            self.losses.lost(self.now, evicted);
+            self.losses.lost(self.now, "flow-table", evicted);
             self.evicted += evicted;
         }
     }

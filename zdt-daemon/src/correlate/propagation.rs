@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::{endpoints::Endpoints, history::PodHistory, routes::Routes};
-use crate::verdict::Propagation;
+use crate::{input::Protocol, verdict::Propagation};
 
 /// The stages of one pod, as far as they are known. None: it was not deleted, or is no endpoint.
 pub(super) fn of_pod(pod: &PodHistory, endpoints: &Endpoints, routes: &Routes) -> Option<Propagation> {
@@ -25,7 +25,7 @@ pub(super) fn of_pod(pod: &PodHistory, endpoints: &Endpoints, routes: &Routes) -
         .filter_map(|ip| endpoints.left_service(*ip, &pod.state.uid))
         .max();
     // The last rule to go is the one that counts.
-    let rules = served.iter().filter_map(|to| routes.dropped(*to, deleted)).max();
+    let rules = served.iter().filter_map(|to| routes.dropped(Protocol::Tcp, *to, deleted)).max();
     let closed = pod
         .listeners
         .iter()

@@ -1,6 +1,6 @@
 //! Which endpoints the node's rules sent new connections to, over time.
 
-use std::{collections::HashMap, net::SocketAddr};
+use std::{cell::Cell, collections::HashMap, net::SocketAddr};
 
 use crate::input::{Ktime, Protocol, RulesState};
 
@@ -15,7 +15,36 @@ struct Span {
 pub struct Routes {
     /// Since when the rules are known.
     since: Option<Ktime>,
-    spans: HashMap<SocketAddr, Vec<Span>>,
+    spans: HashMap<(Protocol, SocketAddr), Vec<Span>>,
+}
+
+/// What a rule asks of the routes for one flow. That it asked is noted: then its verdict rests on them, and on nothing
+/// of theirs having been lost.
+#[derive(Clone, Copy, Debug)]
+pub struct RoutesAsked<'a> {
+    pub(super) routes: &'a Routes,
+    pub(super) protocol: Protocol,
+    pub(super) asked: &'a Cell<bool>,
+}
+
+impl RoutesAsked<'_> {
+    /// See [`Routes::routed`].
+    pub fn routed(&self, to: SocketAddr, at: Ktime) -> Option<bool> {
+        self.asked.set(true);
+        self.routes.routed(self.protocol, to, at)
+    }
+
+    /// See [`Routes::dropped`].
+    pub fn dropped(&self, to: SocketAddr, after: Ktime) -> Option<Ktime> {
+        self.asked.set(true);
+        self.routes.dropped(self.protocol, to, after)
+    }
+
+    /// See [`Routes::let_go`].
+    pub fn let_go(&self, to: SocketAddr, at: Ktime) -> Option<Ktime> {
+        self.asked.set(true);
+        self.routes.let_go(self.protocol, to, at)
+    }
 }
 
 impl Routes {
@@ -27,19 +56,15 @@ impl Routes {
         self.since.get_or_insert(at);
         // What was there at the start has been there for a time that nobody knows.
         let from = if rules.first { Ktime::default() } else { at };
-        for route in rules.change.added.iter().filter(|r| r.protocol == Protocol::Tcp) {
-            let spans = self.spans.entry(route.to).or_default();
+        for route in &rules.change.added {
+            let spans = self.spans.entry((route.protocol, route.to)).or_default();
             if spans.last().is_none_or(|s| s.to.is_some()) {
                 spans.push(Span { from, to: None });
             }
         }
-        for route in rules
-            .change
-            .removed
-            .iter()
-            .filter(|r| r.protocol == Protocol::Tcp)
-        {
-            if let Some(span) = self.spans.get_mut(&route.to).and_then(|s| s.last_mut()) {
+        for route in &rules.change.removed {
+            let spans = self.spans.get_mut(&(route.protocol, route.to));
+            if let Some(span) = spans.and_then(|s| s.last_mut()) {
                 span.to.get_or_insert(at);
             }
         }
@@ -47,25 +72,25 @@ impl Routes {
 
     /// Whether the rules sent new connections to `to` at `at`. None: they were not known then, or have never led there
     /// (then it is not these rules that balance).
-    pub fn routed(&self, to: SocketAddr, at: Ktime) -> Option<bool> {
+    pub fn routed(&self, protocol: Protocol, to: SocketAddr, at: Ktime) -> Option<bool> {
         self.since.filter(|since| *since <= at)?;
         let covers = |s: &Span| s.from <= at && s.to.is_none_or(|to| at <= to);
-        Some(self.spans.get(&to)?.iter().any(covers))
+        Some(self.spans.get(&(protocol, to))?.iter().any(covers))
     }
 
     /// When the rules let go of `to`, at `after` or later. A rollout's pod may also have been dropped a moment before the
     /// watch told this daemon of its deletion.
-    pub fn dropped(&self, to: SocketAddr, after: Ktime) -> Option<Ktime> {
+    pub fn dropped(&self, protocol: Protocol, to: SocketAddr, after: Ktime) -> Option<Ktime> {
         self.spans
-            .get(&to)?
+            .get(&(protocol, to))?
             .iter()
             .filter_map(|s| s.to)
             .find(|to| *to >= after)
     }
 
     /// When the rules let go of `to` for the last time by `at`.
-    pub fn let_go(&self, to: SocketAddr, at: Ktime) -> Option<Ktime> {
-        let ends = self.spans.get(&to)?.iter().filter_map(|s| s.to);
+    pub fn let_go(&self, protocol: Protocol, to: SocketAddr, at: Ktime) -> Option<Ktime> {
+        let ends = self.spans.get(&(protocol, to))?.iter().filter_map(|s| s.to);
         ends.filter(|to| *to <= at).max()
     }
 

@@ -112,11 +112,12 @@ impl Flows {
                 && f.dialled.is_none_or(|d| d == orig.to)
                 && f.ended.is_none_or(|e| at.ms_since(e) < 1_000.0)
         };
-        let Some(id) = ids
+        let found = ids
             .into_iter()
             .rev()
-            .find(|id| self.flows.get(id).is_some_and(matches))
-        else {
+            .find(|id| self.flows.get(id).is_some_and(matches));
+        let Some(id) = found else {
+            self.unmask(at, translation);
             return;
         };
         let Some(flow) = self.flows.get_mut(&id) else {
@@ -159,6 +160,34 @@ impl Flows {
                 flow.ended = Some(ended);
                 self.due.insert((ended.plus_ms(grace_ms), id));
             }
+        }
+    }
+
+    /// A translation of which only the server's side was seen, under the address of a masquerade.
+    fn unmask(&mut self, at: Ktime, translation: &Translation) {
+        let orig = translation.orig;
+        let Some(reply) = translation.reply.filter(|r| r.to != orig.from) else {
+            return;
+        };
+        let masked = |f: &Flow| {
+            f.client == reply.to
+                && f.server == Some(reply.from)
+                && f.client_end.is_none()
+                && f.ended.is_none_or(|e| at.ms_since(e) < 1_000.0)
+        };
+        let ids = self.by_client.get(&reply.to).into_iter().flatten().rev();
+        let found = ids.copied().find(|id| self.flows.get(id).is_some_and(masked));
+        let Some(flow) = found.and_then(|id| self.flows.get_mut(&id)) else {
+            return;
+        };
+        flow.seen_as = Some(std::mem::replace(&mut flow.client, orig.from));
+        flow.dialled.get_or_insert(orig.to);
+        flow.translated.get_or_insert(Translated {
+            reply: Some(reply),
+            replied: translation.replied,
+        });
+        if let Some(id) = found {
+            self.by_client.entry(orig.from).or_default().push(id);
         }
     }
 

@@ -2,6 +2,8 @@
 
 mod containers;
 mod identity;
+mod packets;
 mod stories;
+mod turned_away;
 mod triggers;
 mod world;
