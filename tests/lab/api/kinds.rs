@@ -4,6 +4,7 @@ use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet}
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event, Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::events;
 use k8s_openapi::{ClusterResourceScope, ListableResource, NamespaceResourceScope};
 use serde_json::{Value, json};
 
@@ -32,6 +33,7 @@ pub const SERVED: &[Served] = &[
     namespaced::<StatefulSet>(),
     namespaced::<DaemonSet>(),
     namespaced::<Job>(),
+    namespaced::<events::v1::Event>(),
 ];
 
 const fn namespaced<K: ListableResource<Scope = NamespaceResourceScope>>() -> Served {
@@ -91,6 +93,14 @@ pub fn group(name: &str) -> Option<Value> {
     }))
 }
 
+fn verbs(kind: &Served) -> &'static [&'static str] {
+    if kind.kind == "Event" {
+        &["create", "get", "list", "watch"]
+    } else {
+        &["get", "list", "watch"]
+    }
+}
+
 /// `/api/v1` and `/apis/<group>/<version>`
 pub fn resources(group: &str, version: &str) -> Option<Value> {
     let kinds: Vec<&Served> = SERVED
@@ -106,7 +116,7 @@ pub fn resources(group: &str, version: &str) -> Option<Value> {
                 "singularName": kind.kind.to_lowercase(),
                 "namespaced": kind.namespaced,
                 "kind": kind.kind,
-                "verbs": ["get", "list", "watch"],
+                "verbs": verbs(kind),
             })
         })
         .collect();

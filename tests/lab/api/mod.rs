@@ -11,6 +11,7 @@ pub mod server;
 mod status;
 pub mod store;
 mod watch;
+mod write;
 
 pub use kubeconfig::kubeconfig;
 pub use server::{ApiServer, serve};

@@ -22,11 +22,15 @@ use super::kinds;
 use super::request::{Question, Target, Version};
 use super::status::Failure;
 use super::store::Store;
+use super::write;
 
 /// Pending connections that the kernel keeps for us.
 const BACKLOG: i32 = 1024;
 /// The real server's bookmark period (apiserver cacher.go defaultBookmarkFrequency).
 const BOOKMARK_EVERY: Duration = Duration::from_mins(1);
+
+/// The real server's limit of a request (3 MiB; staging apiserver server/config.go, MaxRequestBodyBytes).
+const BODY_LIMIT: usize = 3 << 20;
 
 /// What a test may change while watches run.
 #[derive(Debug)]
@@ -208,6 +212,11 @@ struct Answers {
 }
 
 async fn answer(State(answers): State<Answers>, request: Request) -> Response {
+    if request.method() == Method::POST {
+        return post(&answers.store, request)
+            .await
+            .unwrap_or_else(IntoResponse::into_response);
+    }
     if request.method() != Method::GET {
         return Failure::method_not_allowed().into_response();
     }
@@ -228,6 +237,15 @@ async fn answer(State(answers): State<Answers>, request: Request) -> Response {
         }
     });
     response.unwrap_or_else(IntoResponse::into_response)
+}
+
+async fn post(store: &Store, request: Request) -> Result<Response, Failure> {
+    let path = request.uri().path().to_owned();
+    let target = Target::parse(&path).ok_or_else(|| Failure::not_found(&format!("the path {path:?}")))?;
+    let body = axum::body::to_bytes(request.into_body(), BODY_LIMIT)
+        .await
+        .map_err(|error| Failure::bad_request(format!("cannot read the body: {error}")))?;
+    write::create(store, &target, &body)
 }
 
 fn discovery(path: &str) -> Option<Response> {

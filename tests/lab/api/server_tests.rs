@@ -213,7 +213,7 @@ async fn lists_and_gets_select_and_fail_as_the_real_server_does() {
         .into_iter()
         .map(|g| g.name)
         .collect();
-    assert_eq!(groups, ["apps", "batch", "discovery.k8s.io"]);
+    assert_eq!(groups, ["apps", "batch", "discovery.k8s.io", "events.k8s.io"]);
     assert!(
         client
             .list_core_api_resources("v1")

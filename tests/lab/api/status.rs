@@ -32,11 +32,37 @@ impl Failure {
     }
 
     pub fn method_not_allowed() -> Self {
-        let message = "the lab's API server only serves GET: list, get and watch".to_owned();
+        let message = "the lab's API server serves GET (list, get, watch), and POST for events".to_owned();
         Self {
             code: StatusCode::METHOD_NOT_ALLOWED,
             reason: "MethodNotAllowed",
             message,
+        }
+    }
+
+    /// 403: what no role of a monitoring tool allows.
+    pub fn forbidden(what: &str) -> Self {
+        Self {
+            code: StatusCode::FORBIDDEN,
+            reason: "Forbidden",
+            message: format!("nobody may {what} here"),
+        }
+    }
+
+    pub fn already_exists(message: String) -> Self {
+        Self {
+            code: StatusCode::CONFLICT,
+            reason: "AlreadyExists",
+            message,
+        }
+    }
+
+    /// 422: the object is understood and wrong.
+    pub fn invalid(what: &str) -> Self {
+        Self {
+            code: StatusCode::UNPROCESSABLE_ENTITY,
+            reason: "Invalid",
+            message: what.to_owned(),
         }
     }
 
