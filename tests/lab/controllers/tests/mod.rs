@@ -2,6 +2,7 @@
 
 mod rollouts;
 mod slices;
+mod workloads;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -47,8 +48,10 @@ async fn kubelet(store: Store, seed: u64) {
     while let Some(change) = pods.next().await {
         let Change::Applied(pod) = change else { continue };
         let (namespace, name) = pods::key(&pod.metadata);
+        // A StatefulSet's pod comes back under its name.
+        let uid = pod.metadata.uid.clone().unwrap();
         let scheduled = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
-        let stage = started.entry(name.clone()).or_insert(0);
+        let stage = started.entry(uid.clone()).or_insert(0);
         if scheduled && *stage == 0 {
             *stage = 1;
             let ip = format!("10.0.{}.{}", rng.u8(..), rng.u8(1..));
@@ -71,7 +74,7 @@ async fn kubelet(store: Store, seed: u64) {
                 });
             });
         }
-        let stage = started.entry(name.clone()).or_insert(0);
+        let stage = started.entry(uid.clone()).or_insert(0);
         if pods::terminating(&pod) && *stage < 2 {
             *stage = 2;
             let (store, delay) = (store.clone(), GONE_AFTER.draw(&mut rng));
