@@ -121,7 +121,7 @@ async fn live(setup: &Setup, scenario: &Scenario, seed: u64, files: &Files) -> R
     for (n, action) in scenario.actions.iter().enumerate() {
         sleep_until(start + Duration::from_millis(action.at_ms)).await;
         operator.act(&cluster.store, &cluster.node, action, n).await?;
-        progress(&format!("{:?}", action.what));
+        progress(&action.what.to_string());
     }
     client_ended(&cluster, scenario).await?;
     progress("the client has ended");

@@ -67,7 +67,7 @@ impl Operator {
 
     /// Whether no pod terminates, and all are Ready that may be expected to get so.
     pub(super) fn settled(&self, store: &Store) -> bool {
-        let patience = self.slowest_start() + GIVEN_UP_AFTER;
+        let patience = self.slowest_start().min(GIVEN_UP_AFTER) + GIVEN_UP_AFTER;
         let stays = |pod: &Pod| {
             pod.metadata.deletion_timestamp.is_none()
                 && (controllers::pods::ready(pod) || controllers::pods::terminal(pod) || older(pod, patience))

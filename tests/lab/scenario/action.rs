@@ -47,6 +47,27 @@ pub enum Step {
     SwitchSelector(String),
 }
 
+impl std::fmt::Display for Step {
+    /// The schema's word, with what it is done to where that is short.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::RollingUpdate => f.write_str("rolling-update"),
+            Self::Recreate => f.write_str("recreate"),
+            Self::Apply(_) => f.write_str("apply"),
+            Self::Scale(replicas) => write!(f, "scale: {replicas}"),
+            Self::Autoscale(replicas) => write!(f, "autoscale: {replicas}"),
+            Self::DeletePod => f.write_str("delete-pod"),
+            Self::ForceDeletePod => f.write_str("force-delete-pod"),
+            Self::EvictPod => f.write_str("evict-pod"),
+            Self::PreemptPod => f.write_str("preempt-pod"),
+            Self::RestartContainer => f.write_str("restart-container"),
+            Self::DrainNode => f.write_str("drain-node"),
+            Self::UncordonNode => f.write_str("uncordon-node"),
+            Self::SwitchSelector(to) => write!(f, "switch-selector: {to}"),
+        }
+    }
+}
+
 /// What `apply` changes. A part that is absent stays as it was applied last.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
