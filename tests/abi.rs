@@ -12,8 +12,8 @@ use std::mem::{align_of, size_of};
 
 use zdt_common::{
     ABI, DecodeError, Event, HEADER_LEN, HOOK_COUNT, Header, Hook, Listener, OFFSET_SPECS, Offsets,
-    OomVictim, ProcessExit, ResetSent, Retransmit, Signal, SockErr, SockView, StateChange, TableReplaced,
-    decode,
+    OomVictim, ProcessExit, ResetSent, Retransmit, Signal, SkbDropped, SockErr, SockView, StateChange,
+    TableReplaced, decode,
 };
 use zerocopy::IntoBytes;
 
@@ -29,6 +29,7 @@ const NUMBERS: &[(u16, &str)] = &[
     (7, "sched_process_exit"),
     (8, "mark_victim"),
     (9, "percpu_free_percpu/xt_replace"),
+    (10, "kfree_skb"),
 ];
 
 /// Bytes that start at an 8-byte boundary, as ring buffer records do.
@@ -77,6 +78,7 @@ fn bytes_of<'a>(event: &Event<'a>) -> &'a [u8] {
         Event::SchedProcessExit(p) => p.as_bytes(),
         Event::MarkVictim(p) => p.as_bytes(),
         Event::XtReplace(p) => p.as_bytes(),
+        Event::KfreeSkb(p) => p.as_bytes(),
     }
 }
 
@@ -120,6 +122,7 @@ fn a_payload_has_no_padding_that_is_not_written_down() {
         whole::<ProcessExit>(),
         whole::<OomVictim>(),
         whole::<TableReplaced>(),
+        whole::<SkbDropped>(),
     ];
     for (size, align) in all {
         assert_eq!(

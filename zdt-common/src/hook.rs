@@ -61,6 +61,8 @@ hooks! {
     MarkVictim = 8, OomVictim, "mark_victim";
     /// A legacy iptables table was replaced: x_tables frees the counters of the table that was there.
     XtReplace = 9, TableReplaced, "percpu_free_percpu/xt_replace";
+    /// A packet for a service or an endpoint was dropped in the node's network namespace.
+    KfreeSkb = 10, SkbDropped, "kfree_skb";
 }
 
 /// Number of hooks; size of the per-hook counter arrays.

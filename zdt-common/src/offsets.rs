@@ -85,8 +85,24 @@ offsets! {
     skb_network_header: "sk_buff" ["network_header"] required;
     skb_transport_header: "sk_buff" ["transport_header"] required;
     skb_dev: "sk_buff" ["dev"] required;
+    skb_sk: "sk_buff" ["sk"] required;
+    skb_len: "sk_buff" ["len"] required;
+    skb_refdst: "sk_buff" ["_skb_refdst"] required;
+    skb_nfct: "sk_buff" ["_nfct"] optional;
+    dst_dev: "dst_entry" ["dev"] required;
     dev_net: "net_device" ["nd_net.net"] required;
     net_inum: "net" ["ns.inum"] required;
+    // struct nf_conn; in the BTF of the module nf_conntrack where the kernel itself does not use it
+    ct_status: "nf_conn" ["status"] optional;
+    ct_l3num: "nf_conn" ["tuplehash[0].tuple.src.l3num"] optional;
+    ct_orig_saddr: "nf_conn" ["tuplehash[0].tuple.src.u3.ip6"] optional;
+    ct_orig_sport: "nf_conn" ["tuplehash[0].tuple.src.u.all"] optional;
+    ct_orig_daddr: "nf_conn" ["tuplehash[0].tuple.dst.u3.ip6"] optional;
+    ct_orig_dport: "nf_conn" ["tuplehash[0].tuple.dst.u.all"] optional;
+    ct_reply_saddr: "nf_conn" ["tuplehash[1].tuple.src.u3.ip6"] optional;
+    ct_reply_sport: "nf_conn" ["tuplehash[1].tuple.src.u.all"] optional;
+    ct_reply_daddr: "nf_conn" ["tuplehash[1].tuple.dst.u3.ip6"] optional;
+    ct_reply_dport: "nf_conn" ["tuplehash[1].tuple.dst.u.all"] optional;
     // struct task_struct
     task_pid: "task_struct" ["pid"] required;
     task_tgid: "task_struct" ["tgid"] required;

@@ -45,6 +45,12 @@ pub fn emit<P: 'static>(hook: Hook, fill: impl FnOnce(&mut P)) {
     count(&EMITTED, hook);
 }
 
+/// Counts an event that is held back.
+#[inline(always)]
+pub fn lost(hook: Hook) {
+    count(&LOST, hook);
+}
+
 /// An interrupt may run the same program on this CPU between load and store, hence the atomic addition: as assembly,
 /// since `core` has no atomics for this target, and without a result, since 5.10 knows no fetching atomics.
 #[inline(always)]

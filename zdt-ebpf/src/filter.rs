@@ -1,10 +1,11 @@
 //! What reaches the ring. Steady healthy traffic emits nothing, and a daemon sees only what one on its node could.
 
-use zdt_common::{ADDR_LOCAL_POD, ADDR_NODE, Addr, Endpoint};
+use zdt_common::{ADDR_LOCAL_POD, ADDR_NODE, ADDR_POD, ADDR_VIP, Addr, Endpoint, Ends, Service};
 
 use crate::{
-    maps::{ADDRS, ENDPOINTS},
-    read::Tuple,
+    maps::{ADDRS, ENDPOINTS, SERVICES},
+    packet::{self, Opening},
+    read::{Ptr, Tuple},
 };
 
 /// Whose side a view of a connection is: 1 the server's, 0 a client's. None: not ours to report.
@@ -29,6 +30,42 @@ pub fn side(tuple: &Tuple) -> Option<u8> {
     } else {
         None
     }
+}
+
+/// Whether a packet goes to a service, a node port or a pod; or did so before it was translated, or does so behind a
+/// translation.
+#[inline(always)]
+pub fn is_for_a_service(skb: Ptr, opening: &Opening) -> bool {
+    if leads_to_one(&opening.ends.daddr, opening.ends.dport, opening.protocol) {
+        return true;
+    }
+    let (mut dialled, mut chosen) = (Ends::ZERO, Ends::ZERO);
+    packet::translated(skb, &mut dialled, &mut chosen)
+        && (leads_to_one(&dialled.daddr, dialled.dport, opening.protocol)
+            || leads_to_one(&chosen.saddr, chosen.sport, opening.protocol))
+}
+
+#[inline(always)]
+fn leads_to_one(addr: &Addr, port: u16, protocol: u8) -> bool {
+    let bits = address(addr);
+    if bits & (ADDR_POD | ADDR_LOCAL_POD) != 0 {
+        return true;
+    }
+    if bits & ADDR_VIP != 0 && serves(*addr, port, protocol) {
+        return true;
+    }
+    bits & ADDR_NODE != 0 && serves(Addr([0; 16]), port, protocol)
+}
+
+#[inline(always)]
+fn serves(addr: Addr, port: u16, protocol: u8) -> bool {
+    let service = Service {
+        addr,
+        port,
+        protocol,
+        pad: 0,
+    };
+    unsafe { SERVICES.get(service) }.is_some()
 }
 
 #[inline(always)]

@@ -12,6 +12,8 @@ mod emit;
 mod filter;
 mod hooks;
 mod maps;
+mod packet;
+mod rate;
 mod read;
 
 use zdt_common::Offsets;
@@ -32,11 +34,25 @@ static RESET_REASON_ARG: u32 = 0;
 #[unsafe(no_mangle)]
 static RETRANSMIT_ERR_ARG: u32 = 0;
 
+/// 1: `kfree_skb` passes a reason as its third argument (5.17 and later).
+#[unsafe(no_mangle)]
+static DROP_REASON_ARG: u32 = 0;
+
+/// Reasons of `kfree_skb` that are not reported: bit N for reason N, in words of 64.
+#[unsafe(no_mangle)]
+static QUIET_REASONS_0: u64 = 0;
+#[unsafe(no_mangle)]
+static QUIET_REASONS_1: u64 = 0;
+#[unsafe(no_mangle)]
+static QUIET_REASONS_2: u64 = 0;
+#[unsafe(no_mangle)]
+static QUIET_REASONS_3: u64 = 0;
+
 /// 1: `mark_victim` passes a task (6.8 and later); 0: a pid.
 #[unsafe(no_mangle)]
 static VICTIM_IS_TASK: u32 = 0;
 
-/// Network namespace whose tables are reported; 0: all.
+/// Network namespace whose tables and packets are reported; 0: all.
 #[unsafe(no_mangle)]
 static NODE_NETNS: u32 = 0;
 

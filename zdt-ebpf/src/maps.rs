@@ -3,11 +3,14 @@
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
     macros::map,
-    maps::{HashMap, PerCpuArray, RingBuf},
+    maps::{HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
-use zdt_common::{Addr, Endpoint, HOOK_COUNT};
+use zdt_common::{Addr, Endpoint, HOOK_COUNT, Service};
 
-use crate::hooks::percpu_free_percpu::Replaced;
+use crate::{
+    hooks::percpu_free_percpu::Replaced,
+    rate::{Datagrams, Window},
+};
 
 /// Events to the daemon. 1 MiB unless the daemon sets another size at load.
 #[map]
@@ -21,7 +24,19 @@ pub static ADDRS: HashMap<Addr, u32> = HashMap::with_max_entries(262_144, BPF_F_
 #[map]
 pub static ENDPOINTS: HashMap<Endpoint, u32> = HashMap::with_max_entries(262_144, BPF_F_NO_PREALLOC);
 
-/// Events that found no room in `EVENTS`, by hook.
+/// Addresses and ports of services, and node ports.
+#[map]
+pub static SERVICES: HashMap<Service, u32> = HashMap::with_max_entries(262_144, BPF_F_NO_PREALLOC);
+
+/// Reports of packets, by hook.
+#[map]
+pub static WINDOWS: PerCpuArray<Window> = PerCpuArray::with_max_entries(HOOK_COUNT as u32, 0);
+
+/// When a flow of datagrams was reported last.
+#[map]
+pub static DATAGRAMS: LruHashMap<Datagrams, u64> = LruHashMap::with_max_entries(4096, 0);
+
+/// Events that found no room in `EVENTS`, or were too many, by hook.
 #[map]
 pub static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(HOOK_COUNT as u32, 0);
 

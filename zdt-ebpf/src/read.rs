@@ -138,7 +138,12 @@ pub fn netns_of_sock(sk: Ptr) -> u32 {
 /// Network namespace of the device that a packet came in by.
 #[inline(always)]
 pub fn netns_of_skb(skb: Ptr) -> u32 {
-    let dev: Ptr = field!(skb, skb_dev);
+    netns_of_dev(field!(skb, skb_dev))
+}
+
+/// Network namespace of a device.
+#[inline(always)]
+pub fn netns_of_dev(dev: Ptr) -> u32 {
     let net: Ptr = field!(dev, dev_net);
     field!(net, net_inum)
 }

@@ -19,6 +19,9 @@ pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 /// The enum that names reset reasons, and the prefix of its names (include/net/rstreason.h).
 const RESET_REASONS: (&str, &str) = ("sk_rst_reason", "SK_RST_REASON_");
 
+/// The same of reasons to drop a packet (include/net/dropreason-core.h). Two have only the first part of the prefix.
+const DROP_REASONS: (&str, &str) = ("skb_drop_reason", "SKB_DROP_REASON_");
+
 /// The enum that names helpers, and the helper that finds a task's registers (5.15 and later).
 const TASK_PT_REGS: (&str, &str) = ("bpf_func_id", "BPF_FUNC_task_pt_regs");
 
@@ -54,6 +57,8 @@ pub struct KernelFacts {
     pub absent: Vec<&'static str>,
     /// `enum sk_rst_reason` by value, without the prefix; empty before 6.10.
     pub reset_reasons: BTreeMap<u32, String>,
+    /// `enum skb_drop_reason` by value, without the prefix; empty before 5.17.
+    pub drop_reasons: BTreeMap<u32, String>,
     /// Arguments of each tracepoint that [`super::table`] names.
     pub tracepoints: BTreeMap<String, Vec<Arg>>,
     /// The helper `bpf_task_pt_regs` exists.
@@ -92,6 +97,7 @@ impl KernelFacts {
             offsets,
             absent,
             reset_reasons: index.reset_reasons,
+            drop_reasons: index.drop_reasons,
             tracepoints: index.tracepoints,
             task_pt_regs: index.task_pt_regs,
             hz: config_hz().unwrap_or(250),
@@ -125,6 +131,7 @@ struct Index {
     structs: HashMap<&'static str, (usize, u32)>,
     tracepoints: BTreeMap<String, Vec<Arg>>,
     reset_reasons: BTreeMap<u32, String>,
+    drop_reasons: BTreeMap<u32, String>,
     task_pt_regs: bool,
 }
 
@@ -134,6 +141,7 @@ impl Index {
             structs: OFFSET_SPECS.iter().map(|spec| (spec.of, (0, 0))).collect(),
             tracepoints: BTreeMap::new(),
             reset_reasons: BTreeMap::new(),
+            drop_reasons: BTreeMap::new(),
             task_pt_regs: false,
         };
         for (&id, variant) in types.get() {
@@ -159,14 +167,10 @@ impl Index {
                     }
                 }
                 TypeVariant::Enum(e) if e.name().as_deref() == Some(RESET_REASONS.0) => {
-                    for value in e.named_value_list() {
-                        let number = match value.value {
-                            Integer32Value::Signed(n) => n.cast_unsigned(),
-                            Integer32Value::Unsigned(n) => n,
-                        };
-                        let name = value.name.strip_prefix(RESET_REASONS.1).unwrap_or(&value.name);
-                        index.reset_reasons.insert(number, name.to_owned());
-                    }
+                    index.reset_reasons = names(e, RESET_REASONS.1);
+                }
+                TypeVariant::Enum(e) if e.name().as_deref() == Some(DROP_REASONS.0) => {
+                    index.drop_reasons = names(e, DROP_REASONS.1);
                 }
                 TypeVariant::Enum(e) if e.name().as_deref() == Some(TASK_PT_REGS.0) => {
                     let mut helpers = e.named_value_list().iter();
@@ -177,6 +181,21 @@ impl Index {
         }
         index
     }
+}
+
+/// The names of an enum by value, without the prefix or as much of it as they have.
+fn names(e: &btfparse::Enum, prefix: &str) -> BTreeMap<u32, String> {
+    let first_part = prefix.split_inclusive('_').next().unwrap_or_default();
+    let values = e.named_value_list().iter().map(|value| {
+        let number = match value.value {
+            Integer32Value::Signed(n) => n.cast_unsigned(),
+            Integer32Value::Unsigned(n) => n,
+        };
+        let name = value.name.strip_prefix(prefix);
+        let name = name.or_else(|| value.name.strip_prefix(first_part));
+        (number, name.unwrap_or(&value.name).to_owned())
+    });
+    values.collect()
 }
 
 /// The arguments of the function that `pointer` points to, without the first (`void *__data`).

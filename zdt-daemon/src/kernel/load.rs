@@ -10,12 +10,13 @@ use aya::{
 };
 use nix::libc;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
-use zdt_common::{Addr, Endpoint, Hook};
+use zdt_common::{Addr, Endpoint, Hook, Service};
 use zerocopy::IntoBytes;
 
 use super::{
     Costs, EventRing, Losses, Translator,
     btf::{Arg, BtfError, KernelFacts, VMLINUX},
+    drops,
     table::{PROGRAMS, Program},
 };
 
@@ -118,6 +119,7 @@ pub struct Attached {
     ebpf: Ebpf,
     addrs: HashMap<MapData, [u8; size_of::<Addr>()], u32>,
     endpoints: HashMap<MapData, [u8; size_of::<Endpoint>()], u32>,
+    services: HashMap<MapData, [u8; size_of::<Service>()], u32>,
     ring: Option<EventRing>,
     losses: Option<Losses>,
     facts: KernelFacts,
@@ -145,6 +147,7 @@ impl Loaded {
             .fold(0u64, |mask, sig| mask | 1 << sig.rem_euclid(64));
         // System calls of this architecture have numbers far below 2^31.
         let setsockopt = i32::try_from(libc::SYS_setsockopt).unwrap_or(-1);
+        let quiet = drops::quiet(&facts.drop_reasons);
         let ebpf = EbpfLoader::new()
             .btf(Some(&btf))
             .map_max_entries("EVENTS", options.ring_bytes)
@@ -155,6 +158,11 @@ impl Loaded {
             .override_global("NODE_NETNS", &options.netns, true)
             .override_global("TASK_PT_REGS", &u32::from(facts.task_pt_regs), true)
             .override_global("SETSOCKOPT_NR", &setsockopt, true)
+            .override_global("DROP_REASON_ARG", &has_arg("kfree_skb", 2), true)
+            .override_global("QUIET_REASONS_0", &quiet[0], true)
+            .override_global("QUIET_REASONS_1", &quiet[1], true)
+            .override_global("QUIET_REASONS_2", &quiet[2], true)
+            .override_global("QUIET_REASONS_3", &quiet[3], true)
             .override_global("VICTIM_IS_TASK", &u32::from(victim == Some(&Arg::Pointer)), true)
             .load(OBJECT)
             .map_err(|e| {
@@ -194,6 +202,7 @@ impl Loaded {
             })
         };
         let (events, addrs, endpoints) = (take("EVENTS")?, take("ADDRS")?, take("ENDPOINTS")?);
+        let services = take("SERVICES")?;
         let (lost, emitted) = (take("LOST")?, take("EMITTED")?);
         let bad = |name| {
             move |e: aya::maps::MapError| LoadError::Map {
@@ -204,6 +213,7 @@ impl Loaded {
         Ok(Attached {
             addrs: HashMap::try_from(addrs).map_err(bad("ADDRS"))?,
             endpoints: HashMap::try_from(endpoints).map_err(bad("ENDPOINTS"))?,
+            services: HashMap::try_from(services).map_err(bad("SERVICES"))?,
             ring: Some(EventRing::new(RingBuf::try_from(events).map_err(bad("EVENTS"))?)),
             losses: Some(Losses::new(
                 PerCpuArray::try_from(lost).map_err(bad("LOST"))?,
@@ -278,6 +288,21 @@ impl Attached {
         absent_is_fine(self.endpoints.remove(&key), "ENDPOINTS")
     }
 
+    /// Says that a service is at an address and port, or, at the address of zeroes, at a port of the node.
+    pub fn watch_service(&mut self, service: Service) -> Result<(), MapError> {
+        let key: [u8; size_of::<Service>()] = zerocopy::transmute!(service);
+        self.services.insert(key, 1, 0).map_err(|e| MapError {
+            map: "SERVICES",
+            reason: chain(&e),
+        })
+    }
+
+    /// Forgets a service; one that is not there is no error.
+    pub fn unwatch_service(&mut self, service: Service) -> Result<(), MapError> {
+        let key: [u8; size_of::<Service>()] = zerocopy::transmute!(service);
+        absent_is_fine(self.services.remove(&key), "SERVICES")
+    }
+
     /// The reader of events; there is one, so only the first call gets it.
     pub fn take_ring(&mut self) -> Option<EventRing> {
         self.ring.take()
@@ -299,7 +324,7 @@ impl Attached {
 
     /// Makes observations of this kernel's events.
     pub fn translator(&self) -> Translator {
-        Translator::new(self.facts.reset_reasons.clone())
+        Translator::new(self.facts.reset_reasons.clone(), self.facts.drop_reasons.clone())
     }
 
     /// What BTF told.

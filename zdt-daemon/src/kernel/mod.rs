@@ -3,8 +3,10 @@
 
 pub mod btf;
 mod cost;
+mod drops;
 mod load;
 mod loss;
+mod packet;
 mod ring;
 pub mod table;
 mod translate;

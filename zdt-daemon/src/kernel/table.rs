@@ -128,6 +128,16 @@ pub const PROGRAMS: &[Program] = &[
         hooks: &[Hook::XtReplace],
         costs: &[],
     },
+    Program {
+        name: "kfree_skb",
+        tracepoint: "kfree_skb",
+        min_args: 2,
+        class: Class::Held,
+        required: false,
+        since: "2.6",
+        hooks: &[Hook::KfreeSkb],
+        costs: &[],
+    },
 ];
 
 #[cfg(test)]

@@ -5,7 +5,9 @@ use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
 };
 
-use zdt_common::{Addr, Cgroup, Decoded, Event, SIGNAL_NO_CODE, SockView, Task};
+use zdt_common::{Addr, Cgroup, Decoded, Event, NO_REASON, SIGNAL_NO_CODE, SockView, Task};
+
+use super::packet::packet;
 
 use crate::input::{
     Attribution, CgroupId, Input, Ktime, NetnsInum, Observation, Place, PodUid, Side, Sock, TcpCounters,
@@ -25,12 +27,16 @@ const OLDEST_SYN_MS: u32 = 3_600_000;
 #[derive(Clone, Debug, Default)]
 pub struct Translator {
     reset_reasons: BTreeMap<u32, String>,
+    drop_reasons: BTreeMap<u32, String>,
 }
 
 impl Translator {
-    /// `reset_reasons`: `enum sk_rst_reason` by value, from BTF.
-    pub fn new(reset_reasons: BTreeMap<u32, String>) -> Self {
-        Self { reset_reasons }
+    /// `enum sk_rst_reason` and `enum skb_drop_reason` by value, from BTF.
+    pub fn new(reset_reasons: BTreeMap<u32, String>, drop_reasons: BTreeMap<u32, String>) -> Self {
+        Self {
+            reset_reasons,
+            drop_reasons,
+        }
     }
 
     /// An event as an input.
@@ -61,7 +67,7 @@ impl Translator {
             },
             Event::TcpSendReset(e) => Observation::ResetSent {
                 sock: sock(&e.view, at),
-                reason: self.reset_reason(e.reason),
+                reason: reason(&self.reset_reasons, e.reason),
                 to_syn: e.answered_flags & SYN != 0,
                 has_socket: e.has_sk != 0,
                 isn: (e.answered_flags & SYN != 0).then_some(e.answered_seq),
@@ -105,16 +111,21 @@ impl Translator {
                 by: text(&e.comm),
                 tgid: u32::try_from(e.pid_tgid >> 32).unwrap_or(0),
             },
+            Event::KfreeSkb(e) => Observation::Dropped {
+                packet: packet(&e.packet),
+                reason: reason(&self.drop_reasons, e.reason),
+            },
         }
     }
+}
 
-    fn reset_reason(&self, reason: u32) -> Option<String> {
-        if reason == u32::MAX {
-            return None;
-        }
-        let name = self.reset_reasons.get(&reason);
-        Some(name.cloned().unwrap_or_else(|| format!("UNKNOWN_{reason}")))
+/// The name of a reason; None: the kernel gave none.
+fn reason(names: &BTreeMap<u32, String>, reason: u32) -> Option<String> {
+    if reason == NO_REASON {
+        return None;
     }
+    let name = names.get(&reason);
+    Some(name.cloned().unwrap_or_else(|| format!("UNKNOWN_{reason}")))
 }
 
 fn sock(view: &SockView, at: Ktime) -> Sock {
@@ -164,7 +175,7 @@ fn first_syn(stamp_ms: u32, now: Ktime) -> Option<Ktime> {
     (stamp_ms != 0 && ago <= OLDEST_SYN_MS).then(|| Ktime(now_ms.saturating_sub(u64::from(ago)) * 1_000_000))
 }
 
-fn ip(addr: Addr) -> IpAddr {
+pub(super) fn ip(addr: Addr) -> IpAddr {
     Ipv6Addr::from(addr.0).to_canonical()
 }
 

@@ -3,6 +3,7 @@
 
 mod inet_sk_error_report;
 mod inet_sock_set_state;
+mod kfree_skb;
 mod mark_victim;
 pub mod percpu_free_percpu;
 mod sched_process_exit;
