@@ -42,7 +42,7 @@ use self::{
     maps::Maps,
     meter::{FromMetrics, Meter},
     questions::Questions,
-    rules::Rules,
+    rules::{LostRules, Rules},
     tick::tick,
 };
 use crate::{
@@ -51,6 +51,7 @@ use crate::{
     config,
     input::{Input, Ktime, NetnsInum, Observation, Start, What},
     kernel::{Attached, EventRing, Loaded, Options, Translator},
+    netfilter::losses::Loss,
     pipe::Pipe,
     record::Recorder,
     serve::Server,
@@ -77,7 +78,7 @@ struct Lost {
     dump: AtomicU64,
     counters: AtomicU64,
     decode: AtomicU64,
-    rules: AtomicU64,
+    rules: LostRules,
 }
 
 /// Watches this node until SIGTERM or SIGINT, or until nobody reads the outputs any more.
@@ -250,7 +251,7 @@ async fn feed(
                 && rules::concerns(observation, own)
                 && replaced.try_send((input.at, observation.clone())).is_err()
             {
-                lost.rules.fetch_add(1, Relaxed);
+                lost.rules.add(Loss::Unread, 1);
             }
             send(&to, input, &lost);
             if let Some(translation) = translation {

@@ -18,6 +18,7 @@ use zdt_daemon::{
     input::{Input, What},
     netfilter::{
         iptables::{Error, Family, LegacyTables, Pending, Read},
+        losses::{Counts, Loss},
         ruleset::{Backend, Protocol, Route},
     },
 };
@@ -196,6 +197,72 @@ fn a_table_above_the_limit_is_an_error_that_says_so_and_the_next_read_a_resync()
     let generation = tables.read(clock::now(), None).unwrap().unwrap();
     assert!(generation.resynced);
     assert_eq!(tos(&generation.change.added), [Family::V4.endpoint(0, 0)]);
+}
+
+#[test]
+fn a_flush_by_hand_is_counted_and_a_service_without_endpoints_is_not() {
+    let world = World::new();
+    world.enter();
+    world.restore(Family::V4, &kube_proxy(Family::V4, 1, 1));
+    let mut tables = LegacyTables::open().unwrap();
+    tables.read(clock::now(), None).unwrap().unwrap();
+    world.restore(Family::V4, &shrink(Family::V4, 0, 0, 1));
+    assert_eq!(
+        tables
+            .read(clock::now(), None)
+            .unwrap()
+            .unwrap()
+            .change
+            .removed
+            .len(),
+        1
+    );
+    assert_eq!(tables.counts(), Counts::default());
+
+    world.restore(Family::V4, &grow(Family::V4, 0, 1));
+    tables.read(clock::now(), None).unwrap().unwrap();
+    let mut flush = world.command("iptables-legacy", &["-t", "nat", "-F"]);
+    assert!(flush.status().unwrap().success());
+    assert_eq!(
+        tables
+            .read(clock::now(), None)
+            .unwrap()
+            .unwrap()
+            .change
+            .removed
+            .len(),
+        1
+    );
+    assert_eq!(tables.counts().of(Loss::Flushed), 1);
+}
+
+#[test]
+fn a_rule_that_cannot_be_understood_is_counted_while_it_stands() {
+    let world = World::new();
+    world.enter();
+    world.restore(Family::V4, &kube_proxy(Family::V4, 2, 2));
+    let mut tables = LegacyTables::open().unwrap();
+    tables.read(clock::now(), None).unwrap().unwrap();
+    let range = |operation| {
+        let rule = "KUBE-SERVICES -p tcp -j DNAT --to-destination 10.9.0.1-10.9.0.4:80";
+        let words: Vec<_> = ["-t", "nat", operation]
+            .into_iter()
+            .chain(rule.split(' '))
+            .collect();
+        assert!(
+            world
+                .command("iptables-legacy", &words)
+                .status()
+                .unwrap()
+                .success()
+        );
+    };
+    range("-A");
+    assert_eq!(tables.read(clock::now(), None).unwrap(), None);
+    assert_eq!(tables.counts().of(Loss::Odd), 1);
+    range("-D");
+    assert_eq!(tables.read(clock::now(), None).unwrap(), None);
+    assert_eq!(tables.counts(), Counts::default());
 }
 
 /// A table that another thread rewrites all the time, in two sizes.

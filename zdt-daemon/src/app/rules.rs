@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     future::pending,
     os::fd::{AsFd as _, OwnedFd},
-    sync::atomic::Ordering::Relaxed,
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -19,7 +19,8 @@ use crate::{
     clock,
     input::{Input, Ktime, NetnsInum, Observation, Route, RouteChange, RulesState, What},
     netfilter::{
-        iptables::{LegacyTables, Pending},
+        iptables::{Error as LegacyError, LegacyTables, Pending},
+        losses::{Counts, Loss},
         nftables::Watcher,
         ruleset::Generation,
     },
@@ -28,12 +29,32 @@ use crate::{
 /// A dump that failed is tried again after this time.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// Losses since they were told last, by kind.
+#[derive(Debug, Default)]
+pub(super) struct LostRules(Mutex<Counts>);
+
+impl LostRules {
+    pub(super) fn add(&self, loss: Loss, count: u64) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .add(loss, count);
+    }
+
+    pub(super) fn take(&self) -> Counts {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// Both kinds of rules of this network namespace, as far as they can be read.
 pub(super) struct Rules {
     nft: Option<(Watcher, AsyncFd<OwnedFd>)>,
     legacy: Option<LegacyTables>,
     pending: Pending,
     first: Option<Input>,
+    /// What could not be read at all, and what was told of all losses.
+    unread: Counts,
+    told: (Counts, Counts, Counts),
 }
 
 impl Rules {
@@ -75,12 +96,33 @@ impl Rules {
             legacy,
             pending: Pending::default(),
             first,
+            unread: Counts::default(),
+            told: <_>::default(),
         }
     }
 
     /// The routes that were there at the start.
     pub(super) fn first(&mut self) -> Option<Input> {
         self.first.take()
+    }
+
+    /// Adds what was lost since the last call to what the next tick tells.
+    fn count(&mut self, lost: &Lost) {
+        let mut own = self.unread;
+        own.add(Loss::Shared, self.pending.shared());
+        let (of_nft, of_legacy, of_own) = &mut self.told;
+        let nft = self
+            .nft
+            .as_ref()
+            .map(|(watcher, _)| of_nft.grown(watcher.losses().counts()));
+        let legacy = self
+            .legacy
+            .as_ref()
+            .map(|tables| of_legacy.grown(tables.counts()));
+        let grown = nft.into_iter().chain(legacy).chain([of_own.grown(own)]);
+        for (loss, count) in grown.flatten() {
+            lost.rules.add(loss, count);
+        }
     }
 
     /// Runs until nobody takes inputs any more. `replaced`: what the kernel half saw of legacy tables.
@@ -91,6 +133,7 @@ impl Rules {
         lost: &Lost,
     ) {
         let mut again = false;
+        self.count(lost);
         loop {
             let due = self
                 .pending
@@ -112,7 +155,7 @@ impl Rules {
                     Ok(new) => generations.extend(new),
                     Err(error) => {
                         again = true;
-                        lost.rules.fetch_add(1, Relaxed);
+                        self.unread.add(Loss::Unreadable, 1);
                         tracing::warn!("the rules cannot be read: {error}; trying again");
                     }
                 }
@@ -133,20 +176,26 @@ impl Rules {
                 match generation {
                     Ok(new) => generations.extend(new),
                     Err(error) => {
-                        lost.rules.fetch_add(1, Relaxed);
+                        self.unread.add(why(&error), 1);
                         tracing::warn!("{error}");
                     }
                 }
             }
+            self.count(lost);
             for generation in generations {
-                if generation.resynced {
-                    lost.rules.fetch_add(1, Relaxed);
-                }
                 if to.send(input(generation)).await.is_err() {
                     return;
                 }
             }
         }
+    }
+}
+
+/// What a failed read of a legacy table is.
+fn why(error: &LegacyError) -> Loss {
+    match error {
+        LegacyError::TooLarge { .. } => Loss::TooLarge,
+        _ => Loss::Unreadable,
     }
 }
 
@@ -193,4 +242,31 @@ fn wakeup(watcher: &Watcher) -> Option<AsyncFd<OwnedFd>> {
     let fd = watcher.as_fd().as_fd().try_clone_to_owned().ok()?;
     // SAFETY: an `OwnedFd` names the same open file until it is dropped, which `AsyncFd` does after deregistering.
     unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_are_taken_once_and_keep_their_kind() {
+        let lost = LostRules::default();
+        lost.add(Loss::Overrun, 2);
+        lost.add(Loss::Overrun, 1);
+        lost.add(Loss::Odd, 1);
+        let taken = lost.take();
+        assert_eq!((taken.of(Loss::Overrun), taken.of(Loss::Odd)), (3, 1));
+        assert_eq!(lost.take(), Counts::default());
+    }
+
+    #[test]
+    fn a_table_that_is_too_large_is_told_from_one_that_cannot_be_read() {
+        let family = crate::netfilter::iptables::Family::V4;
+        let (bytes, limit) = (2, 1);
+        assert_eq!(
+            why(&LegacyError::TooLarge { family, bytes, limit }),
+            Loss::TooLarge
+        );
+        assert_eq!(why(&LegacyError::Unstable { family }), Loss::Unreadable);
+    }
 }

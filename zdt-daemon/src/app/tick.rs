@@ -15,6 +15,7 @@ use crate::{
     clock,
     input::{Input, What},
     kernel::{Costs, Losses},
+    netfilter::losses::Loss,
 };
 
 /// Time passes for the correlator in steps of this length.
@@ -45,8 +46,9 @@ pub(super) async fn tick(
             ("conntrack-dump".to_owned(), lost.dump.swap(0, Relaxed)),
             ("conntrack-counters".to_owned(), lost.counters.swap(0, Relaxed)),
             ("decode".to_owned(), lost.decode.swap(0, Relaxed)),
-            ("rules".to_owned(), lost.rules.swap(0, Relaxed)),
         ];
+        let rules = lost.rules.take();
+        counts.extend(Loss::ALL.map(|loss| (loss.source().to_owned(), rules.of(loss))));
         match losses.take() {
             Ok(by_hook) => counts.extend(
                 by_hook

@@ -19,7 +19,10 @@ pub use table::{Table, parse};
 
 use sockopt::TableSocket;
 
-use super::ruleset::{Backend, Generation, RouteChange};
+use super::{
+    losses::{Counts, Loss},
+    ruleset::{Backend, Generation, RouteChange},
+};
 use crate::input::Ktime;
 
 /// The table in which kube-proxy translates addresses.
@@ -82,6 +85,7 @@ pub enum Error {
 pub struct LegacyTables {
     v4: OneTable,
     v6: OneTable,
+    flushed: u64,
 }
 
 struct OneTable {
@@ -106,6 +110,7 @@ impl LegacyTables {
         Ok(Self {
             v4: open(Family::V4)?,
             v6: open(Family::V6)?,
+            flushed: 0,
         })
     }
 
@@ -121,8 +126,8 @@ impl LegacyTables {
             self.v4.stale = true;
             self.v6.stale = true;
         })?;
-        let (mut change, stale4) = self.v4.learn(v4);
-        let (change6, stale6) = self.v6.learn(v6);
+        let (mut change, stale4) = self.v4.learn(v4, &mut self.flushed);
+        let (change6, stale6) = self.v6.learn(v6, &mut self.flushed);
         change.added.extend(change6.added);
         change.removed.extend(change6.removed);
         Ok(generation(at, by, change, stale4 || stale6))
@@ -135,8 +140,16 @@ impl LegacyTables {
             Family::V6 => &mut self.v6,
         };
         let now = one.ask().inspect_err(|_| one.stale = true)?;
-        let (change, stale) = one.learn(now);
+        let (change, stale) = one.learn(now, &mut self.flushed);
         Ok(generation(read.at, read.by, change, stale))
+    }
+
+    /// What was lost and not understood: of odd rules those that stand in the tables now, of flushes all so far.
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        counts.add(Loss::Odd, self.v4.known.odd + self.v6.known.odd);
+        counts.add(Loss::Flushed, self.flushed);
+        counts
     }
 
     /// What a family's table said last.
@@ -176,8 +189,9 @@ impl OneTable {
     }
 
     /// What changed since the last read, and whether something may have been missed in between.
-    fn learn(&mut self, now: Table) -> (RouteChange, bool) {
+    fn learn(&mut self, now: Table, flushed: &mut u64) -> (RouteChange, bool) {
         let change = self.known.routes.diff(&now.routes);
+        *flushed += u64::from(self.known.dispatches && !now.dispatches && !change.removed.is_empty());
         self.known = now;
         (change, std::mem::replace(&mut self.stale, false))
     }

@@ -6,6 +6,7 @@ pub mod counters;
 pub mod dump;
 pub mod entry;
 pub mod iptables;
+pub mod losses;
 #[cfg(test)]
 mod namespace;
 mod netlink;

@@ -18,11 +18,12 @@ use std::{
     os::fd::{AsFd, BorrowedFd},
 };
 
-pub use self::{losses::Losses, tracker::Tracker};
 use self::{
+    graph::MOST_EDGES,
     message::{GETCHAIN, GETRULE, GETSET, GETSETELEM},
     socket::{Asker, Listener, Notified},
 };
+pub use self::{losses::Losses, tracker::Tracker};
 use super::{
     netlink::{IPV4, IPV6},
     ruleset::{Backend, Generation, Routes},
@@ -72,25 +73,28 @@ pub struct Watcher {
     tracker: Tracker,
     /// Generations that a failed dump kept from being told.
     untold: Vec<Generation>,
+    /// Most edges of the rules.
+    edges: usize,
 }
 
 impl Watcher {
     /// Joins the notifications of the calling thread's network namespace, stays in it, and reads the rules. Takes as long
     /// as reading kube-proxy's tables: half a second of CPU for 10,000 services in iptables mode, five in nftables mode.
     pub fn open() -> Result<Self, Error> {
-        Self::with_room(ROOM)
+        Self::with_room(ROOM, MOST_EDGES)
     }
 
-    fn with_room(bytes: usize) -> Result<Self, Error> {
+    fn with_room(bytes: usize, edges: usize) -> Result<Self, Error> {
         // Listen first: what happens during the dump waits in the socket.
         let listener = Listener::open(bytes)?;
         let mut asker = Asker::open()?;
-        let tracker = read(&mut asker)?;
+        let tracker = read(&mut asker, edges)?;
         Ok(Self {
             listener,
             asker,
             tracker,
             untold: Vec::new(),
+            edges,
         })
     }
 
@@ -112,7 +116,7 @@ impl Watcher {
             }
         }
         if self.tracker.needs_resync() {
-            let fresh = read(&mut self.asker)?;
+            let fresh = read(&mut self.asker, self.edges)?;
             self.tracker.resync(fresh, now, &mut self.untold);
         }
         Ok(std::mem::take(&mut self.untold))
@@ -131,8 +135,8 @@ impl Watcher {
 
 /// Reads kube-proxy's tables in parts, each of one generation: a dump of everything would take longer than the time
 /// between two writes. The notifications since the first part make the parts of one time (`Model::apply`).
-fn read(asker: &mut Asker) -> Result<Tracker, Error> {
-    let mut tracker = Tracker::seeded_at(asker.generation()?);
+fn read(asker: &mut Asker, edges: usize) -> Result<Tracker, Error> {
+    let mut tracker = Tracker::seeded_at(asker.generation()?, edges);
     for family in [IPV4, IPV6] {
         // Chains can be asked for by family only.
         read_part(asker, &mut tracker, GETCHAIN, family, &[])?;

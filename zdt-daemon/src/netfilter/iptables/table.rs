@@ -27,6 +27,8 @@ pub struct Table {
     /// Rules below kube-proxy's chains that could not be understood: a DNAT to something else than one endpoint, a
     /// jump into the middle of a chain.
     pub odd: u64,
+    /// Some of kube-proxy's entry chains lead on. kube-proxy's always do: with no services too, to its node ports.
+    pub dispatches: bool,
 }
 
 /// A chain, as far as it matters. Its jumps and routes stand in lists common to all chains.
@@ -80,6 +82,9 @@ fn reachable(chains: &[Chain], jumps: &[usize], routes: &[Option<Route>]) -> Tab
     let mut visit: Vec<usize> = (0..chains.len())
         .filter(|&n| chains.get(n).is_some_and(|chain| chain.root))
         .collect();
+    let end = |n: usize| chains.get(n + 1).map_or(jumps.len(), |next| next.jumps);
+    let leads_on = |&n: &usize| chains.get(n).is_some_and(|chain| chain.jumps < end(n));
+    let dispatches = visit.iter().any(leads_on);
     while let Some(n) = visit.pop() {
         let (Some(chain), Some(seen)) = (chains.get(n), seen.get_mut(n)) else {
             continue;
@@ -106,5 +111,6 @@ fn reachable(chains: &[Chain], jumps: &[usize], routes: &[Option<Route>]) -> Tab
     Table {
         routes: reached.into_iter().collect(),
         odd,
+        dispatches,
     }
 }

@@ -15,7 +15,7 @@ use crate::netfilter::ruleset::{Backend, Protocol, Route, RouteChange};
 
 /// Bound on what one node's rules may take here, in edges (I9): 10,000 services of 5 endpoints are 110,000, and an
 /// edge takes about 50 bytes with what it leads to.
-const MOST_EDGES: usize = 2_000_000;
+pub(super) const MOST_EDGES: usize = 2_000_000;
 
 pub(super) type NodeId = u32;
 
@@ -57,7 +57,7 @@ struct Lent {
     before: Option<bool>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Graph {
     nodes: Vec<Node>,
     free: Vec<NodeId>,
@@ -67,11 +67,26 @@ pub(super) struct Graph {
     /// Routes whose count changed since the last generation.
     changed: Vec<Route>,
     edges: usize,
+    most: usize,
     /// Edges refused for want of room.
     refused: u64,
 }
 
 impl Graph {
+    /// With room for so many edges.
+    pub(super) fn with_room(most: usize) -> Self {
+        Self {
+            nodes: Vec::new(),
+            free: Vec::new(),
+            touched: Vec::new(),
+            routes: HashMap::new(),
+            changed: Vec::new(),
+            edges: 0,
+            most,
+            refused: 0,
+        }
+    }
+
     pub(super) fn add_node(&mut self, backend: Backend, outs: Outs) -> NodeId {
         let node = Node {
             outs,
@@ -118,7 +133,7 @@ impl Graph {
 
     /// Hangs an edge on a node; one that was in the place of an element is replaced.
     pub(super) fn link(&mut self, from: NodeId, place: Place<'_>, out: Out) {
-        if self.edges >= MOST_EDGES {
+        if self.edges >= self.most {
             self.refused += 1;
             return;
         }
@@ -202,6 +217,29 @@ impl Graph {
 
     pub(super) fn refused(&self) -> u64 {
         self.refused
+    }
+
+    /// Edges are missing, and there is room for them again. A sixteenth must be free: reading all rules at each change of
+    /// a rule set that just does not fit would help nobody.
+    pub(super) fn has_room_again(&self) -> bool {
+        self.refused > 0 && self.edges <= self.most - self.most / 16
+    }
+
+    /// Whether no chain that a base chain of this backend leads to leads anywhere, and nothing is routed. kube-proxy's
+    /// dispatch chains always lead on, with no services too: to its node ports, or to its maps.
+    pub(super) fn is_cut_off(&self, backend: Backend) -> bool {
+        let routed = |lent: &Lent| lent.backend == backend && lent.by > 0;
+        if self.routes.values().any(routed) {
+            return false;
+        }
+        let roots = self.nodes.iter().filter(|n| n.root && n.backend == backend);
+        let mut next = roots
+            .flat_map(|root| root.outs.iter())
+            .filter_map(|out| match out {
+                Out::Node(to) => self.nodes.get(usize::try_from(*to).ok()?),
+                Out::Route(_) | Out::Address(_) => None,
+            });
+        next.all(|node| node.outs.iter().next().is_none())
     }
 
     fn clear(&mut self, id: NodeId) {

@@ -93,6 +93,8 @@ impl Table {
 pub(super) struct Applied {
     /// It was of another tool's table.
     pub foreign: bool,
+    /// It was a translation of another tool's.
+    pub redirected: bool,
     /// Translations that cannot be followed.
     pub unsupported: u64,
     /// It gave a chain another name.
@@ -102,7 +104,7 @@ pub(super) struct Applied {
 }
 
 /// All of kube-proxy's tables in one network namespace.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Model {
     pub graph: Graph,
     /// By family.
@@ -110,6 +112,14 @@ pub(super) struct Model {
 }
 
 impl Model {
+    /// With room for so many edges.
+    pub(super) fn with_room(edges: usize) -> Self {
+        Self {
+            graph: Graph::with_room(edges),
+            tables: BTreeMap::new(),
+        }
+    }
+
     pub(super) fn has_table(&self, family: u8, backend: Backend) -> bool {
         self.tables.contains_key(&(family, backend))
     }
@@ -141,6 +151,9 @@ impl Model {
         let mut applied = Applied::default();
         let Some(backend) = tracked(message.family, message.table) else {
             applied.foreign = true;
+            if let Body::Rule { expressions, .. } = message.body {
+                applied.redirected = rule::targets(expressions, message.family)?.iter().any(translates);
+            }
             return Ok(applied);
         };
         let key = (message.family, backend);
@@ -174,13 +187,18 @@ impl Model {
                 expressions,
             } => {
                 table.greatest_handle = table.greatest_handle.max(handle);
-                let Some(&node) = table.chains.get(chain) else {
+                let base = !table.is_service_chain(chain);
+                let known = table.chains.get(chain).copied();
+                if let Some(node) = known {
+                    graph.unlink(node, Place::Rule(handle));
+                }
+                if (change == Change::Deleted || known.is_none()) && !base {
                     return Ok(applied);
-                };
-                graph.unlink(node, Place::Rule(handle));
-                if change == Change::New {
-                    let base = !table.is_service_chain(chain);
-                    for target in rule::targets(expressions, message.family)? {
+                }
+                let targets = rule::targets(expressions, message.family)?;
+                applied.redirected = base && chain != MARKS_ONLY && targets.iter().any(translates);
+                if let (Some(node), Change::New) = (known, change) {
+                    for target in targets {
                         applied.unsupported += lead(table, graph, (node, handle), target, base);
                     }
                 }
@@ -235,6 +253,14 @@ impl Model {
             self.graph.remove_node(node);
         }
         true
+    }
+}
+
+/// Whether a target is a translation.
+fn translates(target: &Target<'_>) -> bool {
+    match target {
+        Target::Address(_) | Target::AddressMap(..) | Target::Unknown => true,
+        Target::Chain(_) | Target::Map(_) => false,
     }
 }
 

@@ -193,7 +193,7 @@ impl<'a> Rule<'a> {
         // Most of a rule set's bytes are comments and counters: read only what leads somewhere.
         if !matches!(
             name,
-            b"meta" | b"payload" | b"cmp" | b"immediate" | b"lookup" | b"nat" | b"target"
+            b"meta" | b"payload" | b"cmp" | b"immediate" | b"lookup" | b"nat" | b"redir" | b"target"
         ) {
             return Ok(());
         }
@@ -211,6 +211,11 @@ impl<'a> Rule<'a> {
             b"immediate" => self.immediate(&fields)?,
             b"lookup" => self.lookup(&fields)?,
             b"nat" => self.nat(&fields)?,
+            // To an address of this machine, whichever it is.
+            b"redir" => self.targets.push(Target::Unknown),
+            b"target" if fields[1].is_some_and(|n| n.name() == b"REDIRECT") => {
+                self.targets.push(Target::Unknown);
+            }
             b"target" if fields[1].is_some_and(|n| n.name() == b"DNAT") => {
                 let route = self.xt_dnat(&fields)?;
                 self.targets.push(route.map_or(Target::Unknown, Target::Address));
@@ -274,6 +279,14 @@ impl<'a> Rule<'a> {
     fn nat(&mut self, fields: &Fields<'a>) -> Result<(), Malformed> {
         if number(fields, 1)? != Some(NAT_DNAT) {
             return Ok(());
+        }
+        // NFTA_NAT_REG_ADDR_MIN and _MAX, _PROTO_MIN and _MAX: a range is no single endpoint.
+        for (least, greatest) in [(3, 4), (5, 6)] {
+            let greatest = number(fields, greatest)?;
+            if greatest.is_some() && greatest != number(fields, least)? {
+                self.targets.push(Target::Unknown);
+                return Ok(());
+            }
         }
         let family = number(fields, 2)?.and_then(|f| u8::try_from(f).ok());
         let address_word = number(fields, 3)?.and_then(word);

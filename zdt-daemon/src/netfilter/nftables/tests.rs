@@ -10,7 +10,10 @@ use nix::sched::{CloneFlags, unshare};
 use super::*;
 use crate::{
     clock,
-    netfilter::ruleset::{Protocol, Route, RouteChange},
+    netfilter::{
+        losses::{Counts, Loss},
+        ruleset::{Protocol, Route, RouteChange},
+    },
 };
 
 const ONE_SERVICE: &str = "
@@ -45,6 +48,10 @@ fn feed(command: &str, input: &str) {
     assert!(child.wait().unwrap().success(), "{command}");
 }
 
+fn run(command: &str) {
+    feed(command, "");
+}
+
 fn nft(input: &str) {
     feed("nft -f -", input);
 }
@@ -73,7 +80,7 @@ fn watched(watcher: &Watcher) -> Vec<Route> {
 fn an_overrun_is_counted_and_recovered_by_one_dump() {
     in_namespace(|| {
         nft(ONE_SERVICE);
-        let mut watcher = Watcher::with_room(4096).unwrap();
+        let mut watcher = Watcher::with_room(4096, MOST_EDGES).unwrap();
         let rule =
             |port| format!("add rule ip kube-proxy service-web meta l4proto udp dnat ip to 10.0.0.1:{port}");
         let much = (2..200).map(rule).collect::<Vec<_>>().join("\n");
@@ -92,6 +99,7 @@ fn an_overrun_is_counted_and_recovered_by_one_dump() {
         let losses = watcher.losses();
         assert!(losses.overruns > 0);
         assert_eq!((losses.resyncs, losses.unparsed, losses.gaps), (1, 0, 0));
+        assert_eq!(losses.counts().of(Loss::Overrun), losses.overruns);
 
         // From here on nothing is lost: it follows again.
         nft("add rule ip kube-proxy service-web meta l4proto tcp dnat ip to 10.0.0.9:1");
@@ -121,14 +129,30 @@ fn a_table_deleted_by_hand_takes_its_routes_along_and_is_counted() {
 }
 
 #[test]
-fn a_flush_by_hand_is_a_generation_like_another() {
+fn a_flush_by_hand_is_told_counted_and_read_anew_once() {
     in_namespace(|| {
         nft(ONE_SERVICE);
         let mut watcher = Watcher::open().unwrap();
         nft("flush chain ip kube-proxy nat-output");
-        assert_eq!(told(&mut watcher)[0].change.removed, [tcp("10.0.0.1:80")]);
+        let generations = told(&mut watcher);
+        let [flushed, read_anew] = &generations[..] else {
+            panic!("{generations:#?}")
+        };
+        assert_eq!(flushed.change.removed, [tcp("10.0.0.1:80")]);
+        assert!(!flushed.resynced && read_anew.resynced && read_anew.change.is_empty());
+        let losses = watcher.losses();
+        assert_eq!((losses.flushed, losses.resyncs), (1, 1));
         nft("add rule ip kube-proxy nat-output jump services");
         assert_eq!(told(&mut watcher)[0].change.added, [tcp("10.0.0.1:80")]);
+        assert_eq!(watcher.losses(), losses);
+    });
+}
+
+#[test]
+fn a_service_without_endpoints_is_no_flush() {
+    in_namespace(|| {
+        nft(ONE_SERVICE);
+        let mut watcher = Watcher::open().unwrap();
         nft("flush map ip kube-proxy service-ips");
         assert_eq!(told(&mut watcher)[0].change.removed, [tcp("10.0.0.1:80")]);
         assert_eq!(watcher.losses(), Losses::default());
@@ -136,7 +160,38 @@ fn a_flush_by_hand_is_a_generation_like_another() {
 }
 
 #[test]
-fn other_tools_rules_are_counted_and_are_no_routes() {
+fn a_flush_of_kube_proxys_entry_chain_in_iptables_mode_is_counted() {
+    in_namespace(|| {
+        feed(
+            "iptables-nft-restore --noflush",
+            "*nat\n:KUBE-SERVICES - [0:0]\n:KUBE-NODEPORTS - [0:0]\n:KUBE-SVC-A - [0:0]\n:KUBE-SEP-A - [0:0]
+-A PREROUTING -j KUBE-SERVICES\n-A OUTPUT -j KUBE-SERVICES\n-A KUBE-SERVICES -d 10.96.0.1 -j KUBE-SVC-A
+-A KUBE-SERVICES -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS\n-A KUBE-SVC-A -j KUBE-SEP-A
+-A KUBE-SEP-A -p tcp -m tcp -j DNAT --to-destination 10.0.0.1:80\nCOMMIT\n",
+        );
+        let mut watcher = Watcher::open().unwrap();
+        // The last endpoint goes as kube-proxy takes it: that is no flush.
+        feed(
+            "iptables-nft-restore --noflush",
+            "*nat\n:KUBE-SERVICES - [0:0]\n:KUBE-SVC-A - [0:0]\n:KUBE-SEP-A - [0:0]
+-A KUBE-SERVICES -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS\n-X KUBE-SVC-A\n-X KUBE-SEP-A\nCOMMIT\n",
+        );
+        assert_eq!(told(&mut watcher)[0].change.removed, [tcp("10.0.0.1:80")]);
+        assert_eq!(watcher.losses(), Losses::default());
+        feed(
+            "iptables-nft-restore --noflush",
+            "*nat\n:KUBE-SVC-A - [0:0]\n-A KUBE-SERVICES -d 10.96.0.1 -j KUBE-SVC-A
+-A KUBE-SVC-A -p tcp -m tcp -j DNAT --to-destination 10.0.0.1:80\nCOMMIT\n",
+        );
+        assert_eq!(told(&mut watcher)[0].change.added, [tcp("10.0.0.1:80")]);
+        run("iptables-nft -t nat -F KUBE-SERVICES");
+        assert_eq!(told(&mut watcher)[0].change.removed, [tcp("10.0.0.1:80")]);
+        assert_eq!((watcher.losses().flushed, watcher.losses().resyncs), (1, 1));
+    });
+}
+
+#[test]
+fn other_tools_rules_are_counted_and_their_translations_are_a_loss() {
     in_namespace(|| {
         nft(ONE_SERVICE);
         let mut watcher = Watcher::open().unwrap();
@@ -144,16 +199,72 @@ fn other_tools_rules_are_counted_and_are_no_routes() {
         nft("add table inet firewall
             add chain inet firewall input { type filter hook input priority 0; }
             add rule inet firewall input tcp dport 22 accept");
+        assert_eq!(told(&mut watcher), []);
+        assert!(watcher.losses().foreign >= 3);
+        assert_eq!(watcher.losses().counts(), Counts::default());
         // As Docker does it.
         feed(
             "iptables-nft-restore --noflush",
             "*nat\n:DOCKER - [0:0]\n-A PREROUTING -j DOCKER\n-A OUTPUT -p tcp --dport 81 -j DNAT --to-destination 10.9.0.1:81
 -A DOCKER -p tcp -m tcp --dport 80 -j DNAT --to-destination 172.17.0.2:80\nCOMMIT\n",
         );
+        nft("add table ip other
+            add chain ip other pre { type nat hook prerouting priority -110; }
+            add rule ip other pre tcp dport 82 redirect to :83
+            add rule ip other pre tcp dport 84 dnat to 10.9.0.1-10.9.0.4");
         assert_eq!(told(&mut watcher), []);
         assert_eq!(watched(&watcher), [tcp("10.0.0.1:80")]);
-        assert!(watcher.losses().foreign >= 3);
-        assert_eq!(watcher.losses().unsupported, 0);
+        assert_eq!(watcher.losses().counts().of(Loss::OtherTool), 4);
+        assert_eq!((watcher.losses().unsupported, watcher.losses().resyncs), (0, 0));
+        nft("delete table ip other");
+        told(&mut watcher);
+        assert_eq!(watcher.losses().counts().of(Loss::OtherTool), 6);
+        // What was there before is nobody's loss.
+        assert_eq!(Watcher::open().unwrap().losses().counts(), Counts::default());
+    });
+}
+
+#[test]
+fn a_translation_that_cannot_be_followed_is_counted_and_mends_by_itself() {
+    in_namespace(|| {
+        nft(ONE_SERVICE);
+        let mut watcher = Watcher::open().unwrap();
+        nft("add rule ip kube-proxy service-web meta l4proto tcp dnat ip to 10.0.0.1-10.0.0.4:80");
+        assert_eq!(told(&mut watcher), []);
+        assert_eq!(watcher.losses().counts().of(Loss::Unsupported), 1);
+        nft("flush chain ip kube-proxy service-web
+            add rule ip kube-proxy service-web meta l4proto tcp dnat ip to 10.0.0.2:80");
+        assert_eq!(told(&mut watcher)[0].change.added, [tcp("10.0.0.2:80")]);
+        assert_eq!(watched(&watcher), [tcp("10.0.0.2:80")]);
+        assert_eq!((watcher.losses().unsupported, watcher.losses().resyncs), (1, 0));
+    });
+}
+
+#[test]
+fn rules_beyond_the_bound_are_counted_and_read_anew_when_there_is_room() {
+    in_namespace(|| {
+        const EDGES: usize = 64;
+        nft(ONE_SERVICE);
+        let mut watcher = Watcher::with_room(ROOM, EDGES).unwrap();
+        let rule =
+            |port| format!("add rule ip kube-proxy service-web meta l4proto tcp dnat ip to 10.0.0.2:{port}");
+        nft(&(1..=100).map(rule).collect::<Vec<_>>().join("\n"));
+        let known = told(&mut watcher)[0].change.added.len();
+        assert!(known < EDGES, "{known}");
+        let missing = 100 - u64::try_from(known).unwrap();
+        assert_eq!(watcher.losses().counts().of(Loss::TooLarge), missing);
+        assert_eq!(watcher.losses().resyncs, 0, "nothing would come of it");
+
+        let rest = (90..=100).map(rule).collect::<Vec<_>>().join("\n");
+        nft(&format!("flush chain ip kube-proxy service-web\n{rest}"));
+        let generations = told(&mut watcher);
+        assert!(generations.last().unwrap().resynced, "{generations:#?}");
+        assert_eq!(watched(&watcher), watched(&Watcher::open().unwrap()));
+        assert_eq!(watched(&watcher).len(), 11);
+        assert_eq!(watcher.losses().resyncs, 1);
+        nft(&rule(1));
+        assert_eq!(told(&mut watcher)[0].change.added, [tcp("10.0.0.2:1")]);
+        assert_eq!(watcher.losses().resyncs, 1);
     });
 }
 

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{
+    graph::MOST_EDGES,
     losses::Losses,
     message::{self, Body, Message, SUBSYSTEM},
     model::Model,
@@ -27,7 +28,7 @@ struct Told {
 }
 
 /// The model of a node's rules, and what is known of its completeness.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Tracker {
     model: Model,
     /// The last generation that the model has in it.
@@ -48,10 +49,28 @@ pub struct Tracker {
     losses: Losses,
 }
 
-impl Tracker {
-    /// A tracker that is to be filled from a dump which begins at `generation`.
-    pub(super) fn seeded_at(generation: u32) -> Self {
+impl Default for Tracker {
+    fn default() -> Self {
         Self {
+            model: Model::with_room(MOST_EDGES),
+            generation: None,
+            seeded: false,
+            until: None,
+            told: None,
+            broken: false,
+            table_deleted: false,
+            since: None,
+            by: None,
+            losses: Losses::default(),
+        }
+    }
+}
+
+impl Tracker {
+    /// A tracker with room for so many edges, that is to be filled from a dump which begins at `generation`.
+    pub(super) fn seeded_at(generation: u32, edges: usize) -> Self {
+        Self {
+            model: Model::with_room(edges),
             generation: Some(generation),
             seeded: true,
             ..Self::default()
@@ -109,6 +128,7 @@ impl Tracker {
         self.model.graph.settle();
         // Being asked for all chains of a family, the kernel gives other tools' too.
         self.losses.foreign = 0;
+        self.losses.redirected = 0;
         if generation != self.generation {
             self.until = generation;
             self.told = Some(Told {
@@ -260,6 +280,13 @@ impl Tracker {
             return;
         }
         let changes = self.model.graph.settle();
+        for (backend, change) in &changes {
+            if !change.removed.is_empty() && self.model.graph.is_cut_off(*backend) {
+                self.losses.flushed += 1;
+                self.broken = true;
+            }
+        }
+        self.broken |= self.model.graph.has_room_again();
         match self.until {
             None => self.tell(changes, at, false, generations),
             Some(until) if id.wrapping_sub(until).cast_signed() >= 0 => {
@@ -274,6 +301,7 @@ impl Tracker {
         let in_order = notified && !self.seeded && self.until.is_none();
         let applied = self.model.apply(message, in_order)?;
         self.losses.foreign += u64::from(applied.foreign);
+        self.losses.redirected += u64::from(applied.redirected);
         self.losses.unsupported += applied.unsupported;
         self.losses.tables_deleted += u64::from(applied.table_deleted);
         self.table_deleted |= applied.table_deleted;
