@@ -4,6 +4,7 @@
 //! the same time" (invariant I12). The first rule of [`RULES`] that matches names the cause.
 
 mod accept_queue_flush;
+pub mod amplifiers;
 mod client_abort;
 mod crash_after_ready;
 mod cut;

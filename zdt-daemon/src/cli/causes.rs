@@ -8,11 +8,19 @@ use std::{
 use serde::Serialize;
 
 use crate::{
-    causes::{RULES, Rule},
+    causes::{RULES, Rule, amplifiers::AMPLIFIERS},
     config,
     sink::Format,
     verdict::Blame,
 };
+
+/// One amplifier as `-o json` prints it.
+#[derive(Serialize)]
+struct AmplifierLine<'a> {
+    amplifier: &'a str,
+    id: &'a str,
+    what: &'a str,
+}
 
 /// One cause as `-o json` prints it.
 #[derive(Serialize)]
@@ -33,6 +41,14 @@ pub(super) fn causes(args: &config::Causes) -> anyhow::Result<ExitCode> {
             for rule in RULES {
                 writeln!(out, "{}", serde_json::to_string(&line(rule))?)?;
             }
+            for one in AMPLIFIERS {
+                let line = AmplifierLine {
+                    amplifier: one.name,
+                    id: one.id,
+                    what: one.what,
+                };
+                writeln!(out, "{}", serde_json::to_string(&line)?)?;
+            }
         }
         Format::Text => {
             let wide = RULES.iter().map(|r| r.name.len()).max().unwrap_or(0);
@@ -46,6 +62,10 @@ pub(super) fn causes(args: &config::Causes) -> anyhow::Result<ExitCode> {
                     blame(rule.blame),
                     rule.what
                 )?;
+            }
+            writeln!(out, "\n{:<wide$}  {:<3}  WHAT", "AMPLIFIER", "ID")?;
+            for one in AMPLIFIERS {
+                writeln!(out, "{:<wide$}  {:<3}  {}", one.name, one.id, one.what)?;
             }
         }
     }

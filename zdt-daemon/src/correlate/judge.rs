@@ -145,7 +145,7 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
         service: service.cloned(),
         trigger: trigger(&case, blame, pod_ref.as_ref(), context),
         pod: pod_ref,
-        amplifiers: Vec::new(),
+        amplifiers,
         judgement,
         also_matched,
         confidence: context.losses.confidence(&RestsOn {

@@ -1,6 +1,7 @@
 //! Stories: each test tells one, and says which cause it must be.
 
 mod containers;
+mod amplifiers;
 mod identity;
 mod packets;
 mod stories;

@@ -271,13 +271,22 @@ fn a_loss_touches_the_verdicts_that_rest_on_it_and_no_other() {
             true,
         );
     };
+    let left: fn(&mut World) = |world| {
+        let received = TcpCounters {
+            bytes_received: 101,
+            ..Default::default()
+        };
+        world.server_end(3_300, TcpState::CloseWait, TcpState::LastAck, received, false);
+    };
     let lost = Confidence::Degraded { lost: 1 };
     // Which pod ended is told by processes; whether the rules sent it there, by the rules.
     assert_eq!(confidence(silence, "rules"), lost);
     assert_eq!(confidence(silence, "ring:percpu_free_percpu/xt_replace"), lost);
     assert_eq!(confidence(silence, "ring:net_dev_queue"), lost);
     assert_eq!(confidence(silence, "ring:signal_generate"), lost);
-    assert_eq!(confidence(cut, "rules"), Confidence::Full);
+    // Whether a connection that was cut was pinned is told by the rules, too.
+    assert_eq!(confidence(cut, "rules"), lost);
+    assert_eq!(confidence(left, "rules"), Confidence::Full);
     assert_eq!(confidence(cut, "ring:kfree_skb"), Confidence::Full);
     assert_eq!(confidence(cut, "ring:signal_generate"), lost);
 }
