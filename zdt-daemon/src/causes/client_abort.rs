@@ -27,6 +27,7 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
     if case.phase != Phase::Established
         || case.ended_by != Some(Side::Client)
         || case.outcome != Outcome::TimedOut
+        || flow.syn_retransmits > 0
         || flow.request_retransmits > 0
         || flow.answer_retransmits > 0
     {

@@ -17,12 +17,14 @@ mod keep_alive_mismatch;
 mod keep_alive_race;
 mod kubelet_probe;
 mod liveness_kill;
+mod no_endpoints;
 mod oom_kill;
 mod ordinary_crash;
 mod pod_ip_gone;
 mod pre_stop_overrun;
 pub(crate) mod sample;
 mod stale_conntrack_entry;
+mod terminating_endpoint_fallback;
 mod traffic_before_listening;
 pub(crate) mod unexplained;
 mod unheard;
@@ -66,6 +68,8 @@ pub struct Rule {
 /// evidence.
 pub const RULES: &[&Rule] = &[
     &kubelet_probe::RULE,
+    &terminating_endpoint_fallback::RULE,
+    &no_endpoints::RULE,
     &endpoint_removal_race::RULE,
     &wrong_port::RULE,
     &traffic_before_listening::RULE,

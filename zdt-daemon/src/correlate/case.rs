@@ -6,8 +6,8 @@ use super::{
     endpoints::{Choice, Dialled, EndpointHistory, Endpoints, Policy},
     flow::Flow,
     history::{ContainerHistory, PodHistory},
-    routes::RoutesAsked,
     loss::Losses,
+    routes::RoutesAsked,
 };
 use crate::{
     input::{CgroupId, Ktime, NsName, Side},
@@ -92,13 +92,20 @@ impl<'a> Case<'a> {
     /// The service port that the client dialled; None where it dialled a pod.
     pub fn dialled(&self) -> Option<Dialled<'a>> {
         let dialled = self.flow.dialled?;
-        self.endpoints
-            .dialled(dialled, self.node_addrs.contains(&dialled.ip()))
+        let on_node = self.node_addrs.contains(&dialled.ip());
+        self.endpoints.dialled(self.flow.protocol, dialled, on_node)
     }
 
     /// What the slices left the rules to choose from when this connection began.
     pub fn choice_when_begun(&self, policy: Policy<'_>) -> Option<Choice> {
         self.endpoints.choice(&self.dialled()?, policy, self.flow.began)
+    }
+
+    /// The last endpoint that the dialled service had lost when this connection began, and when.
+    pub fn lost(&self) -> Option<(Ktime, SocketAddr, &'a EndpointHistory)> {
+        let dialled = self.dialled()?;
+        self.endpoints
+            .last_lost(&dialled, Policy::Cluster, self.flow.began)
     }
 
     /// Whether the node's rules sent new connections to any endpoint of the dialled service when this one began. None:

@@ -86,6 +86,11 @@ pub(super) fn isn(observation: &Observation) -> Option<u32> {
     }
 }
 
+/// An ICMP error has reached a socket that connect(2) holds: reported, and not yet in `sk_err`.
+pub(super) fn soft_error(side: Side, sock: &Sock) -> bool {
+    side == Side::Client && sock.state == TcpState::SynSent && sock.err == 0
+}
+
 /// Takes what was seen into the flow. Returns the client's other address, when this tells one.
 pub(super) fn note(flow: &mut Flow, seen: &Seen<'_>, observation: &Observation) -> Option<SocketAddr> {
     let Seen {
@@ -178,9 +183,7 @@ pub(super) fn note(flow: &mut Flow, seen: &Seen<'_>, observation: &Observation) 
             (Side::Client, _) => flow.request_retransmits += 1,
             (Side::Server, _) => flow.answer_retransmits += 1,
         },
-        Observation::SockError { .. }
-            if side == Side::Client && sock.state == TcpState::SynSent && sock.err == 0 =>
-        {
+        Observation::SockError { .. } if soft_error(side, sock) => {
             flow.soft_error.get_or_insert(at);
         }
         _ => {}

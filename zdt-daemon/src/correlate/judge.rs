@@ -106,14 +106,18 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
     };
     let also_matched = matched.map(|(rule, _)| rule.name).collect();
 
-    let pod_ref = pod.filter(|p| p.known).map(|p| PodRef {
+    // Where the service had nobody left to send it to: the endpoint that it lost last.
+    let lost = case.lost().map(|(.., endpoint)| endpoint);
+    let lost = lost.filter(|_| server.is_none());
+    let of_node = || context.pods.get(&lost?.pod.as_ref()?.0);
+    let pod_ref = pod.or_else(of_node).filter(|p| p.known).map(|p| PodRef {
         uid: p.state.uid.clone(),
         pod: p.state.pod.clone(),
         workload: p.state.workload.clone(),
         template_hash: p.state.template_hash.clone(),
     });
     let pod_ref = pod_ref.or_else(|| {
-        let endpoint = endpoint?;
+        let endpoint = endpoint.or(lost)?;
         let (uid, name) = endpoint.pod.as_ref()?;
         Some(PodRef {
             uid: uid.clone(),

@@ -9,7 +9,7 @@ use std::{
 use super::{
     endpoints::Endpoints,
     flow::{Flow, Translated, began},
-    join::{Seen, isn, note, same_attempt, same_connection},
+    join::{Seen, isn, note, same_attempt, same_connection, soft_error},
 };
 use crate::input::{Ktime, Observation, Side, Translation};
 
@@ -77,6 +77,8 @@ impl Flows {
             // A RST without a socket to anything but a SYN trails some connection; alone it proves no request. That of
             // a client's side trails, too.
             Observation::ResetSent { has_socket, .. } => to_syn || (*has_socket && side == Side::Server),
+            // An ICMP error in connect(2): the end that follows no longer shows it.
+            Observation::SockError { sock } => soft_error(side, sock),
             _ => false,
         };
         let id = match found {

@@ -15,6 +15,15 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// By the name that the Kubernetes API gives it.
+    pub fn is(self, name: &str) -> bool {
+        match self {
+            Self::Tcp => name == "TCP",
+            Self::Udp => name == "UDP",
+            Self::Sctp => name == "SCTP",
+        }
+    }
+
     /// By its IANA number, as rules carry it.
     pub fn from_number(number: u8) -> Option<Self> {
         match number {

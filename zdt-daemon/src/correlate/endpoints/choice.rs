@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{EndpointHistory, Endpoints};
-use crate::input::{EndpointState, Ktime, NsName};
+use crate::input::{EndpointState, Ktime, NsName, Protocol, ServicePort};
 
 /// Most changes of conditions kept of one endpoint: a pod whose readiness flaps forgets its oldest.
 const MAX_CONDITIONS: usize = 64;
@@ -137,14 +137,13 @@ impl EndpointHistory {
 
 impl Endpoints {
     /// The service port that this address is. `on_node`: it is an address of this node, so that a node port counts.
-    pub fn dialled(&self, addr: SocketAddr, on_node: bool) -> Option<Dialled<'_>> {
+    pub fn dialled(&self, protocol: Protocol, addr: SocketAddr, on_node: bool) -> Option<Dialled<'_>> {
         let vip = self.vips.get(&addr);
         let name = vip.or_else(|| self.node_ports.get(&addr.port()).filter(|_| on_node))?;
         let service = self.services.get(name)?;
-        let port = service.ports.iter().find(|p| match vip {
-            Some(_) => p.port == addr.port(),
-            None => p.node_port == addr.port(),
-        })?;
+        let number = |p: &ServicePort| if vip.is_some() { p.port } else { p.node_port };
+        let named = |p: &&ServicePort| number(p) == addr.port() && protocol.is(&p.protocol);
+        let port = service.ports.iter().find(named)?;
         Some(Dialled {
             service: &service.service,
             port: &port.name,

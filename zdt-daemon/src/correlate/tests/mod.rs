@@ -2,9 +2,10 @@
 
 mod containers;
 mod amplifiers;
+mod data_plane;
 mod identity;
 mod packets;
 mod stories;
-mod turned_away;
 mod triggers;
+mod turned_away;
 mod world;
