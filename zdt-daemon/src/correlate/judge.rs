@@ -104,6 +104,10 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
         ),
         None => (unexplained::judge(&case), Blame::Unknown),
     };
+    let amplifiers = match blame {
+        Blame::Rollout => causes::amplifiers::of(&case),
+        _ => Vec::new(),
+    };
     let also_matched = matched.map(|(rule, _)| rule.name).collect();
 
     // Where the service had nobody left to send it to: the endpoint that it lost last.
