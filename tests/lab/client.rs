@@ -51,6 +51,9 @@ pub struct Args {
     /// Hang up this long after a request began
     #[arg(long)]
     pub abort_after_ms: Option<u64>,
+    /// With `keepalive`: use an idle connection again without looking whether its server has closed it
+    #[arg(long)]
+    pub stale_pool: bool,
     /// Share of the requests that `--abort-after-ms` applies to
     #[arg(long, default_value_t = 1.0)]
     pub abort_share: f64,
@@ -152,7 +155,7 @@ async fn keep(args: Arc<Args>, jobs: Arc<Mutex<mpsc::Receiver<Job>>>, writer: Wr
         let job = tokio::select! {
             biased;
             // An idle connection that the server closes is dropped at once, as Go's and nginx's pools do.
-            () = connection.ended() => {
+            () = connection.ended(), if !args.stale_pool => {
                 connection = Connection::new(args.target);
                 continue;
             }

@@ -73,6 +73,8 @@ pub struct Client {
     pub abort_after_ms: Option<u64>,
     /// Share of the requests that `abort_after_ms` applies to.
     pub abort_share: f64,
+    /// Uses an idle connection again without looking whether its server has closed it.
+    pub stale_pool: bool,
 }
 
 impl Default for Client {
@@ -86,6 +88,7 @@ impl Default for Client {
             connections: 8,
             abort_after_ms: None,
             abort_share: 1.0,
+            stale_pool: false,
         }
     }
 }

@@ -56,6 +56,9 @@ pub(super) fn client(scenario: &Scenario, node: &str, target: SocketAddr, seed: 
         ("--seed", seed.to_string()),
         ("--truth", truth.display().to_string()),
     ]);
+    if c.stale_pool {
+        args.push("--stale-pool".to_owned());
+    }
     if let Some(ms) = c.abort_after_ms {
         args.extend(words(&[
             ("--abort-after-ms", ms.to_string()),

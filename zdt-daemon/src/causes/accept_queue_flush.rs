@@ -5,8 +5,8 @@ use super::{
     sample::{pre_stop_sleep, say_ms},
 };
 use crate::{
-    correlate::{Case, Phase},
-    input::Side,
+    correlate::{Case, ListenerHistory, Phase, PodHistory, ResetSeen},
+    input::{Ktime, Side},
     verdict::{Blame, Finding, Measure},
 };
 
@@ -32,19 +32,9 @@ pub static RULE: Rule = Rule {
 };
 
 fn judge(case: &Case<'_>) -> Option<Finding> {
-    if case.phase != Phase::Established || case.ended_by != Some(Side::Server) {
-        return None;
-    }
-    let reset = case.flow.server_reset.as_ref()?;
-    if !reset.has_socket || reset.reason.as_deref() != Some("TCP_STATE") {
-        return None;
-    }
+    let reset = flushed(case)?;
     let pod = case.target.pod?;
-    let port = case.server?.port();
-    let listener = pod.listeners.iter().find(|l| {
-        let moment = l.closed.is_some_and(|c| reset.at.ms_since(c).abs() <= FLUSH_MS);
-        l.local.port() == port && moment
-    })?;
+    let listener = closed_in_the_same_moment(pod, case.server?.port(), reset.at)?;
     let closed = listener.closed?;
     let asked = pod.asked_to_stop(closed)?;
     let deleted = pod.deletion_seen.filter(|d| *d <= reset.at)?;
@@ -75,4 +65,21 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
         evidence,
         measures,
     })
+}
+
+/// The RST to a connection that nobody had accepted.
+pub(super) fn flushed<'a>(case: &Case<'a>) -> Option<&'a ResetSeen> {
+    if case.phase != Phase::Established || case.ended_by != Some(Side::Server) {
+        return None;
+    }
+    let reset = case.flow.server_reset.as_ref()?;
+    (reset.has_socket && reset.reason.as_deref() == Some("TCP_STATE")).then_some(reset)
+}
+
+/// The listener on `port` whose close flushed its queue at `at`.
+pub(super) fn closed_in_the_same_moment(pod: &PodHistory, port: u16, at: Ktime) -> Option<&ListenerHistory> {
+    let moment = |l: &&ListenerHistory| {
+        l.local.port() == port && l.closed.is_some_and(|c| at.ms_since(c).abs() <= FLUSH_MS)
+    };
+    pod.listeners.iter().find(moment)
 }

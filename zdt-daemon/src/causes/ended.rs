@@ -1,7 +1,12 @@
 //! What the causes of a container's end ask first: did this request meet a server whose process had ended, or was told to,
 //! while nobody had told its pod to go?
 
-use super::{cut::cut, keep_alive, sample::say_ms};
+use super::{
+    accept_queue_flush::{closed_in_the_same_moment, flushed},
+    cut::cut,
+    keep_alive,
+    sample::say_ms,
+};
 use crate::{
     correlate::{Case, ContainerHistory, Ending, ExitSeen, ListenerHistory, Phase, SignalSeen},
     input::Ktime,
@@ -22,6 +27,8 @@ pub(super) enum Why<'a> {
 enum How {
     /// It was being answered.
     Cut,
+    /// It waited to be accepted.
+    Queued,
     /// It came over a connection that the end had closed.
     Late,
     /// It came to a closed port.
@@ -55,6 +62,8 @@ pub(super) fn met<'a>(case: &Case<'a>) -> Option<Met<'a>> {
         (at, How::Cut)
     } else if let Some(late) = keep_alive::late(case) {
         (late.at, How::Late)
+    } else if let Some(flushed) = flushed(case) {
+        (flushed.at, How::Queued)
     } else if case.phase == Phase::Connect && case.outcome == Outcome::Refused {
         let reset = case.flow.server_reset.as_ref();
         (reset.filter(|r| r.to_syn && !r.has_socket)?.at, How::Refused)
@@ -81,6 +90,7 @@ pub(super) fn met<'a>(case: &Case<'a>) -> Option<Met<'a>> {
     }
     let listener = match how {
         How::Refused => pod.listener_closed(port, at)?,
+        How::Queued => closed_in_the_same_moment(pod, port, at)?,
         _ => pod.listeners.iter().rev().find(|l| {
             let closed = |c: Ktime| c <= at && at <= c.plus_ms(keep_alive::CLOSED_LIVES_MS);
             l.local.port() == port && l.closed.is_some_and(closed)
@@ -151,6 +161,7 @@ impl<'a> Met<'a> {
         let met = match self.how {
             How::Cut => "request cut",
             How::Late => "request on a connection that had ended with its server",
+            How::Queued => "connection reset before it was accepted",
             How::Refused => "connection refused",
         };
         Finding {
@@ -189,6 +200,7 @@ impl<'a> Met<'a> {
         let met = match self.how {
             How::Cut => "connection ends with the request unanswered",
             How::Late => "RST to data behind the server's FIN",
+            How::Queued => "RST to a connection that waited to be accepted, TCP_STATE",
             How::Refused => "RST to the SYN",
         };
         evidence.push(case.evidence(self.at, met));

@@ -85,6 +85,10 @@ pub struct Flow {
     pub left: Option<Left>,
 }
 
+/// Longest close_notify on the wire: TLS 1.3 24 bytes (RFC 8446 5.2), TLS 1.2 with AES-CBC and HMAC-SHA256 69 (RFC 5246
+/// 6.2.3.2). A request line with a Host header does not fit.
+const CLOSE_NOTIFY_MOST: u32 = 72;
+
 impl Flow {
     pub(super) fn new(client: SocketAddr, began: Ktime) -> Self {
         Self {
@@ -244,10 +248,12 @@ impl Flow {
         let reset = self.server_reset.as_ref().filter(|r| r.to_data_after_close())?;
         let cut = self.server_end.as_ref().is_some_and(End::request_unanswered)
             || reset.tcp.is_some_and(|t| unanswered(&t, t.bytes_received, false));
-        let closes_itself = self
-            .client_end
-            .as_ref()
-            .is_some_and(|e| e.new == TcpState::FinWait1 || e.new == TcpState::LastAck);
+        let closes_itself = self.client_end.as_ref().is_some_and(|e| {
+            // Behind the server's FIN, with what it has just sent not acknowledged: its goodbye, or a request whose answer
+            // it does not wait for any more since the end of file came first.
+            let goodbye = e.new == TcpState::LastAck && e.tcp.unacked <= CLOSE_NOTIFY_MOST;
+            e.new == TcpState::FinWait1 || goodbye
+        });
         (!cut && !closes_itself).then_some(reset)
     }
 

@@ -244,9 +244,7 @@ impl Correlator {
             Observation::OomVictim { place, .. } => self.pods.oom(at, place),
             // What changed with it comes as an input of its own, once the table has been read.
             Observation::TableReplaced { .. } => {}
-            Observation::Forwarded { .. }
-            | Observation::Dropped { .. }
-            | Observation::IcmpSent { .. } => {
+            Observation::Forwarded { .. } | Observation::Dropped { .. } | Observation::IcmpSent { .. } => {
                 self.attempts
                     .observe(at, observation, self.settings.judge_grace_ms);
             }

@@ -25,7 +25,10 @@ pub(super) fn of_pod(pod: &PodHistory, endpoints: &Endpoints, routes: &Routes) -
         .filter_map(|ip| endpoints.left_service(*ip, &pod.state.uid))
         .max();
     // The last rule to go is the one that counts.
-    let rules = served.iter().filter_map(|to| routes.dropped(Protocol::Tcp, *to, deleted)).max();
+    let rules = served
+        .iter()
+        .filter_map(|to| routes.dropped(Protocol::Tcp, *to, deleted))
+        .max();
     let closed = pod
         .listeners
         .iter()

@@ -65,6 +65,16 @@ fn a_syn_refused_after_a_crash_is_the_crashs() {
 }
 
 #[test]
+fn connections_that_a_crash_flushed_out_of_the_queue_are_the_crashs() {
+    let mut world = brought();
+    world.exit_with(116, APP, 50, 1 << 8);
+    world.listener(117, false, true);
+    world.reset(117, "TCP_STATE", false);
+    world.server_end(117, TcpState::Established, TcpState::Close, unanswered(), true);
+    assert_eq!(world.only_verdict().cause(), "crash-after-ready");
+}
+
+#[test]
 fn an_end_with_the_status_of_a_stop_signal_that_nobody_saw_is_no_crash() {
     for exit_code in [0, 15, 143 << 8, 9] {
         let mut world = brought();
@@ -149,8 +159,15 @@ fn a_kill_at_the_end_of_a_grace_that_pre_stop_used_up_is_pre_stop_overrun() {
     }
 }
 
-/// Data that came after the server's FIN: what the server and the client see.
-fn late_request(world: &mut World, t: u64, reason: &str, tcp: Option<TcpCounters>, client_closes: bool) {
+/// Data that came after the server's FIN: what the server and the client see. `client_closes`: with so many bytes of it
+/// not acknowledged.
+fn late_request(
+    world: &mut World,
+    t: u64,
+    reason: &str,
+    tcp: Option<TcpCounters>,
+    client_closes: Option<u32>,
+) {
     let sock = Sock {
         netns: crate::input::NetnsInum(7),
         ..World::sock(Side::Server, TcpState::TimeWait, 0, tcp)
@@ -169,12 +186,12 @@ fn late_request(world: &mut World, t: u64, reason: &str, tcp: Option<TcpCounters
         bytes_sent: 200,
         bytes_received: 201,
         last_in_after_out_jiffies: -10,
+        unacked: client_closes.unwrap_or(0),
         ..answered()
     };
-    let (new, err) = if client_closes {
-        (TcpState::LastAck, 0)
-    } else {
-        (TcpState::Close, 32)
+    let (new, err) = match client_closes {
+        Some(_) => (TcpState::LastAck, 0),
+        None => (TcpState::Close, 32),
     };
     let sock = World::sock(Side::Client, new, err, Some(again));
     world.kernel(
@@ -195,7 +212,7 @@ fn a_request_on_a_connection_that_a_terminating_server_closed_is_the_keep_alive_
         let mut world = World::new();
         world.delete(100, 30);
         world.signal(115, APP, 15);
-        late_request(&mut world, 300, reason, None, false);
+        late_request(&mut world, 300, reason, None, None);
         let verdict = world.only_verdict();
         assert_eq!(
             (verdict.cause(), verdict.outcome),
@@ -208,7 +225,7 @@ fn a_request_on_a_connection_that_a_terminating_server_closed_is_the_keep_alive_
 #[test]
 fn a_request_on_a_connection_that_a_living_server_closed_is_not_the_rollouts() {
     let mut world = World::new();
-    late_request(&mut world, 300, "TCP_TIMEWAIT_SOCKET", None, false);
+    late_request(&mut world, 300, "TCP_TIMEWAIT_SOCKET", None, None);
     let verdict = world.only_verdict();
     assert_eq!(
         (verdict.cause(), verdict.blame),
@@ -217,11 +234,20 @@ fn a_request_on_a_connection_that_a_living_server_closed_is_not_the_rollouts() {
 }
 
 #[test]
+fn a_client_that_reads_the_end_of_file_behind_its_request_has_lost_a_request() {
+    let mut world = World::new();
+    world.delete(100, 30);
+    world.signal(115, APP, 15);
+    late_request(&mut world, 300, "TCP_TIMEWAIT_SOCKET", None, Some(120));
+    assert_eq!(world.only_verdict().cause(), "keep-alive-race");
+}
+
+#[test]
 fn what_a_client_says_while_it_closes_itself_is_no_request() {
     let mut world = World::new();
     world.delete(100, 30);
     world.signal(115, APP, 15);
-    late_request(&mut world, 300, "TCP_TIMEWAIT_SOCKET", None, true);
+    late_request(&mut world, 300, "TCP_TIMEWAIT_SOCKET", None, Some(24));
     let causes: Vec<_> = world.run().0.iter().map(|v| v.cause().to_owned()).collect();
     assert!(!causes.iter().any(|c| c == "keep-alive-race"), "{causes:?}");
 }
@@ -232,7 +258,7 @@ fn the_rest_of_a_request_that_was_cut_is_no_keep_alive_race() {
     world.delete(100, 30);
     world.signal(115, APP, 15);
     world.exit(116, APP);
-    late_request(&mut world, 300, "TCP_ABORT_ON_DATA", Some(unanswered()), false);
+    late_request(&mut world, 300, "TCP_ABORT_ON_DATA", Some(unanswered()), None);
     assert_eq!(world.only_verdict().cause(), "immediate-exit");
 }
 
