@@ -13,7 +13,8 @@ pub static RULE: Rule = Rule {
     what: "a server that lives on closed an idle connection, and the client's next request came too late: the server's \
            keep-alive timeout is shorter than the client's",
     told_by: "the same reset as in keep-alive-race (data after the server's FIN, everything before it answered), from a pod \
-              that nobody had told to go and whose process lives on.",
+              whose application nobody had told to go (its own timeout closes connections during a preStop sleep, too) and \
+              whose listener is still open.",
     remedy: "a keep-alive timeout of the server above the client's (or the proxy's, the load balancer's); retries of \
              idempotent requests on connections used before",
     needs: &["tcp_send_reset"],
@@ -25,7 +26,10 @@ pub static RULE: Rule = Rule {
 fn judge(case: &Case<'_>) -> Option<Finding> {
     let late = keep_alive::late(case)?;
     let pod = case.target.pod?;
-    if pod.ending_at(late.at) || pod.gone.is_some_and(|g| g <= late.at) {
+    // Until SIGTERM, or a hook that speaks to it, an application does not know that its pod is to go.
+    let told = pod.asked_to_stop(late.at).is_some() || (pod.hook_speaks() && pod.ending_at(late.at));
+    let unseen = pod.ending_at(late.at) && !case.whole_since(pod.end_began());
+    if told || unseen {
         return None;
     }
     // A server that ends closes its connections for that, and its listener.

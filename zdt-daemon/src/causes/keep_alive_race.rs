@@ -28,14 +28,13 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
     let late = keep_alive::late(case)?;
     let pod = case.target.pod?;
     let deleted = pod.deletion_seen.filter(|_| pod.ending_at(late.at))?;
-    let asked = pod.asked_to_stop(late.at)?;
-    let mut evidence = vec![
-        case.evidence(deleted, "deletion of the pod seen"),
-        case.evidence(
-            asked.at,
-            format!("signal {} from {}", asked.sig, asked.sender_comm),
-        ),
-    ];
+    let asked = pod.asked_to_stop(late.at);
+    if asked.is_none() && !pod.hook_speaks() {
+        return None;
+    }
+    let mut evidence = vec![case.evidence(deleted, "deletion of the pod seen")];
+    let signal = asked.map(|s| case.evidence(s.at, format!("signal {} from {}", s.sig, s.sender_comm)));
+    evidence.extend(signal);
     evidence.extend(keep_alive::evidence(case, late));
     Some(Finding {
         because: format!(

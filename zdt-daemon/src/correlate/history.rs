@@ -203,6 +203,12 @@ impl PodHistory {
         self.listeners.iter().filter(open)
     }
 
+    /// A preStop hook that may tell the application that it is to go, before any signal does; a sleep tells nothing.
+    pub fn hook_speaks(&self) -> bool {
+        let hooks = self.state.containers.iter().filter_map(|c| c.pre_stop.as_deref());
+        hooks.into_iter().any(|h| !h.starts_with("sleep:"))
+    }
+
     /// It had been told to go by `at`: from its deletion's being seen on, and as long before that as the kubelet may have
     /// known of it earlier.
     pub fn ending_at(&self, at: Ktime) -> bool {

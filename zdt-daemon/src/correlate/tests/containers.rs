@@ -234,6 +234,20 @@ fn a_request_on_a_connection_that_a_living_server_closed_is_not_the_rollouts() {
 }
 
 #[test]
+fn a_server_that_does_not_know_yet_closes_idle_connections_for_its_own_timeout() {
+    for (hook, expected) in [("sleep:5", "keep-alive-mismatch"), ("exec", "keep-alive-race")] {
+        let mut world = World::new();
+        world.delete(100, 30);
+        if let What::Pod(state) = &mut world.inputs.last_mut().unwrap().what {
+            state.containers[0].pre_stop = Some(hook.into());
+        }
+        late_request(&mut world, 300, "TCP_TIMEWAIT_SOCKET", None, None);
+        world.signal(5_115, APP, 15);
+        assert_eq!(world.only_verdict().cause(), expected);
+    }
+}
+
+#[test]
 fn a_client_that_reads_the_end_of_file_behind_its_request_has_lost_a_request() {
     let mut world = World::new();
     world.delete(100, 30);

@@ -1,7 +1,7 @@
 //! Stories: each test tells one, and says which cause it must be.
 
-mod containers;
 mod amplifiers;
+mod containers;
 mod data_plane;
 mod identity;
 mod packets;
