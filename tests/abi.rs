@@ -11,7 +11,7 @@
 use std::mem::{align_of, size_of};
 
 use zdt_common::{
-    ABI, DecodeError, Event, HEADER_LEN, HOOK_COUNT, Header, Hook, Listener, OFFSET_SPECS, Offsets,
+    ABI, DecodeError, Event, Forwarded, HEADER_LEN, HOOK_COUNT, Header, Hook, IcmpError, Listener, OFFSET_SPECS, Offsets,
     OomVictim, ProcessExit, ResetSent, Retransmit, Signal, SkbDropped, SockErr, SockView, StateChange,
     TableReplaced, decode,
 };
@@ -30,6 +30,8 @@ const NUMBERS: &[(u16, &str)] = &[
     (8, "mark_victim"),
     (9, "percpu_free_percpu/xt_replace"),
     (10, "kfree_skb"),
+    (11, "icmp_send"),
+    (12, "net_dev_queue"),
 ];
 
 /// Bytes that start at an 8-byte boundary, as ring buffer records do.
@@ -79,6 +81,8 @@ fn bytes_of<'a>(event: &Event<'a>) -> &'a [u8] {
         Event::MarkVictim(p) => p.as_bytes(),
         Event::XtReplace(p) => p.as_bytes(),
         Event::KfreeSkb(p) => p.as_bytes(),
+        Event::IcmpSend(p) => p.as_bytes(),
+        Event::NetDevQueue(p) => p.as_bytes(),
     }
 }
 
@@ -123,6 +127,8 @@ fn a_payload_has_no_padding_that_is_not_written_down() {
         whole::<OomVictim>(),
         whole::<TableReplaced>(),
         whole::<SkbDropped>(),
+        whole::<IcmpError>(),
+        whole::<Forwarded>(),
     ];
     for (size, align) in all {
         assert_eq!(

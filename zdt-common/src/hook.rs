@@ -63,6 +63,10 @@ hooks! {
     XtReplace = 9, TableReplaced, "percpu_free_percpu/xt_replace";
     /// A packet for a service or an endpoint was dropped in the node's network namespace.
     KfreeSkb = 10, SkbDropped, "kfree_skb";
+    /// An ICMP error about a packet for a service or an endpoint was sent in the node's network namespace.
+    IcmpSend = 11, IcmpError, "icmp_send";
+    /// A packet for an endpoint in transition was handed to a device of the node's network namespace.
+    NetDevQueue = 12, Forwarded, "net_dev_queue";
 }
 
 /// Number of hooks; size of the per-hook counter arrays.

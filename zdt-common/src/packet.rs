@@ -62,6 +62,25 @@ pub struct SkbDropped {
     pub pad: u32,
 }
 
+/// Payload of [`crate::Hook::IcmpSend`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct IcmpError {
+    /// The packet that the error is about.
+    pub packet: PacketView,
+    /// Type and code of the ICMP header.
+    pub kind: u8,
+    pub code: u8,
+    pub pad: [u8; 6],
+}
+
+/// Payload of [`crate::Hook::NetDevQueue`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Forwarded {
+    pub packet: PacketView,
+}
+
 /// A service's address and port: key of the `SERVICES` map.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

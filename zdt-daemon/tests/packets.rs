@@ -12,5 +12,9 @@
 mod drops;
 #[path = "packets/eyes.rs"]
 mod eyes;
+#[path = "packets/forwards.rs"]
+mod forwards;
+#[path = "packets/quiet.rs"]
+mod quiet;
 #[path = "packets/world.rs"]
 mod world;

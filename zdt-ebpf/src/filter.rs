@@ -3,7 +3,7 @@
 use zdt_common::{ADDR_LOCAL_POD, ADDR_NODE, ADDR_POD, ADDR_VIP, Addr, Endpoint, Ends, Service};
 
 use crate::{
-    maps::{ADDRS, ENDPOINTS, SERVICES},
+    maps::{ADDRS, ENDPOINTS, SERVICES, TRANSIT},
     packet::{self, Opening},
     read::{Ptr, Tuple},
 };
@@ -43,6 +43,12 @@ pub fn is_for_a_service(skb: Ptr, opening: &Opening) -> bool {
     packet::translated(skb, &mut dialled, &mut chosen)
         && (leads_to_one(&dialled.daddr, dialled.dport, opening.protocol)
             || leads_to_one(&chosen.saddr, chosen.sport, opening.protocol))
+}
+
+/// Whether an endpoint or pod at this address is going or coming.
+#[inline(always)]
+pub fn is_in_transit(addr: &Addr) -> bool {
+    unsafe { TRANSIT.get(addr) }.is_some()
 }
 
 #[inline(always)]

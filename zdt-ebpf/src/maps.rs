@@ -8,7 +8,7 @@ use aya_ebpf::{
 use zdt_common::{Addr, Endpoint, HOOK_COUNT, Service};
 
 use crate::{
-    hooks::percpu_free_percpu::Replaced,
+    hooks::{net_dev_queue::Queued, percpu_free_percpu::Replaced},
     rate::{Datagrams, Window},
 };
 
@@ -27,6 +27,14 @@ pub static ENDPOINTS: HashMap<Endpoint, u32> = HashMap::with_max_entries(262_144
 /// Addresses and ports of services, and node ports.
 #[map]
 pub static SERVICES: HashMap<Service, u32> = HashMap::with_max_entries(262_144, BPF_F_NO_PREALLOC);
+
+/// Addresses of endpoints and pods that are going or coming.
+#[map]
+pub static TRANSIT: HashMap<Addr, u32> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+
+/// The SYN that `net_dev_queue` reported last on each CPU.
+#[map]
+pub static QUEUED: PerCpuArray<Queued> = PerCpuArray::with_max_entries(1, 0);
 
 /// Reports of packets, by hook.
 #[map]

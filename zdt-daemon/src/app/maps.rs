@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use zdt_common::{Addr, Endpoint};
+use zdt_common::{Addr, Endpoint, Service};
 
 use crate::{
     cluster::{Change, KernelMaps},
@@ -22,7 +22,7 @@ impl Maps {
 
 impl KernelMaps for Maps {
     fn apply(&mut self, change: Change) -> Result<(), String> {
-        match change {
+        let changed = match change {
             Change::Addr { addr, bits: 0 } => self.kernel.unwatch_addr(kernel_addr(addr)),
             Change::Addr { addr, bits } => self.kernel.watch_addr(kernel_addr(addr), bits),
             Change::Endpoint { addr, port, watched } => {
@@ -37,8 +37,35 @@ impl KernelMaps for Maps {
                     self.kernel.unwatch_endpoint(endpoint)
                 }
             }
-        }
-        .map_err(|e| e.to_string())
+            Change::Service {
+                addr,
+                port,
+                protocol,
+                watched,
+            } => {
+                let service = Service {
+                    addr: addr.map(kernel_addr).unwrap_or_default(),
+                    port,
+                    protocol: protocol.number(),
+                    pad: 0,
+                };
+                if watched {
+                    self.kernel.watch_service(service)
+                } else {
+                    self.kernel.unwatch_service(service)
+                }
+            }
+            Change::Transit { addr, on } => {
+                let addr = kernel_addr(addr);
+                let changed = if on {
+                    self.kernel.watch_transit(addr)
+                } else {
+                    self.kernel.unwatch_transit(addr)
+                };
+                return changed.map_err(|e| e.to_string());
+            }
+        };
+        changed.map_err(|e| e.to_string())
     }
 }
 

@@ -7,6 +7,7 @@ mod index;
 mod owners;
 mod pods;
 mod reach;
+mod transit;
 mod watch;
 mod watch_set;
 
@@ -14,5 +15,6 @@ pub use connect::{ConnectError, client};
 pub use endpoints::{service_state, slice_state};
 pub use owners::{replica_set_state, workload};
 pub use pods::pod_state;
+pub use transit::{GONE_MS, NEW_MS, Transit, UNREADY_MS};
 pub use watch::{WatchError, Watched, watch};
 pub use watch_set::{Change, KernelMaps, RETENTION_MS, WatchSet};

@@ -29,6 +29,7 @@ use tokio::{
 use super::{
     index::{Index, Tracked},
     reach::{Reach, Retry, chain, refusal},
+    transit::Transit,
     watch_set::{Change, KernelMaps, WatchSet},
 };
 use crate::{
@@ -98,6 +99,7 @@ pub async fn watch(watched: Watched) -> Result<(), WatchError> {
         services: Index::default(),
         replica_sets: Index::default(),
         set: WatchSet::default(),
+        transit: Transit::default(),
         reach: Reach::new(watched.url),
         maps: watched.maps,
         map_broken: false,
@@ -120,6 +122,7 @@ pub async fn watch(watched: Watched) -> Result<(), WatchError> {
                 let now = clock::now();
                 state.set.node(now, &(watched.node_addrs)(), &mut state.changes);
                 state.set.expire(now, &mut state.changes);
+                state.transit.expire(now, &mut state.changes);
                 state.apply_changes(now);
                 if state.reach.away() && futures::future::FusedFuture::is_terminated(&*asking) {
                     asking.set(answers(client.clone()).boxed().fuse());
@@ -189,6 +192,7 @@ struct Watches {
     services: Index<ServiceState>,
     replica_sets: Index<ReplicaSetState>,
     set: WatchSet,
+    transit: Transit,
     reach: Reach,
     maps: Box<dyn KernelMaps>,
     map_broken: bool,
@@ -212,6 +216,10 @@ impl Watches {
         }
         for input in self.inputs.iter().skip(first_new) {
             self.set.follow(at, &input.what, &mut self.changes);
+            self.transit.follow(at, &input.what, &mut self.changes);
+        }
+        if self.listed() {
+            self.transit.settle();
         }
         self.apply_changes(at);
         Ok(())

@@ -11,7 +11,7 @@ use std::{
 
 use zdt_common::{ADDR_LOCAL_POD, ADDR_NODE, ADDR_POD, ADDR_VIP};
 
-use crate::input::{Ktime, NsName, PodUid, What};
+use crate::input::{Ktime, NsName, PodUid, Protocol, ServiceState, What};
 
 /// How long an address outlives its last object, in milliseconds.
 pub const RETENTION_MS: u64 = 15 * 60_000;
@@ -25,6 +25,15 @@ pub enum Change {
     Addr { addr: IpAddr, bits: u32 },
     /// The address and port serve, or do so no longer.
     Endpoint { addr: IpAddr, port: u16, watched: bool },
+    /// A service is at the address and port, or, without an address, at a port of the node; or is so no longer.
+    Service {
+        addr: Option<IpAddr>,
+        port: u16,
+        protocol: Protocol,
+        watched: bool,
+    },
+    /// An endpoint or pod at the address is going or coming, or is so no longer.
+    Transit { addr: IpAddr, on: bool },
 }
 
 /// Puts changes into the kernel half's maps.
@@ -37,6 +46,7 @@ pub trait KernelMaps: Send {
 enum Entry {
     Addr(IpAddr, u32),
     Endpoint(IpAddr, u16),
+    Service(Option<IpAddr>, u16, Protocol),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,7 +99,8 @@ impl WatchSet {
             }
             What::SliceGone { slice } => self.own(at, Owner::Slice(slice.clone()), BTreeSet::new(), out),
             What::Service(service) => {
-                let entries = service.vips.iter().map(|a| Entry::Addr(*a, ADDR_VIP)).collect();
+                let mut entries = dialled(service);
+                entries.extend(service.vips.iter().map(|a| Entry::Addr(*a, ADDR_VIP)));
                 self.own(at, Owner::Service(service.service.clone()), entries, out);
             }
             What::ServiceGone { service } => {
@@ -158,14 +169,36 @@ impl WatchSet {
                 port,
                 watched: self.slots.contains_key(&entry),
             },
+            Entry::Service(addr, port, protocol) => Change::Service {
+                addr,
+                port,
+                protocol,
+                watched: self.slots.contains_key(&entry),
+            },
         }
     }
+}
+
+/// Where clients dial a service.
+fn dialled(service: &ServiceState) -> BTreeSet<Entry> {
+    let mut entries = BTreeSet::new();
+    for port in &service.ports {
+        let Some(protocol) = Protocol::from_name(&port.protocol) else {
+            continue;
+        };
+        let vips = service.vips.iter();
+        entries.extend(vips.map(|vip| Entry::Service(Some(*vip), port.port, protocol)));
+        if port.node_port != 0 {
+            entries.insert(Entry::Service(None, port.node_port, protocol));
+        }
+    }
+    entries
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::input::{EndpointState, PodState, ServiceState, SlicePort, SliceState};
+    use crate::input::{EndpointState, PodState, ServicePort, SlicePort, SliceState};
 
     const MINUTE: u64 = 60_000_000_000;
 
@@ -292,6 +325,46 @@ mod tests {
             ..ServiceState::default()
         });
         assert_eq!(at(&mut set, 0, &service), [addr(ADDR_NODE | ADDR_VIP)]);
+    }
+
+    #[test]
+    fn service_is_dialled_at_its_addresses_and_at_the_nodes_port() {
+        let port = |protocol: &str, port, node_port| ServicePort {
+            port,
+            node_port,
+            protocol: protocol.into(),
+            ..ServicePort::default()
+        };
+        let mut service = ServiceState {
+            vips: vec![ip()],
+            ports: vec![port("TCP", 80, 30080), port("UDP", 53, 0), port("OTHER", 1, 2)],
+            ..ServiceState::default()
+        };
+        let mut set = WatchSet::default();
+        let change = |addr, port, protocol, watched| Change::Service {
+            addr,
+            port,
+            protocol,
+            watched,
+        };
+        assert_eq!(
+            at(&mut set, 0, &What::Service(service.clone())),
+            [
+                addr(ADDR_VIP),
+                change(None, 30080, Protocol::Tcp, true),
+                change(Some(ip()), 53, Protocol::Udp, true),
+                change(Some(ip()), 80, Protocol::Tcp, true),
+            ]
+        );
+        service.ports.remove(0);
+        assert_eq!(at(&mut set, 1, &What::Service(service)), []);
+        assert_eq!(
+            at(&mut set, 16, &What::Tick),
+            [
+                change(None, 30080, Protocol::Tcp, false),
+                change(Some(ip()), 80, Protocol::Tcp, false),
+            ]
+        );
     }
 
     #[test]

@@ -34,6 +34,16 @@ impl Protocol {
         }
     }
 
+    /// As Kubernetes writes it (core/v1 Protocol).
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "TCP" => Some(Self::Tcp),
+            "UDP" => Some(Self::Udp),
+            "SCTP" => Some(Self::Sctp),
+            _ => None,
+        }
+    }
+
     /// Its IANA number.
     pub fn number(self) -> u8 {
         match self {

@@ -1,23 +1,24 @@
 //! Loads the object and attaches its programs, each on its own: [`Loaded`] becomes [`Attached`]. Nothing is pinned,
 //! so the end of the process is the end of every program (invariant I11).
 
-use std::{io, os::fd::AsFd as _, os::unix::fs::MetadataExt, path::PathBuf};
+use std::{collections::BTreeSet, io, os::unix::fs::MetadataExt, path::PathBuf};
 
 use aya::{
     Btf, Ebpf, EbpfLoader, Endianness,
-    maps::{HashMap, MapData, PerCpuArray, RingBuf},
-    programs::BtfTracePoint,
+    maps::{PerCpuArray, RingBuf},
 };
 use nix::libc;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
-use zdt_common::{Addr, Endpoint, Hook, Service};
+use zdt_common::Hook;
 use zerocopy::IntoBytes;
 
 use super::{
-    Costs, EventRing, Losses, Translator,
+    EventRing, Losses,
+    attached::{self, Armed, Attached, AttachedHook, Maps, MissingHook},
     btf::{Arg, BtfError, KernelFacts, VMLINUX},
     drops,
-    table::{PROGRAMS, Program},
+    map::Map,
+    table::{Class, PROGRAMS, Program},
 };
 
 /// The object as `build.rs` embedded it; empty where there was none.
@@ -50,14 +51,6 @@ pub enum LoadError {
     Map { name: &'static str, reason: String },
 }
 
-/// A change of a map that the kernel refused.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot change the map {map} of addresses: {reason}; it holds 262144 entries")]
-pub struct MapError {
-    map: &'static str,
-    reason: String,
-}
-
 /// What may be chosen at load.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -67,7 +60,7 @@ pub struct Options {
     pub ring_bytes: u32,
     /// Signals to report.
     pub signals: Vec<i32>,
-    /// The network namespace (inode number) whose tables are reported; 0: all.
+    /// The network namespace (inode number) whose tables and packets are reported; 0: all.
     pub netns: u32,
 }
 
@@ -98,33 +91,6 @@ pub struct Loaded {
     ebpf: Ebpf,
     btf: Btf,
     facts: KernelFacts,
-}
-
-/// A program that runs.
-#[derive(Clone, Copy, Debug)]
-pub struct AttachedHook {
-    pub program: &'static Program,
-}
-
-/// A program that does not run, and why.
-#[derive(Clone, Debug)]
-pub struct MissingHook {
-    pub program: &'static Program,
-    pub reason: String,
-}
-
-/// Programs run until this is dropped.
-pub struct Attached {
-    /// Holds the links.
-    ebpf: Ebpf,
-    addrs: HashMap<MapData, [u8; size_of::<Addr>()], u32>,
-    endpoints: HashMap<MapData, [u8; size_of::<Endpoint>()], u32>,
-    services: HashMap<MapData, [u8; size_of::<Service>()], u32>,
-    ring: Option<EventRing>,
-    losses: Option<Losses>,
-    facts: KernelFacts,
-    running: Vec<AttachedHook>,
-    missing: Vec<MissingHook>,
 }
 
 impl Loaded {
@@ -176,7 +142,7 @@ impl Loaded {
         Ok(Self { ebpf, btf, facts })
     }
 
-    /// Attaches every program that can be; one that cannot is named with its reason, and is an error only when
+    /// Attaches every program that can be (the armed ones for a moment, as a proof); one that cannot is named with its reason, and is an error only when
     /// nothing works without it.
     pub fn attach(mut self) -> Result<Attached, LoadError> {
         let mut running = Vec::new();
@@ -195,25 +161,31 @@ impl Loaded {
             }
         }
         let Self { mut ebpf, facts, .. } = self;
+        let maps = Maps {
+            addrs: Map::take(&mut ebpf, "ADDRS")?,
+            endpoints: Map::take(&mut ebpf, "ENDPOINTS")?,
+            services: Map::take(&mut ebpf, "SERVICES")?,
+            transit: Map::take(&mut ebpf, "TRANSIT")?,
+        };
         let mut take = |name| {
             ebpf.take_map(name).ok_or_else(|| LoadError::Map {
                 name,
                 reason: "it is not there".to_owned(),
             })
         };
-        let (events, addrs, endpoints) = (take("EVENTS")?, take("ADDRS")?, take("ENDPOINTS")?);
-        let services = take("SERVICES")?;
-        let (lost, emitted) = (take("LOST")?, take("EMITTED")?);
+        let (events, lost, emitted) = (take("EVENTS")?, take("LOST")?, take("EMITTED")?);
         let bad = |name| {
             move |e: aya::maps::MapError| LoadError::Map {
                 name,
                 reason: chain(&e),
             }
         };
+        let armed = running.iter().map(|hook| hook.program);
+        let armed = armed.filter(|program| program.class == Class::Armed);
         Ok(Attached {
-            addrs: HashMap::try_from(addrs).map_err(bad("ADDRS"))?,
-            endpoints: HashMap::try_from(endpoints).map_err(bad("ENDPOINTS"))?,
-            services: HashMap::try_from(services).map_err(bad("SERVICES"))?,
+            maps,
+            armed: armed.map(|program| Armed { program, link: None }).collect(),
+            transit: BTreeSet::new(),
             ring: Some(EventRing::new(RingBuf::try_from(events).map_err(bad("EVENTS"))?)),
             losses: Some(Losses::new(
                 PerCpuArray::try_from(lost).map_err(bad("LOST"))?,
@@ -246,106 +218,16 @@ impl Loaded {
                     .to_owned(),
             );
         }
-        let loaded = self
-            .ebpf
-            .program_mut(program.name)
-            .ok_or_else(|| "the eBPF object has no such program, run `cargo xtask build`".to_owned())?;
-        let loaded: &mut BtfTracePoint = loaded.try_into().map_err(|e| chain(&e))?;
+        let loaded = attached::program(&mut self.ebpf, program)?;
         loaded
             .load(program.tracepoint, &self.btf)
             .map_err(|e| chain(&e))?;
-        loaded.attach().map_err(|e| chain(&e))?;
+        let link = loaded.attach().map_err(|e| chain(&e))?;
+        if program.class == Class::Armed {
+            // It was attached to see that it can be.
+            loaded.detach(link).map_err(|e| chain(&e))?;
+        }
         Ok(())
-    }
-}
-
-impl Attached {
-    /// Says what an address is: `ADDR_*` bits of zdt_common.
-    pub fn watch_addr(&mut self, addr: Addr, bits: u32) -> Result<(), MapError> {
-        self.addrs.insert(addr.0, bits, 0).map_err(|e| MapError {
-            map: "ADDRS",
-            reason: chain(&e),
-        })
-    }
-
-    /// Forgets an address; one that is not there is no error.
-    pub fn unwatch_addr(&mut self, addr: Addr) -> Result<(), MapError> {
-        absent_is_fine(self.addrs.remove(&addr.0), "ADDRS")
-    }
-
-    /// Says that an address and port serve.
-    pub fn watch_endpoint(&mut self, endpoint: Endpoint) -> Result<(), MapError> {
-        let key: [u8; size_of::<Endpoint>()] = zerocopy::transmute!(endpoint);
-        self.endpoints.insert(key, 1, 0).map_err(|e| MapError {
-            map: "ENDPOINTS",
-            reason: chain(&e),
-        })
-    }
-
-    /// Forgets an endpoint; one that is not there is no error.
-    pub fn unwatch_endpoint(&mut self, endpoint: Endpoint) -> Result<(), MapError> {
-        let key: [u8; size_of::<Endpoint>()] = zerocopy::transmute!(endpoint);
-        absent_is_fine(self.endpoints.remove(&key), "ENDPOINTS")
-    }
-
-    /// Says that a service is at an address and port, or, at the address of zeroes, at a port of the node.
-    pub fn watch_service(&mut self, service: Service) -> Result<(), MapError> {
-        let key: [u8; size_of::<Service>()] = zerocopy::transmute!(service);
-        self.services.insert(key, 1, 0).map_err(|e| MapError {
-            map: "SERVICES",
-            reason: chain(&e),
-        })
-    }
-
-    /// Forgets a service; one that is not there is no error.
-    pub fn unwatch_service(&mut self, service: Service) -> Result<(), MapError> {
-        let key: [u8; size_of::<Service>()] = zerocopy::transmute!(service);
-        absent_is_fine(self.services.remove(&key), "SERVICES")
-    }
-
-    /// The reader of events; there is one, so only the first call gets it.
-    pub fn take_ring(&mut self) -> Option<EventRing> {
-        self.ring.take()
-    }
-
-    /// The reader of the loss counters; only the first call gets it.
-    pub fn take_losses(&mut self) -> Option<Losses> {
-        self.losses.take()
-    }
-
-    /// The reader of what each program costs.
-    pub fn costs(&self) -> Costs {
-        let fds = self.running.iter().filter_map(|a| {
-            let fd = self.ebpf.program(a.program.name)?.fd().ok()?;
-            Some((a.program.name, fd.as_fd().try_clone_to_owned().ok()?))
-        });
-        Costs::new(fds.collect())
-    }
-
-    /// Makes observations of this kernel's events.
-    pub fn translator(&self) -> Translator {
-        Translator::new(self.facts.reset_reasons.clone(), self.facts.drop_reasons.clone())
-    }
-
-    /// What BTF told.
-    pub fn facts(&self) -> &KernelFacts {
-        &self.facts
-    }
-
-    /// Programs that run.
-    pub fn attached(&self) -> &[AttachedHook] {
-        &self.running
-    }
-
-    /// Programs that do not, and why.
-    pub fn missing(&self) -> &[MissingHook] {
-        &self.missing
-    }
-
-    /// Names of the hooks that report, for [`crate::input::Start`].
-    pub fn hook_names(&self) -> Vec<String> {
-        let hooks = self.running.iter().flat_map(|a| a.program.hooks);
-        hooks.copied().map(Hook::name).map(str::to_owned).collect()
     }
 }
 
@@ -360,21 +242,8 @@ fn own_netns() -> u32 {
     u32::try_from(inode).unwrap_or(0)
 }
 
-fn absent_is_fine(removed: Result<(), aya::maps::MapError>, map: &'static str) -> Result<(), MapError> {
-    match removed {
-        Err(aya::maps::MapError::KeyNotFound | aya::maps::MapError::ElementNotFound) | Ok(()) => Ok(()),
-        Err(aya::maps::MapError::SyscallError(e)) if e.io_error.raw_os_error() == Some(libc::ENOENT) => {
-            Ok(())
-        }
-        Err(e) => Err(MapError {
-            map,
-            reason: chain(&e),
-        }),
-    }
-}
-
 /// An error with its sources, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

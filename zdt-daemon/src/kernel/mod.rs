@@ -1,18 +1,22 @@
 //! The kernel half from the daemon's side: load, attach, read, translate. Only this module names aya, and raw kernel
 //! numbers end at [`translate`].
 
+mod attached;
 pub mod btf;
 mod cost;
 mod drops;
 mod load;
 mod loss;
+mod map;
 mod packet;
 mod ring;
 pub mod table;
 mod translate;
 
+pub use attached::{Attached, AttachedHook, MissingHook, TransitError};
 pub use cost::{Costs, RunTime};
-pub use load::{Attached, AttachedHook, LoadError, Loaded, MapError, MissingHook, Options};
+pub use load::{LoadError, Loaded, Options};
 pub use loss::{LossError, Losses};
+pub use map::MapError;
 pub use ring::EventRing;
 pub use translate::Translator;

@@ -138,6 +138,26 @@ pub const PROGRAMS: &[Program] = &[
         hooks: &[Hook::KfreeSkb],
         costs: &[],
     },
+    Program {
+        name: "icmp_send",
+        tracepoint: "icmp_send",
+        min_args: 3,
+        class: Class::Held,
+        required: false,
+        since: "6.1",
+        hooks: &[Hook::IcmpSend],
+        costs: &[],
+    },
+    Program {
+        name: "net_dev_queue",
+        tracepoint: "net_dev_queue",
+        min_args: 1,
+        class: Class::Armed,
+        required: false,
+        since: "2.6",
+        hooks: &[Hook::NetDevQueue],
+        costs: &[],
+    },
 ];
 
 #[cfg(test)]

@@ -115,6 +115,14 @@ impl Translator {
                 packet: packet(&e.packet),
                 reason: reason(&self.drop_reasons, e.reason),
             },
+            Event::IcmpSend(e) => Observation::IcmpSent {
+                packet: packet(&e.packet),
+                kind: e.kind,
+                code: e.code,
+            },
+            Event::NetDevQueue(e) => Observation::Forwarded {
+                packet: packet(&e.packet),
+            },
         }
     }
 }

@@ -63,6 +63,11 @@ impl Eyes {
         self.attached.watch_service(service).unwrap();
     }
 
+    /// Says that a pod is going or coming.
+    pub fn transit(&mut self, ip: IpAddr) {
+        self.attached.watch_transit(addr(ip)).unwrap();
+    }
+
     /// What is there now.
     pub fn look(&mut self) -> &mut Vec<(Ktime, Observation)> {
         let Self {

@@ -82,11 +82,11 @@ impl Family {
             "ip6tables"
         }
     }
+}
 
-    /// An address and port as DNAT takes it.
-    pub fn target(&self, ip: IpAddr) -> SocketAddr {
-        SocketAddr::new(ip, POD_PORT)
-    }
+/// Where a pod at an address serves.
+pub fn target(ip: IpAddr) -> SocketAddr {
+    SocketAddr::new(ip, POD_PORT)
 }
 
 pub struct World {
@@ -135,10 +135,12 @@ impl World {
             }
             run(&format!("ip -n {netns} link set {dev} up"));
         }
-        // The node's leads to where the client is, as to the internet: a service's address is on no network.
+        // A service's address is on no network, so the node needs a default route for it; not back to where the client
+        // is, or the node tells it so by an ICMP redirect, which counts against the rate of the errors that follow
+        // (net/ipv4/route.c ip_rt_send_redirect).
         for (netns, v4, v6) in [
             (&client, v4().node, v6().node),
-            (&node, v4().client, v6().client),
+            (&node, v4().pod, v6().pod),
             (&pod, v4().gateway, v6().gateway),
         ] {
             run(&format!("ip -n {netns} route add default via {v4}"));
@@ -180,7 +182,7 @@ impl World {
 
     /// Sends connections to a service's address on to an address, as kube-proxy's chains do.
     pub fn translate(&self, family: &Family, protocol: &str, vip: IpAddr, to: IpAddr) {
-        let (tool, to) = (family.tool(), family.target(to));
+        let (tool, to) = (family.tool(), target(to));
         for chain in ["PREROUTING", "OUTPUT"] {
             self.node(&format!(
                 "{tool} -w -t nat -A {chain} -d {vip} -p {protocol} --dport {PORT} -j DNAT --to-destination {to}"

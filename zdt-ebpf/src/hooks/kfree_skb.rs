@@ -1,7 +1,7 @@
 //! `kfree_skb`: a packet is dropped.
 //!
-//! Prototype: `(struct sk_buff *skb, void *location)`, a third argument `enum skb_drop_reason reason` from 5.17, a fourth
-//! (`struct sock *rx_sk`) from 6.11 (include/trace/events/skb.h). Minimum: 2.6. Called by net/core/skbuff.c
+//! Prototype: `(struct sk_buff *skb, void *location)`, a third argument `enum skb_drop_reason reason` from 5.17, and
+//! later a fourth, `struct sock *rx_sk` (include/trace/events/skb.h). Minimum: 2.6. Called by net/core/skbuff.c
 //! sk_skb_reason_drop before anything of the packet is released, so its headers, its device and its conntrack entry
 //! can be read.
 //!

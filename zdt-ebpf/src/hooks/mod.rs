@@ -1,10 +1,12 @@
 //! One file a hook, named after its attach point. Each says the kernel prototype it relies on, since when it exists,
 //! and why it filters as it does.
 
+mod icmp_send;
 mod inet_sk_error_report;
 mod inet_sock_set_state;
 mod kfree_skb;
 mod mark_victim;
+pub mod net_dev_queue;
 pub mod percpu_free_percpu;
 mod sched_process_exit;
 mod signal_generate;

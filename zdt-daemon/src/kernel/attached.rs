@@ -1,0 +1,209 @@
+//! The kernel half while it runs: what it watches, when its armed programs are attached, and what is read from it.
+
+use std::{collections::BTreeSet, os::fd::AsFd as _};
+
+use aya::{
+    Ebpf,
+    programs::{BtfTracePoint, tp_btf::BtfTracePointLinkId},
+};
+use zdt_common::{Addr, Endpoint, Hook, Service};
+
+use super::{
+    Costs, EventRing, Losses, Translator,
+    btf::KernelFacts,
+    load::chain,
+    map::{Map, MapError},
+    table::Program,
+};
+
+/// A program that runs, or that runs while something is in transition.
+#[derive(Clone, Copy, Debug)]
+pub struct AttachedHook {
+    pub program: &'static Program,
+}
+
+/// A program that does not run, and why.
+#[derive(Clone, Debug)]
+pub struct MissingHook {
+    pub program: &'static Program,
+    pub reason: String,
+}
+
+/// Why an address in transition is not, or not wholly, watched.
+#[derive(Debug, thiserror::Error)]
+pub enum TransitError {
+    #[error(transparent)]
+    Map(#[from] MapError),
+    #[error(
+        "cannot attach the hook {tracepoint} for pods that come and go: {reason}; zdt tries again at the next"
+    )]
+    Arm {
+        tracepoint: &'static str,
+        reason: String,
+    },
+}
+
+/// The maps that say what is watched.
+pub(super) struct Maps {
+    pub(super) addrs: Map<Addr>,
+    pub(super) endpoints: Map<Endpoint>,
+    pub(super) services: Map<Service>,
+    pub(super) transit: Map<Addr>,
+}
+
+/// A program that is attached only while something is in transition.
+#[derive(Debug)]
+pub(super) struct Armed {
+    pub(super) program: &'static Program,
+    /// Its attachment, while it has one.
+    pub(super) link: Option<BtfTracePointLinkId>,
+}
+
+/// Programs run until this is dropped.
+pub struct Attached {
+    /// Holds the links.
+    pub(super) ebpf: Ebpf,
+    pub(super) maps: Maps,
+    pub(super) armed: Vec<Armed>,
+    /// Addresses in transition.
+    pub(super) transit: BTreeSet<[u8; 16]>,
+    pub(super) ring: Option<EventRing>,
+    pub(super) losses: Option<Losses>,
+    pub(super) facts: KernelFacts,
+    pub(super) running: Vec<AttachedHook>,
+    pub(super) missing: Vec<MissingHook>,
+}
+
+impl Attached {
+    /// Says what an address is: `ADDR_*` bits of zdt_common.
+    pub fn watch_addr(&mut self, addr: Addr, bits: u32) -> Result<(), MapError> {
+        self.maps.addrs.insert(addr, bits)
+    }
+
+    /// Forgets an address; one that is not there is no error.
+    pub fn unwatch_addr(&mut self, addr: Addr) -> Result<(), MapError> {
+        self.maps.addrs.remove(addr)
+    }
+
+    /// Says that an address and port serve.
+    pub fn watch_endpoint(&mut self, endpoint: Endpoint) -> Result<(), MapError> {
+        self.maps.endpoints.insert(endpoint, 1)
+    }
+
+    /// Forgets an endpoint; one that is not there is no error.
+    pub fn unwatch_endpoint(&mut self, endpoint: Endpoint) -> Result<(), MapError> {
+        self.maps.endpoints.remove(endpoint)
+    }
+
+    /// Says that a service is at an address and port, or, at the address of zeroes, at a port of the node.
+    pub fn watch_service(&mut self, service: Service) -> Result<(), MapError> {
+        self.maps.services.insert(service, 1)
+    }
+
+    /// Forgets a service; one that is not there is no error.
+    pub fn unwatch_service(&mut self, service: Service) -> Result<(), MapError> {
+        self.maps.services.remove(service)
+    }
+
+    /// Says that an endpoint or pod is going or coming. The first one attaches the armed programs.
+    pub fn watch_transit(&mut self, addr: Addr) -> Result<(), TransitError> {
+        self.maps.transit.insert(addr, 1)?;
+        self.transit.insert(addr.0);
+        self.arm()
+    }
+
+    /// The end of that; one that is not there is no error. The last one detaches the armed programs.
+    pub fn unwatch_transit(&mut self, addr: Addr) -> Result<(), TransitError> {
+        self.maps.transit.remove(addr)?;
+        self.transit.remove(&addr.0);
+        if self.transit.is_empty() {
+            self.disarm();
+        }
+        Ok(())
+    }
+
+    /// Attaches what is armed and not attached.
+    fn arm(&mut self) -> Result<(), TransitError> {
+        for armed in self.armed.iter_mut().filter(|a| a.link.is_none()) {
+            let program = program(&mut self.ebpf, armed.program);
+            let link = program.and_then(|p| p.attach().map_err(|e| chain(&e)));
+            armed.link = Some(link.map_err(|reason| TransitError::Arm {
+                tracepoint: armed.program.tracepoint,
+                reason,
+            })?);
+        }
+        Ok(())
+    }
+
+    fn disarm(&mut self) {
+        for armed in &mut self.armed {
+            if let Some(link) = armed.link.take()
+                && let Ok(program) = program(&mut self.ebpf, armed.program)
+            {
+                // It fails only for a link that is not there.
+                let _ = program.detach(link);
+            }
+        }
+    }
+
+    /// Whether the armed programs are attached now.
+    pub fn is_armed(&self) -> bool {
+        self.armed.iter().any(|a| a.link.is_some())
+    }
+
+    /// The reader of events; there is one, so only the first call gets it.
+    pub fn take_ring(&mut self) -> Option<EventRing> {
+        self.ring.take()
+    }
+
+    /// The reader of the loss counters; only the first call gets it.
+    pub fn take_losses(&mut self) -> Option<Losses> {
+        self.losses.take()
+    }
+
+    /// The reader of what each program costs.
+    pub fn costs(&self) -> Costs {
+        let fds = self.running.iter().filter_map(|a| {
+            let fd = self.ebpf.program(a.program.name)?.fd().ok()?;
+            Some((a.program.name, fd.as_fd().try_clone_to_owned().ok()?))
+        });
+        Costs::new(fds.collect())
+    }
+
+    /// Makes observations of this kernel's events.
+    pub fn translator(&self) -> Translator {
+        Translator::new(self.facts.reset_reasons.clone(), self.facts.drop_reasons.clone())
+    }
+
+    /// What BTF told.
+    pub fn facts(&self) -> &KernelFacts {
+        &self.facts
+    }
+
+    /// Programs that run, now or when something is in transition.
+    pub fn attached(&self) -> &[AttachedHook] {
+        &self.running
+    }
+
+    /// Programs that do not, and why.
+    pub fn missing(&self) -> &[MissingHook] {
+        &self.missing
+    }
+
+    /// Names of the hooks that report, for [`crate::input::Start`].
+    pub fn hook_names(&self) -> Vec<String> {
+        let hooks = self.running.iter().flat_map(|a| a.program.hooks);
+        hooks.copied().map(Hook::name).map(str::to_owned).collect()
+    }
+}
+
+/// The program of the object; the error is text for a person.
+pub(super) fn program<'a>(
+    ebpf: &'a mut Ebpf,
+    program: &'static Program,
+) -> Result<&'a mut BtfTracePoint, String> {
+    ebpf.program_mut(program.name)
+        .ok_or_else(|| "the eBPF object has no such program, run `cargo xtask build`".to_owned())?
+        .try_into()
+        .map_err(|e: aya::programs::ProgramError| chain(&e))
+}
