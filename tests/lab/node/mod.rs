@@ -178,13 +178,15 @@ impl Node {
         pods.get(&(namespace.to_owned(), name.to_owned())).cloned()
     }
 
-    fn note_pod(&self, namespace: &str, name: &str, netns: Option<&str>) {
+    fn note_pod(&self, namespace: &str, name: &str, netns: &str) {
         let mut pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (namespace.to_owned(), name.to_owned());
-        match netns {
-            Some(netns) => drop(pods.insert(key, netns.to_owned())),
-            None => drop(pods.remove(&key)),
-        }
+        pods.insert((namespace.to_owned(), name.to_owned()), netns.to_owned());
+    }
+
+    /// A force-deleted StatefulSet pod's successor may have its name by now: only this namespace is forgotten.
+    fn forget_pod(&self, netns: &str) {
+        let mut pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
+        pods.retain(|_, of| of != netns);
     }
 
     fn note_process(&self, (namespace, name): (Option<String>, Option<String>), process: &Process) {

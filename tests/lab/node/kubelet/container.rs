@@ -41,6 +41,7 @@ pub(super) struct Running {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ended {
     pub exit: Exit,
+    pub started: Option<Timestamp>,
     pub at: Timestamp,
     /// The OOM killer took one of its processes, this one or a child.
     pub oom: bool,
@@ -85,6 +86,7 @@ impl Running {
         let oom = self.memory.as_ref().is_some_and(|limit| limit.oom_kills() > 0);
         self.ended = Some(Ended {
             exit,
+            started: self.started_at,
             at: Timestamp::now(),
             oom,
         });

@@ -122,14 +122,14 @@ pub(super) fn build(
     }
 }
 
-fn terminated(id: &str, started: Option<Timestamp>, ended: Ended) -> ContainerState {
+fn terminated(id: &str, ended: Ended) -> ContainerState {
     ContainerState {
         terminated: Some(ContainerStateTerminated {
             container_id: Some(format!("containerd://{id}")),
             exit_code: ended.exit.code,
             finished_at: Some(Time(ended.at)),
             reason: Some(ended.reason().to_owned()),
-            started_at: started.map(Time),
+            started_at: ended.started.map(Time),
             ..ContainerStateTerminated::default()
         }),
         ..ContainerState::default()
@@ -147,16 +147,11 @@ fn waiting(reason: &str) -> ContainerState {
 }
 
 fn container(c: &Running, stage: Stage) -> ContainerStatus {
-    let before = c.before.as_ref().map(|(id, ended)| terminated(id, None, *ended));
+    let before = c.before.as_ref().map(|(id, ended)| terminated(id, *ended));
     let (now, before) = match (c.ended, c.started_at) {
-        (Some(ended), _) if stage == Stage::Terminal || c.restarts == 0 => {
-            (terminated(&c.id, c.started_at, ended), before)
-        }
+        (Some(ended), _) if stage == Stage::Terminal || c.restarts == 0 => (terminated(&c.id, ended), before),
         // In the back-off the run that just ended is the last state (kubelet_pods.go, convertToAPIContainerStatuses).
-        (Some(ended), _) => (
-            waiting("CrashLoopBackOff"),
-            Some(terminated(&c.id, c.started_at, ended)),
-        ),
+        (Some(ended), _) => (waiting("CrashLoopBackOff"), Some(terminated(&c.id, ended))),
         (None, Some(at)) => {
             let running = Some(ContainerStateRunning {
                 started_at: Some(Time(at)),

@@ -145,7 +145,7 @@ impl Worker {
         self.ips = network.ips.all();
         let netns = network.netns().to_owned();
         self.network = Some(network);
-        self.node.note_pod(self.namespace(), self.name(), Some(&netns));
+        self.node.note_pod(self.namespace(), self.name(), &netns);
         let cgroup = self.make_cgroup()?;
         let spec = container::pause(&self.node, &self.pod, &netns, cgroup);
         self.pause = Some(self.node.runc().create(spec).await?);

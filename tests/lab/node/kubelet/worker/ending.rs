@@ -117,7 +117,7 @@ impl Worker {
         }
         sleep_until(dead + pause + network).await;
         if let Some(mut network) = self.network.take() {
-            self.node.note_pod(self.namespace(), self.name(), None);
+            self.node.forget_pod(network.netns());
             let node = Arc::clone(&self.node);
             // The veth first: that is when the address is gone.
             let detached = tokio::task::spawn_blocking(move || node.net().detach(&mut network)).await;
