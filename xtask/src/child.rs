@@ -27,6 +27,13 @@ pub fn cargo() -> Command {
     command(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()))
 }
 
+/// The triple that the developer's compiler builds for.
+pub fn host() -> Result<String> {
+    let said = stdout(command("rustc").arg("-vV"))?;
+    let host = said.lines().find_map(|l| l.strip_prefix("host: "));
+    Ok(host.context("`rustc -vV` names no host")?.to_owned())
+}
+
 /// Runs to the end; an exit status other than 0 is an error that names the command.
 pub fn run(command: &mut Command) -> Result<()> {
     let shown = show(command);

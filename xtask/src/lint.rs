@@ -14,8 +14,9 @@ pub fn run() -> Result<ExitCode> {
 
 pub fn format() -> Result<()> {
     child::run(child::cargo().args(["fmt", "--all", "--check"]))?;
-    // The kernel half is a workspace of its own.
-    child::run(child::cargo().args(["fmt", "--check", "--manifest-path", "zdt-ebpf/Cargo.toml"]))
+    // The kernel half and the fuzz targets are workspaces of their own.
+    child::run(child::cargo().args(["fmt", "--check", "--manifest-path", "zdt-ebpf/Cargo.toml"]))?;
+    child::run(child::cargo().args(["fmt", "--check", "--manifest-path", "fuzz/Cargo.toml"]))
 }
 
 pub fn clippy() -> Result<()> {

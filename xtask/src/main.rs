@@ -3,6 +3,7 @@
 mod build;
 mod child;
 mod demo;
+mod fuzz;
 mod layout;
 mod lint;
 mod needs;
@@ -36,6 +37,8 @@ enum Verb {
     Demo(demo::Args),
     /// Run scenarios in the lab and print recall, precision and cause accuracy.
     Score(score::Args),
+    /// Run the fuzz targets of fuzz/: what parses the kernel's bytes.
+    Fuzz(fuzz::Args),
     /// rustfmt and clippy, as CI asks for them.
     Lint,
     /// Everything that CI checks: lints, tests, the eBPF build, the lab with root, the score table.
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Verb::Run(args) => run::run(&args),
         Verb::Demo(args) => demo::run(&args),
         Verb::Score(args) => score::run(&args),
+        Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Lint => lint::run(),
         Verb::Test(args) | Verb::Ci(args) => Ok(test::run(&args)),
     };

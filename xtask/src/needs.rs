@@ -72,6 +72,13 @@ pub const LINKER: &[Need] = &[
     },
 ];
 
+/// To build libFuzzer (`cargo xtask fuzz`).
+pub const FUZZ: &[Need] = &[Need {
+    what: "c++",
+    package: "g++",
+    why: "libFuzzer is C++, built from the sources in its crate",
+}];
+
 /// A complete Rust toolchain beside the developer's own.
 pub const RUST: &[Need] = &[
     Need {

@@ -84,6 +84,12 @@ pub fn lab() -> Result<()> {
     install(&missing, false)
 }
 
+/// Only a C++ compiler: libFuzzer is built from its source.
+pub fn cxx() -> Result<()> {
+    let missing = unmet(needs::FUZZ);
+    install(&missing, false)
+}
+
 fn unmet(needs: &'static [Need]) -> Vec<&'static Need> {
     needs.iter().filter(|n| !n.is_met()).collect()
 }

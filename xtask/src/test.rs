@@ -2,9 +2,9 @@
 
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
-use crate::{build, child, layout, lint, setup};
+use crate::{build, child, fuzz, layout, lint, setup};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -24,6 +24,7 @@ const STEPS: &[Step] = &[
         "test: units, architecture, laws, fixtures, the kernel half, the lab",
         tests,
     ),
+    ("fuzz: the parsers of the kernel's bytes, 10 s each", fuzz::short),
     ("build: the daemon and the lab", || build::all(false)),
     ("score: the scenarios of tests/scenarios/core", score),
 ];
@@ -67,12 +68,7 @@ fn cargo_test() -> Result<Command> {
     let mut cargo = child::cargo();
     cargo.arg("test");
     if !child::is_root()? {
-        let said = child::stdout(child::command("rustc").arg("-vV"))?;
-        let host = said.lines().find_map(|l| l.strip_prefix("host: "));
-        let host = host
-            .context("`rustc -vV` names no host")?
-            .replace('-', "_")
-            .to_uppercase();
+        let host = child::host()?.replace('-', "_").to_uppercase();
         cargo.env(format!("CARGO_TARGET_{host}_RUNNER"), "sudo --preserve-env --");
     }
     Ok(cargo)
