@@ -115,10 +115,12 @@ proptest! {
             if verdict.confidence != old.confidence {
                 prop_assert_ne!(verdict.confidence, Confidence::Full);
                 verdict.confidence = old.confidence;
-                if verdict.cause() == UNEXPLAINED {
-                    continue;
-                }
             }
+            if verdict.cause() == UNEXPLAINED {
+                continue;
+            }
+            prop_assert!(verdict.also_matched.iter().all(|c| old.also_matched.contains(c)));
+            verdict.also_matched.clone_from(&old.also_matched);
             prop_assert_eq!(&verdict, old);
         }
     }
