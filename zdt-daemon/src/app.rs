@@ -6,6 +6,7 @@
 #![expect(clippy::disallowed_methods, reason = "the one place that spawns tasks")]
 
 mod conntrack;
+mod endings;
 mod later;
 mod lookup;
 mod maps;
@@ -13,7 +14,6 @@ mod meter;
 mod questions;
 mod rules;
 mod tick;
-mod transit;
 
 use std::{
     fs::File,

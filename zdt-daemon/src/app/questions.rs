@@ -7,8 +7,8 @@ use tokio::sync::mpsc;
 
 use super::{
     Lost,
+    endings::Endings,
     later::{self, Opening},
-    transit::Transit,
 };
 use crate::input::{Input, Ktime, Observation, Packet, TcpState, What};
 
@@ -33,7 +33,7 @@ pub(super) enum Question {
 
 /// Makes questions of inputs.
 pub(super) struct Questions {
-    transit: Transit,
+    endings: Endings,
     failed: Option<Ktime>,
     counted: Option<Ktime>,
     to: mpsc::Sender<Question>,
@@ -44,7 +44,7 @@ pub(super) struct Questions {
 impl Questions {
     pub(super) fn new(to: mpsc::Sender<Question>, lost: Arc<Lost>) -> Self {
         Self {
-            transit: Transit::default(),
+            endings: Endings::default(),
             failed: None,
             counted: None,
             to,
@@ -55,7 +55,7 @@ impl Questions {
 
     /// Before `input` is taken by the correlator. Never waits.
     pub(super) fn follow(&mut self, input: &Input) {
-        self.transit.follow(input, &mut self.new);
+        self.endings.follow(input, &mut self.new);
         for ip in self.new.drain(..) {
             if self.to.try_send(Question::Pinned(ip)).is_err() {
                 self.lost.dump.fetch_add(1, Relaxed);
@@ -85,14 +85,14 @@ impl Questions {
     /// What a client opens that has no socket on this node: of the others their own sockets tell.
     fn without_a_socket(&self, packet: &Packet) -> Option<Opening> {
         let opening = later::opening(packet)?;
-        (!self.transit.is_local(opening.orig.from.ip())).then_some(opening)
+        (!self.endings.is_local(opening.orig.from.ip())).then_some(opening)
     }
 
     fn tick(&mut self, at: Ktime) {
         let failed = self
             .failed
             .is_some_and(|failed| at < failed.plus_ms(AFTER_FAILURE_MS));
-        let told = failed || self.transit.any();
+        let told = failed || self.endings.any();
         let every = if told { COUNT_MS } else { COUNT_IDLE_MS };
         if self.counted.is_some_and(|counted| at < counted.plus_ms(every)) {
             return;

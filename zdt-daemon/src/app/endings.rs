@@ -1,5 +1,6 @@
-//! Which addresses are in transition on this node: a pod of it that ends, an endpoint that it routes to and that goes.
-//! Pure, from the inputs that pass.
+//! When the pods end that connections of this node may lead to: its own, and the endpoints that it routes to. Pure, from
+//! the inputs that pass. (Which addresses the kernel half is armed for is `cluster::transit`'s: also those that come, and
+//! for longer.)
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,8 +9,8 @@ use std::{
 
 use crate::input::{Input, Ktime, NsName, PodState, PodUid, RulesState, SliceState, What};
 
-/// An address stays in transition so long after nothing names it any more: stragglers come until the slowest node's
-/// rules let go of it.
+/// An ending is over so long after nothing names the address any more: stragglers come until the slowest node's rules
+/// let go of it.
 const HOLD_MS: u64 = 10_000;
 
 /// Who has an address.
@@ -27,7 +28,7 @@ enum Stage {
 
 /// Follows the addresses of this node's pods and of all endpoints.
 #[derive(Debug, Default)]
-pub(super) struct Transit {
+pub(super) struct Endings {
     /// The node's own, once [`What::Start`] has passed.
     node: BTreeSet<IpAddr>,
     owned: BTreeMap<Owner, BTreeSet<IpAddr>>,
@@ -37,7 +38,7 @@ pub(super) struct Transit {
     routes: Option<BTreeMap<IpAddr, u32>>,
 }
 
-impl Transit {
+impl Endings {
     /// Appends the addresses that began to end with this input, or are gone with it, and that connections of this node
     /// may lead to.
     pub(super) fn follow(&mut self, input: &Input, out: &mut Vec<IpAddr>) {
@@ -57,7 +58,7 @@ impl Transit {
         }
     }
 
-    /// Whether anything is in transition.
+    /// Whether anything ends, or has just ended.
     pub(super) fn any(&self) -> bool {
         !self.stages.is_empty()
     }
@@ -175,5 +176,5 @@ impl Transit {
 }
 
 #[cfg(test)]
-#[path = "transit_tests.rs"]
+#[path = "endings_tests.rs"]
 mod tests;

@@ -1,4 +1,4 @@
-//! Tests of `transit`: one input after the other.
+//! Tests of `endings`: one input after the other.
 
 use super::*;
 use crate::input::{Deletion, EndpointState, Protocol, Route, RouteChange};
@@ -58,14 +58,14 @@ fn rules(added: &[&str], removed: &[&str]) -> What {
 }
 
 /// What each of the inputs, a second apart, gives.
-fn told(transit: &mut Transit, inputs: &[What]) -> Vec<Vec<IpAddr>> {
+fn told(endings: &mut Endings, inputs: &[What]) -> Vec<Vec<IpAddr>> {
     let mut second = 0;
     let mut step = |what: &What| {
         let mut out = Vec::new();
         second += 1;
         let at = Ktime(second * 1_000_000_000);
         let what = what.clone();
-        transit.follow(&Input { at, what }, &mut out);
+        endings.follow(&Input { at, what }, &mut out);
         out
     };
     inputs.iter().map(&mut step).collect()
@@ -73,9 +73,9 @@ fn told(transit: &mut Transit, inputs: &[What]) -> Vec<Vec<IpAddr>> {
 
 #[test]
 fn a_pod_is_told_when_it_begins_to_end_and_when_nothing_names_it_any_more() {
-    let mut transit = Transit::default();
+    let mut endings = Endings::default();
     let told = told(
-        &mut transit,
+        &mut endings,
         &[
             pod("a", false),
             slice(&[(POD, false)]),
@@ -92,35 +92,35 @@ fn a_pod_is_told_when_it_begins_to_end_and_when_nothing_names_it_any_more() {
         told,
         [&none, &none, &one, &none, &none, &none, &one].map(Clone::clone)
     );
-    assert!(transit.any());
+    assert!(endings.any());
 }
 
 #[test]
-fn transition_ends_ten_seconds_after_the_address_is_gone() {
-    let mut transit = Transit::default();
+fn an_ending_is_over_ten_seconds_after_the_address_is_gone() {
+    let mut endings = Endings::default();
     let mut inputs = vec![slice(&[(POD, false)]), slice(&[(POD, true)]), slice(&[])];
     inputs.extend(std::iter::repeat_n(What::Tick, 9));
-    told(&mut transit, &inputs);
-    assert!(transit.any());
+    told(&mut endings, &inputs);
+    assert!(endings.any());
     let at = Ktime(13_000_000_000);
-    transit.follow(&Input { at, what: What::Tick }, &mut Vec::new());
-    assert!(!transit.any());
+    endings.follow(&Input { at, what: What::Tick }, &mut Vec::new());
+    assert!(!endings.any());
 }
 
 #[test]
-fn a_pod_that_takes_long_to_end_stays_in_transition() {
-    let mut transit = Transit::default();
+fn a_pod_that_takes_long_to_end_ends_all_the_time() {
+    let mut endings = Endings::default();
     let mut inputs = vec![pod("a", true)];
     inputs.extend(std::iter::repeat_n(What::Tick, 100));
-    told(&mut transit, &inputs);
-    assert!(transit.any());
+    told(&mut endings, &inputs);
+    assert!(endings.any());
 }
 
 #[test]
 fn an_endpoint_elsewhere_that_this_node_does_not_route_to_is_none_of_its_business() {
-    let mut transit = Transit::default();
+    let mut endings = Endings::default();
     let told = told(
-        &mut transit,
+        &mut endings,
         &[
             rules(&["10.244.2.9"], &[]),
             slice(&[(POD, false), ("10.244.2.9", false)]),
@@ -137,16 +137,16 @@ fn an_endpoint_elsewhere_that_this_node_does_not_route_to_is_none_of_its_busines
 
 #[test]
 fn an_endpoint_that_leaves_without_ever_terminating_is_told_once() {
-    let mut transit = Transit::default();
-    let told = told(&mut transit, &[slice(&[(POD, false)]), slice(&[])]);
+    let mut endings = Endings::default();
+    let told = told(&mut endings, &[slice(&[(POD, false)]), slice(&[])]);
     assert_eq!(told, [vec![], vec![ip(POD)]]);
 }
 
 #[test]
 fn the_next_pod_with_the_address_begins_anew() {
-    let mut transit = Transit::default();
+    let mut endings = Endings::default();
     let told = told(
-        &mut transit,
+        &mut endings,
         &[pod("a", true), pod_gone("a"), pod("b", false), pod("b", true)],
     );
     let one = vec![ip(POD)];
@@ -155,32 +155,32 @@ fn the_next_pod_with_the_address_begins_anew() {
 
 #[test]
 fn a_pod_whose_address_goes_blank_is_gone_when_it_is_deleted() {
-    let mut transit = Transit::default();
+    let mut endings = Endings::default();
     let blank = What::Pod(PodState {
         uid: PodUid("a".into()),
         ..PodState::default()
     });
-    let told = told(&mut transit, &[pod("a", true), blank, pod_gone("a")]);
+    let told = told(&mut endings, &[pod("a", true), blank, pod_gone("a")]);
     assert_eq!(told, [vec![ip(POD)], vec![], vec![ip(POD)]]);
 }
 
 #[test]
 fn pods_of_the_host_network_have_no_address_of_their_own() {
-    let mut transit = Transit::default();
+    let mut endings = Endings::default();
     let host = What::Pod(PodState {
         ips: vec![ip(POD)],
         host_network: true,
         deletion: Some(Deletion::default()),
         ..PodState::default()
     });
-    assert_eq!(told(&mut transit, &[host]), [Vec::<IpAddr>::new()]);
-    assert!(!transit.is_local(ip(POD)));
+    assert_eq!(told(&mut endings, &[host]), [Vec::<IpAddr>::new()]);
+    assert!(!endings.is_local(ip(POD)));
 }
 
 #[test]
 fn clients_of_this_node_are_its_pods_and_itself() {
-    let mut transit = Transit::default();
-    told(&mut transit, &[pod("a", false), slice(&[("10.244.2.9", false)])]);
-    assert!(transit.is_local(ip(POD)));
-    assert!(!transit.is_local(ip("10.244.2.9")), "an endpoint of another node");
+    let mut endings = Endings::default();
+    told(&mut endings, &[pod("a", false), slice(&[("10.244.2.9", false)])]);
+    assert!(endings.is_local(ip(POD)));
+    assert!(!endings.is_local(ip("10.244.2.9")), "an endpoint of another node");
 }
