@@ -13,6 +13,7 @@
 
 mod data_plane {
     pub mod cluster;
+    mod nftables_rules;
     mod rules;
 }
 
@@ -70,6 +71,11 @@ async fn a_steady_service_loses_nothing_with_iptables_nft() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_steady_service_loses_nothing_with_iptables_legacy() {
     a_steady_service_loses_nothing(Backend::Legacy).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_steady_service_loses_nothing_in_nftables_mode() {
+    a_steady_service_loses_nothing(Backend::Nftables).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -156,8 +162,17 @@ async fn a_client_outside_reaches_the_node_port() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_without_endpoints_refuses() {
+    a_service_without_endpoints_refuses_with(Backend::Legacy).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_without_endpoints_refuses_in_nftables_mode() {
+    a_service_without_endpoints_refuses_with(Backend::Nftables).await;
+}
+
+async fn a_service_without_endpoints_refuses_with(backend: Backend) {
     let cluster = Cluster::start(Shape {
-        backend: Backend::Legacy,
+        backend,
         ..Shape::default()
     })
     .await;
@@ -171,7 +186,17 @@ async fn a_service_without_endpoints_refuses() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_ipv6_service_works_with_a_dual_stack_listener() {
+    an_ipv6_service_works(Backend::Nft).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ipv6_service_works_in_nftables_mode() {
+    an_ipv6_service_works(Backend::Nftables).await;
+}
+
+async fn an_ipv6_service_works(backend: Backend) {
     let shape = Shape {
+        backend,
         v6: true,
         app: &["--listen", "[::]:8080"],
         ..Shape::default()
@@ -184,7 +209,17 @@ async fn an_ipv6_service_works_with_a_dual_stack_listener() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_port_with_local_policy_works() {
+    a_node_port_with_local_policy_works_with(Backend::Nft).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_port_with_local_policy_works_in_nftables_mode() {
+    a_node_port_with_local_policy_works_with(Backend::Nftables).await;
+}
+
+async fn a_node_port_with_local_policy_works_with(backend: Backend) {
     let cluster = Cluster::start(Shape {
+        backend,
         local: true,
         ..Shape::default()
     })

@@ -20,7 +20,8 @@ use zdt_lab::{
     clock::monotonic_ns,
     controllers,
     net::{Slot, fitting},
-    node::{Backend, CgroupDriver, Settings, Timings},
+    node::{Backend, CgroupDriver, Settings, Timings, proxy::Family},
+    times::{Times, What},
     truth::Truth,
     world::World,
 };
@@ -121,8 +122,7 @@ impl Cluster {
         store.create(service).unwrap();
         cluster.create_client();
         cluster.wait_for_endpoints(3).await;
-        let family = if ip.is_ipv4() { "v4" } else { "v6" };
-        cluster.wait_for_rules(family, 3).await;
+        cluster.wait_for_rules(Family::of(ip), 3).await;
         cluster
     }
 
@@ -160,18 +160,17 @@ impl Cluster {
     }
 
     /// Waits until kube-proxy's last sync routes to this many endpoints.
-    async fn wait_for_rules(&self, family: &str, wanted: usize) {
+    async fn wait_for_rules(&self, family: Family, wanted: usize) {
         loop {
-            let text = std::fs::read_to_string(self.out.join("kube-proxy-n1.jsonl")).unwrap_or_default();
-            let line = text
-                .lines()
-                .rfind(|l| l.contains(&format!(r#""family":"{family}""#)))
-                .unwrap_or("{}");
-            let line: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
-            let services = line["endpoints"].as_object();
-            if services.is_some_and(|s| {
-                s.values().all(|e| e.as_array().map(Vec::len) == Some(wanted)) && !s.is_empty()
-            }) {
+            let last = Times::read(&self.out)
+                .unwrap()
+                .into_iter()
+                .rev()
+                .find_map(|line| match line.what {
+                    What::Sync(sync) if sync.family == family => Some(sync.endpoints),
+                    _ => None,
+                });
+            if last.is_some_and(|s| s.values().all(|e| e.len() == wanted) && !s.is_empty()) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -269,7 +268,7 @@ impl Cluster {
 
     pub async fn scale_to_nothing(&self) {
         controllers::scale(self.world.store(), "default", "web", 0).unwrap();
-        self.wait_for_rules("v4", 0).await;
+        self.wait_for_rules(Family::V4, 0).await;
     }
 
     /// Ends the world and checks that nothing of it stays.

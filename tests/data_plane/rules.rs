@@ -8,6 +8,7 @@ use zdt_lab::{
     api::store::Store,
     net::{Addresses, Slot, enter_on_exec, fitting},
     node::{Backend, Settings},
+    times::Times,
     world::World,
 };
 
@@ -98,7 +99,7 @@ async fn saved(backend: Backend, tool: &str) -> (Vec<String>, Vec<String>) {
     let slot = Slot::take(fitting()).await.unwrap();
     let addresses = slot.addresses();
     let world = World::start(slot, store, settings).unwrap_or_else(|e| panic!("no world: {e}"));
-    while !std::fs::read_to_string(out.join("kube-proxy-n1.jsonl")).is_ok_and(|t| t.contains("10.244.1.15")) {
+    while !std::fs::read_to_string(Times::path(&out)).is_ok_and(|t| t.contains("10.244.1.15")) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let mut save = Command::new(tool);

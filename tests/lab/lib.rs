@@ -14,5 +14,6 @@ pub mod run;
 pub mod scenario;
 pub mod score;
 pub mod suite;
+pub mod times;
 pub mod truth;
 pub mod world;

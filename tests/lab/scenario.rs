@@ -4,6 +4,8 @@
 mod action;
 mod app;
 mod check;
+mod client;
+mod network;
 mod workload;
 
 use std::{
@@ -16,6 +18,8 @@ use serde::{Deserialize, Serialize};
 use crate::truth::Outcome;
 pub use action::{Action, Manifest, Step};
 pub use app::{App, OnSigterm};
+pub use client::{Client, Mode, Via};
+pub use network::{Backend, Family, Network};
 pub use workload::{Beside, Kind, Probe, Sidecar, Strategy, Workload};
 
 /// Why a scenario cannot be used. Each text names the file, the line and what is allowed.
@@ -53,102 +57,6 @@ pub struct Scenario {
     pub actions: Vec<Action>,
     #[serde(default)]
     pub expect: Expect,
-}
-
-/// The load client, a pod on the same node.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Client {
-    pub mode: Mode,
-    /// Requests a second.
-    pub rate: f64,
-    /// How long it begins requests.
-    pub seconds: f64,
-    /// For a whole request, connecting included.
-    pub timeout_ms: u64,
-    pub via: Via,
-    /// Connections in mode `keepalive`.
-    pub connections: u32,
-    /// Hangs up this long after a request began; absent: never.
-    pub abort_after_ms: Option<u64>,
-    /// Share of the requests that `abort_after_ms` applies to.
-    pub abort_share: f64,
-    /// Uses an idle connection again without looking whether its server has closed it.
-    pub stale_pool: bool,
-}
-
-impl Default for Client {
-    fn default() -> Self {
-        Self {
-            mode: Mode::Short,
-            rate: 100.0,
-            seconds: 8.0,
-            timeout_ms: 3000,
-            via: Via::ClusterIp,
-            connections: 8,
-            abort_after_ms: None,
-            abort_share: 1.0,
-            stale_pool: false,
-        }
-    }
-}
-
-/// Whether a connection is used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Mode {
-    Short,
-    Keepalive,
-}
-
-/// What the client dials.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Via {
-    /// The service's cluster address.
-    ClusterIp,
-    /// The node's address and the service's node port.
-    NodePort,
-    /// One pod's own address, the first in the order of names when the client starts.
-    PodIp,
-}
-
-/// The node's network and its kube-proxy.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Network {
-    pub family: Family,
-    pub backend: Backend,
-    /// kube-proxy's `minSyncPeriod`.
-    pub min_sync_period_ms: u64,
-    /// What each rewrite of the rules waits besides: a large table, a busy node.
-    pub rules_delay_ms: u64,
-}
-
-impl Default for Network {
-    fn default() -> Self {
-        Self {
-            family: Family::V4,
-            backend: Backend::IptablesNft,
-            min_sync_period_ms: 1000,
-            rules_delay_ms: 0,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Family {
-    V4,
-    V6,
-}
-
-/// Who holds kube-proxy's rules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Backend {
-    IptablesNft,
-    IptablesLegacy,
 }
 
 /// What must come out.

@@ -66,6 +66,15 @@ impl Addresses {
         16 * self.slot + node.min(NODES)
     }
 
+    /// All services of the world.
+    pub fn services(self, v6: bool) -> Subnet {
+        let prefix = if v6 { 64 } else { 24 };
+        Subnet {
+            ip: self.service(0, v6),
+            prefix,
+        }
+    }
+
     /// An address of the service network: part of kubeadm's default 10.96.0.0/12, and one beside the pods' for IPv6.
     pub fn service(self, host: u8, v6: bool) -> IpAddr {
         if v6 {

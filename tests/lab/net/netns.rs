@@ -42,7 +42,10 @@ impl Drop for Netns {
             // The run was swept first.
             return;
         }
-        if let Err(error) = ip_here(&format!("netns del {}", self.name)) {
+        if let Err(error) = ip_here(&format!("netns del {}", self.name))
+            // Or it is swept just now.
+            && PathBuf::from(NETNS_DIR).join(&self.name).exists()
+        {
             tracing::warn!(%error, "a namespace stays; `zdt-lab clean` removes it");
         }
     }

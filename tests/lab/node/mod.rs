@@ -24,6 +24,7 @@ pub use timings::{Delay, Timings};
 use crate::{
     api::store::Store,
     net::{Lan, NetError, NodeNet, Reuse, Run},
+    times::Times,
 };
 use runc::{ContainerSpec, Pids, Process, Runc};
 
@@ -36,11 +37,13 @@ pub struct Settings {
     pub backend: Backend,
     pub cgroup_driver: CgroupDriver,
     pub reuse: Reuse,
+    /// kube-proxy removes the UDP entries of endpoints that are gone.
+    pub udp_cleanup: bool,
     /// Decides every drawn delay.
     pub seed: u64,
     /// The `zdt-lab` binary, for `pause` and the test server.
     pub exe: PathBuf,
-    /// An existing folder for container logs and `kube-proxy-<node>.jsonl`.
+    /// An existing folder for container logs and `times.jsonl`.
     pub out: PathBuf,
 }
 
@@ -53,6 +56,7 @@ impl Settings {
             backend: Backend::Nft,
             cgroup_driver: CgroupDriver::default(),
             reuse: Reuse::default(),
+            udp_cleanup: true,
             seed: 0,
             exe,
             out,
@@ -66,6 +70,7 @@ pub struct Node {
     settings: Settings,
     run: Arc<Run>,
     net: NodeNet,
+    times: Times,
     runc: Runc,
     cgroup_mount: PathBuf,
     random: Mutex<fastrand::Rng>,
@@ -83,6 +88,8 @@ pub enum NodeError {
     Net(#[from] NetError),
     #[error("cannot start the container runtime: {0}")]
     Runtime(#[source] io::Error),
+    #[error("cannot write times.jsonl: {0}")]
+    Times(#[source] io::Error),
     #[error("no cgroup v2: {0}")]
     Cgroup(#[source] io::Error),
     #[error("the world is stopped")]
@@ -101,6 +108,7 @@ impl Node {
         let node = Arc::new(Self {
             name: format!("n{}", settings.number),
             net: NodeNet::create(run, lan, settings.number, settings.reuse)?,
+            times: Times::open(&settings.out).map_err(NodeError::Times)?,
             runc: Runc::start().map_err(NodeError::Runtime)?,
             cgroup_mount: cgroup::mount().map_err(NodeError::Cgroup)?,
             random: Mutex::new(fastrand::Rng::with_seed(settings.seed)),
@@ -221,6 +229,10 @@ impl Node {
     /// Every address of the node's own namespace, for NodePorts and `status.hostIPs`.
     pub fn ips(&self) -> Vec<IpAddr> {
         self.net.ips()
+    }
+
+    fn times(&self) -> &Times {
+        &self.times
     }
 
     fn run(&self) -> &Run {

@@ -2,7 +2,7 @@
 
 use std::{
     future::Future,
-    net::{SocketAddr, TcpListener},
+    net::{IpAddr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,
@@ -53,7 +53,9 @@ impl Cluster {
         settings.backend = match scenario.network.backend {
             Backend::IptablesNft => node::Backend::Nft,
             Backend::IptablesLegacy => node::Backend::Legacy,
+            Backend::Nftables => node::Backend::Nftables,
         };
+        settings.udp_cleanup = scenario.network.udp_cleanup;
         settings.timings.min_sync_period_ms = Delay::fixed(scenario.network.min_sync_period_ms as f64);
         settings.timings.crash_back_off_ms = Delay::fixed(f64::from(scenario.workload.crash_back_off_ms));
         settings.timings.proxy_late_ms = Delay::fixed(scenario.network.rules_delay_ms as f64);
@@ -108,11 +110,11 @@ impl Cluster {
     }
 
     /// Address of a pod in the scenario's family.
-    fn address(&self, pod: &Pod) -> Option<std::net::IpAddr> {
+    fn address(&self, pod: &Pod) -> Option<IpAddr> {
         let ips = pod.status.as_ref()?.pod_ips.as_ref()?;
         let v6 = self.scenario.network.family == Family::V6;
         ips.iter()
-            .filter_map(|ip| ip.ip.parse::<std::net::IpAddr>().ok())
+            .filter_map(|ip| ip.ip.parse::<IpAddr>().ok())
             .find(|ip| ip.is_ipv6() == v6)
     }
 
@@ -122,7 +124,7 @@ impl Cluster {
             .ready_pods()
             .iter()
             .filter_map(|p| self.address(p))
-            .map(|ip| format!("--to-destination {}", SocketAddr::new(ip, APP_PORT)))
+            .map(|ip| self.translation_to(ip))
             .collect();
         let limit = Duration::from_millis(
             2 * self.scenario.network.min_sync_period_ms + 2 * self.scenario.network.rules_delay_ms + 10_000,
@@ -144,16 +146,27 @@ impl Cluster {
         })?
     }
 
+    /// How a rule writes it.
+    fn translation_to(&self, ip: IpAddr) -> String {
+        match self.scenario.network.backend {
+            Backend::Nftables => format!("{ip} . {APP_PORT}"),
+            _ => format!("--to-destination {}", SocketAddr::new(ip, APP_PORT)),
+        }
+    }
+
     fn nat_rules(&self) -> Result<String> {
+        let nat: &[&str] = &["-t", "nat"];
         let v6 = self.scenario.network.family == Family::V6;
-        let program = match (self.scenario.network.backend, v6) {
-            (Backend::IptablesNft, false) => "iptables-nft-save",
-            (Backend::IptablesNft, true) => "ip6tables-nft-save",
-            (Backend::IptablesLegacy, false) => "iptables-legacy-save",
-            (Backend::IptablesLegacy, true) => "ip6tables-legacy-save",
+        let (program, args) = match (self.scenario.network.backend, v6) {
+            (Backend::IptablesNft, false) => ("iptables-nft-save", nat),
+            (Backend::IptablesNft, true) => ("ip6tables-nft-save", nat),
+            (Backend::IptablesLegacy, false) => ("iptables-legacy-save", nat),
+            (Backend::IptablesLegacy, true) => ("ip6tables-legacy-save", nat),
+            // The table is there once the first sync has ended.
+            (Backend::Nftables, _) => ("nft", ["list", "ruleset"].as_slice()),
         };
         let mut save = Command::new(program);
-        save.args(["-t", "nat"]);
+        save.args(args);
         enter_on_exec(&mut save, self.node.net().netns())?;
         let output = save
             .output()

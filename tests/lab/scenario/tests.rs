@@ -167,7 +167,7 @@ fn the_documentation_names_every_field_and_word() {
     keys(&json, &mut names);
     for words in [
         "exit close-listener drain-first half-close ignore short keepalive",
-        "cluster-ip node-port pod-ip v4 v6 iptables-nft iptables-legacy",
+        "cluster-ip node-port pod-ip v4 v6 iptables-nft iptables-legacy nftables",
         "rolling-update recreate apply scale autoscale delete-pod force-delete-pod evict-pod preempt-pod",
         "restart-container drain-node uncordon-node switch-selector",
         "deployment stateful-set daemon-set job pods none",

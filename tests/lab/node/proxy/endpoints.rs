@@ -8,7 +8,7 @@ use std::{
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 
 /// Address family of one proxier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Family {
     V4,
@@ -55,6 +55,8 @@ pub(super) struct ServicePort {
     pub service: Key,
     /// `namespace/name` or `namespace/name:port`
     pub name: String,
+    /// Empty where the Service has one port.
+    pub port_name: String,
     /// Lower case.
     pub protocol: String,
     pub cluster_ips: Vec<IpAddr>,
@@ -66,11 +68,35 @@ pub(super) struct ServicePort {
     pub cluster: Vec<SocketAddr>,
     /// The same among this node's.
     pub local: Vec<SocketAddr>,
+    /// Those of this node that its rules lead to.
+    pub node: Vec<SocketAddr>,
+    /// Every endpoint that serves, terminating or not.
+    pub serving: BTreeSet<SocketAddr>,
 }
 
 impl ServicePort {
     pub(super) fn all(&self) -> BTreeSet<SocketAddr> {
         self.cluster.iter().chain(&self.local).copied().collect()
+    }
+
+    /// No endpoint can be used, on this node or another.
+    pub(super) fn has_none(&self) -> bool {
+        self.cluster.is_empty() && self.local.is_empty()
+    }
+
+    /// The Service's own address leads to an endpoint.
+    pub(super) fn reachable_inside(&self) -> bool {
+        self.reachable(self.internal_local)
+    }
+
+    /// The node port leads to an endpoint.
+    pub(super) fn reachable_outside(&self) -> bool {
+        self.reachable(self.external_local)
+    }
+
+    fn reachable(&self, local_only: bool) -> bool {
+        let endpoints = if local_only { &self.local } else { &self.cluster };
+        !endpoints.is_empty()
     }
 }
 
@@ -136,6 +162,17 @@ impl Known {
                     format!(":{port_name}")
                 };
                 let endpoints = self.endpoints(key, &port_name, family);
+                let local = |(e, _): &&(&Endpoint, u16)| e.node.as_deref() == Some(node);
+                let here = usable(&endpoints.iter().filter(local));
+                let everywhere = usable(&endpoints.iter());
+                let node_has = endpoints
+                    .iter()
+                    .filter(local)
+                    .map(|(e, port)| SocketAddr::new(e.ip, *port));
+                let node_has = node_has
+                    .filter(|e| everywhere.contains(e) || here.contains(e))
+                    .collect();
+                let serving = endpoints.iter().filter(|(e, _)| e.serving);
                 let number = |n: i32| u16::try_from(n).ok().filter(|n| *n > 0);
                 ServicePort {
                     service: key.clone(),
@@ -146,8 +183,11 @@ impl Known {
                     node_port: port.node_port.and_then(number),
                     external_local: spec.external_traffic_policy.as_deref() == Some("Local"),
                     internal_local: spec.internal_traffic_policy.as_deref() == Some("Local"),
-                    cluster: usable(&endpoints.iter()),
-                    local: usable(&endpoints.iter().filter(|(e, _)| e.node.as_deref() == Some(node))),
+                    cluster: everywhere,
+                    local: here,
+                    node: node_has,
+                    serving: serving.map(|(e, port)| SocketAddr::new(e.ip, *port)).collect(),
+                    port_name,
                 }
             })
             .collect()

@@ -1,19 +1,15 @@
-//! kube-proxy in iptables mode: real rules in the node's namespace, written when slices and services change.
+//! kube-proxy: real rules in the node's namespace, written when slices and services change.
 
+mod conntrack;
 mod endpoints;
 mod names;
+mod nftables;
 mod restore;
 mod rules;
+mod sync;
 
-use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    fs::{File, OpenOptions},
-    io::Write as _,
-    net::SocketAddr,
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
 
-use anyhow::Context as _;
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep_until};
@@ -22,15 +18,13 @@ pub use endpoints::Family;
 pub use restore::RestoreError;
 
 use super::Node;
-use crate::{
-    api::store::{Change, Store},
-    clock::monotonic_ns,
-};
-use endpoints::{Key, Known};
+use crate::api::store::{Change, Store};
+use endpoints::Known;
 use restore::Tools;
 use rules::Place;
+use sync::Proxier;
 
-/// Which iptables writes the rules.
+/// kube-proxy's mode, and in iptables mode which iptables writes the rules.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Backend {
@@ -39,34 +33,14 @@ pub enum Backend {
     Nft,
     /// iptables-legacy: x_tables in the kernel.
     Legacy,
-}
-
-/// One sync, as a line of `kube-proxy-<node>.jsonl`.
-#[derive(Serialize)]
-struct SyncLine<'a> {
-    node: &'a str,
-    family: Family,
-    backend: Backend,
-    /// CLOCK_MONOTONIC, nanoseconds.
-    began_ns: u64,
-    /// The rules are in force.
-    ended_ns: u64,
-    /// Service port name to the endpoints it is routed to now.
-    endpoints: BTreeMap<&'a str, Vec<SocketAddr>>,
+    /// kube-proxy's nftables mode.
+    Nftables,
 }
 
 /// A change on its way to this node's kube-proxy.
 enum Arrived {
     Service(Box<Change<Service>>),
     Slice(Box<Change<EndpointSlice>>),
-}
-
-/// One address family's rules.
-struct Proxier {
-    place: Place,
-    chains: BTreeSet<String>,
-    /// Services whose chains the next sync writes; None: everything.
-    touched: Option<BTreeSet<Key>>,
 }
 
 /// Runs until the store closes.
@@ -81,15 +55,6 @@ pub(crate) async fn run(node: Arc<Node>, store: Store) {
 }
 
 async fn proxy(node: &Arc<Node>, store: &Store) -> anyhow::Result<()> {
-    let path = node
-        .settings()
-        .out
-        .join(format!("kube-proxy-{}.jsonl", node.name()));
-    let mut log = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(&path)
-        .with_context(|| format!("cannot write {}", path.display()))?;
     let backend = node.settings().backend;
     let tools = Arc::new(Tools::link(
         &node.run().dir().join(format!("bin-{}", node.name())),
@@ -100,23 +65,18 @@ async fn proxy(node: &Arc<Node>, store: &Store) -> anyhow::Result<()> {
         .into_iter()
         .map(|node_ip| {
             let family = Family::of(node_ip);
-            let cluster_cidr = node.net().addresses().pods(family == Family::V6);
-            Proxier {
-                place: Place {
-                    family,
-                    cluster_cidr,
-                    node_ip,
-                },
-                chains: BTreeSet::new(),
-                touched: None,
-            }
+            let addresses = node.net().addresses();
+            let place = Place {
+                family,
+                cluster_cidr: addresses.pods(family == Family::V6),
+                services: addresses.services(family == Family::V6),
+                node_ip,
+            };
+            Proxier::new(place, backend)
         })
         .collect();
     for proxier in &proxiers {
-        write(node, &tools, proxier.place.family, rules::base().to_owned()).await?;
-        if proxier.place.family == Family::V4 {
-            write(node, &tools, Family::V4, rules::LOCALNET.to_owned()).await?;
-        }
+        proxier.base(node, &tools).await?;
     }
     let (mut services, mut slices) = (store.watch::<Service>(), store.watch::<EndpointSlice>());
     let mut known = Known::default();
@@ -138,7 +98,7 @@ async fn proxy(node: &Arc<Node>, store: &Store) -> anyhow::Result<()> {
             () = sleep_until(not_before), if dirty => {
                 dirty = false;
                 for proxier in &mut proxiers {
-                    dirty |= !sync(node, &tools, &known, proxier, &mut log).await?;
+                    dirty |= !proxier.sync(node, &tools, &known).await?;
                 }
                 // Counted from the end of a run (k8s.io/kubernetes/pkg/proxy/runner, BoundedFrequencyRunner).
                 not_before = Instant::now() + node.draw(|t, random| t.min_sync_period_ms.draw(random));
@@ -171,57 +131,7 @@ fn apply(known: &mut Known, proxiers: &mut [Proxier], arrived: &Arrived) -> bool
     };
     let Some(key) = touched else { return false };
     for proxier in proxiers {
-        if let Some(touched) = &mut proxier.touched {
-            touched.insert(key.clone());
-        }
+        proxier.touch(&key);
     }
     true
-}
-
-/// False: the rules were not written.
-async fn sync(
-    node: &Arc<Node>,
-    tools: &Arc<Tools>,
-    known: &Known,
-    proxier: &mut Proxier,
-    log: &mut File,
-) -> anyhow::Result<bool> {
-    let ports = known.ports(proxier.place.family, node.name());
-    if ports.is_empty() && proxier.chains.is_empty() && proxier.touched.is_some() {
-        // Nothing of this family, and the base is written: a single-stack cluster has no second proxier.
-        return Ok(true);
-    }
-    let began_ns = monotonic_ns();
-    let sync = rules::render(&proxier.place, &ports, proxier.touched.as_ref(), &proxier.chains);
-    if let Err(error) = write(node, tools, proxier.place.family, sync.text).await {
-        // As kube-proxy: a failed sync is tried again in full.
-        tracing::error!(node = node.name(), %error, "sync failed");
-        proxier.touched = None;
-        return Ok(false);
-    }
-    proxier.chains = sync.chains;
-    proxier.touched = Some(BTreeSet::new());
-    let line = SyncLine {
-        node: node.name(),
-        family: proxier.place.family,
-        backend: node.settings().backend,
-        began_ns,
-        ended_ns: monotonic_ns(),
-        endpoints: ports
-            .iter()
-            .map(|p| (p.name.as_str(), p.all().into_iter().collect()))
-            .collect(),
-    };
-    let mut text = serde_json::to_vec(&line)?;
-    text.push(b'\n');
-    log.write_all(&text)
-        .context("cannot write kube-proxy's log: is the disk full?")?;
-    Ok(true)
-}
-
-async fn write(node: &Arc<Node>, tools: &Arc<Tools>, family: Family, text: String) -> anyhow::Result<()> {
-    let (node, tools) = (Arc::clone(node), Arc::clone(tools));
-    let written =
-        tokio::task::spawn_blocking(move || tools.restore(node.net().netns(), family, &text)).await?;
-    Ok(written?)
 }

@@ -1,6 +1,8 @@
-//! Names of kube-proxy's chains: a prefix and 16 characters of a hash.
+//! Names of kube-proxy's chains: a prefix and a part of a hash.
 
 use sha2::{Digest as _, Sha256};
+
+use super::endpoints::Key;
 
 /// pkg/proxy/iptables/proxier.go, portProtoHash and servicePortEndpointChainName: base32 of SHA-256, first 16 characters.
 fn hash(parts: &[&str]) -> String {
@@ -22,6 +24,14 @@ fn hash(parts: &[&str]) -> String {
 /// `port` is `namespace/name` or `namespace/name:port`; `protocol` is lower case.
 pub(super) fn service(prefix: &str, port: &str, protocol: &str) -> String {
     format!("{prefix}{}", hash(&[port, protocol]))
+}
+
+/// What follows the prefix in nftables mode: 8 characters of the hash and what was hashed
+/// (pkg/proxy/nftables/proxier.go, hashAndTruncate; the lab's names are far below its 240 characters).
+pub(super) fn nftables((namespace, name): &Key, protocol: &str, port: &str) -> String {
+    let whole = format!("{namespace}/{name}/{protocol}/{port}");
+    let hash: String = hash(&[&whole]).chars().take(8).collect();
+    format!("{hash}-{whole}")
 }
 
 /// `endpoint` is `ip:port`, IPv6 in brackets.
@@ -51,6 +61,12 @@ mod tests {
         assert_eq!(
             endpoint("default/web", "tcp", "10.244.1.13:8080"),
             "KUBE-SEP-7SBJABJFXKNZTP6W"
+        );
+        let key = |name: &str| ("default".to_owned(), name.to_owned());
+        assert_eq!(nftables(&key("web"), "tcp", ""), "PFISGYVC-default/web/tcp/");
+        assert_eq!(
+            nftables(&key("kubernetes"), "tcp", "https"),
+            "2QRHZV4L-default/kubernetes/tcp/https"
         );
     }
 }

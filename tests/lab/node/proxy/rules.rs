@@ -19,8 +19,25 @@ pub(super) struct Place {
     pub family: Family,
     /// All pods of the cluster; other sources are masqueraded.
     pub cluster_cidr: Subnet,
+    /// All services of the cluster.
+    pub services: Subnet,
     /// Where NodePorts listen.
     pub node_ip: IpAddr,
+}
+
+impl Place {
+    /// nft's word for the family.
+    pub(super) fn ip(&self) -> &'static str {
+        match self.family {
+            Family::V4 => "ip",
+            Family::V6 => "ip6",
+        }
+    }
+
+    /// Family and table of nftables mode, as nft's commands have them.
+    pub(super) fn nft(&self) -> String {
+        format!("{} kube-proxy", self.ip())
+    }
 }
 
 /// Chains and jumps that exist once: what kubelet and kube-proxy make at start.
@@ -61,6 +78,21 @@ pub(super) fn base() -> &'static str {
      -A POSTROUTING -m comment --comment \"kubernetes postrouting rules\" -j KUBE-POSTROUTING\n\
      COMMIT\n"
 }
+
+/// What the kubelet alone makes (pkg/kubelet/kubelet_network_linux.go).
+pub(super) const KUBELET: &str = "*mangle\n\
+     :KUBE-IPTABLES-HINT - [0:0]\n\
+     :KUBE-KUBELET-CANARY - [0:0]\n\
+     COMMIT\n\
+     *filter\n\
+     :KUBE-FIREWALL - [0:0]\n\
+     :KUBE-KUBELET-CANARY - [0:0]\n\
+     -A INPUT -j KUBE-FIREWALL\n\
+     -A OUTPUT -j KUBE-FIREWALL\n\
+     COMMIT\n\
+     *nat\n\
+     :KUBE-KUBELET-CANARY - [0:0]\n\
+     COMMIT\n";
 
 /// The kubelet's own rule, IPv4 only (pkg/kubelet/kubelet_network_linux.go).
 pub(super) const LOCALNET: &str = "*filter\n\
@@ -186,24 +218,14 @@ impl Writer<'_> {
         let (svc, svl, ext) = (chain("KUBE-SVC-"), chain("KUBE-SVL-"), chain("KUBE-EXT-"));
         let local = self.of.external_local || self.of.internal_local;
         let internal = if self.of.internal_local { &svl } else { &svc };
-        let internal_empty = if self.of.internal_local {
-            self.of.local.is_empty()
-        } else {
-            self.of.cluster.is_empty()
-        };
-        let external_empty = if self.of.external_local {
-            self.of.local.is_empty()
-        } else {
-            self.of.cluster.is_empty()
-        };
-        let dead = self.of.all().is_empty();
+        let dead = self.of.has_none();
         for ip in &self.of.cluster_ips {
             if dead {
                 rule!(
                     self.filter,
                     "-A KUBE-SERVICES -m comment --comment \"{name} has no endpoints\" -m {protocol} -p {protocol} -d {ip} --dport {port} -j REJECT"
                 );
-            } else if internal_empty {
+            } else if !self.of.reachable_inside() {
                 rule!(
                     self.filter,
                     "-A KUBE-SERVICES -m comment --comment \"{name} has no local endpoints\" -m {protocol} -p {protocol} -d {ip} --dport {port} -j DROP"
@@ -216,7 +238,7 @@ impl Writer<'_> {
             }
         }
         if let Some(node_port) = self.of.node_port {
-            if dead || external_empty {
+            if !self.of.reachable_outside() {
                 let (what, target) = if dead {
                     ("endpoints", "REJECT")
                 } else {

@@ -1,0 +1,47 @@
+//! The nodes' network and their kube-proxies.
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Network {
+    pub family: Family,
+    pub backend: Backend,
+    /// kube-proxy's `minSyncPeriod`.
+    pub min_sync_period_ms: u64,
+    /// What each rewrite of the rules waits besides: a large table, a busy node.
+    pub rules_delay_ms: u64,
+    /// kube-proxy removes the UDP entries of endpoints that are gone.
+    pub udp_cleanup: bool,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self {
+            family: Family::V4,
+            backend: Backend::IptablesNft,
+            min_sync_period_ms: 1000,
+            rules_delay_ms: 0,
+            udp_cleanup: true,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Family {
+    V4,
+    V6,
+}
+
+/// Who holds kube-proxy's rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Backend {
+    /// kube-proxy's iptables mode, over nf_tables.
+    IptablesNft,
+    /// kube-proxy's iptables mode, over x_tables.
+    IptablesLegacy,
+    /// kube-proxy's nftables mode.
+    Nftables,
+}
