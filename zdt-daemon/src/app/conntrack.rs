@@ -193,3 +193,7 @@ async fn ended(dumping: &mut Option<Dumping>) -> Option<Dumped> {
         None => pending().await,
     }
 }
+
+#[cfg(test)]
+#[path = "conntrack_tests.rs"]
+mod tests;

@@ -8,7 +8,7 @@ pub mod entry;
 pub mod iptables;
 pub mod losses;
 #[cfg(test)]
-mod namespace;
+pub(crate) mod namespace;
 mod netlink;
 pub mod nftables;
 pub mod ruleset;

@@ -6,7 +6,7 @@ use nix::sched::{CloneFlags, unshare};
 
 /// Runs `test` on a thread in a new network namespace that `setup`, command by command, has prepared. The namespace ends
 /// with the thread and its sockets.
-pub(super) fn prepared(setup: &'static [&'static str], test: impl FnOnce() + Send + 'static) {
+pub(crate) fn prepared(setup: &'static [&'static str], test: impl FnOnce() + Send + 'static) {
     let thread = std::thread::spawn(move || {
         unshare(CloneFlags::CLONE_NEWNET).expect("this test makes a network namespace: run it as root");
         for command in setup {
@@ -20,7 +20,7 @@ pub(super) fn prepared(setup: &'static [&'static str], test: impl FnOnce() + Sen
 }
 
 /// Runs a command, which must succeed.
-pub(super) fn run(command: &str) {
+pub(crate) fn run(command: &str) {
     let words: Vec<_> = command.split(' ').collect();
     let status = Command::new(words[0]).args(&words[1..]).status();
     assert!(status.is_ok_and(|s| s.success()), "{command}");
