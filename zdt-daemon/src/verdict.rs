@@ -1,9 +1,12 @@
 //! What zdt says: one verdict per failed request, and one summary per rollout.
 
+mod propagation;
+
 use std::{fmt, net::SocketAddr};
 
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
+pub use self::propagation::{Change, Propagation, Since};
 use crate::input::{Ktime, NsName, PodUid, Wall, Workload};
 
 /// What leaves the correlator, in order.
@@ -11,6 +14,8 @@ use crate::input::{Ktime, NsName, PodUid, Wall, Workload};
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Output {
     Verdict(Box<Verdict>),
+    /// Once a pod and node, when its stages are complete, or no more of them are to come.
+    Propagation(Box<Propagation>),
     Rollout(Box<RolloutSummary>),
 }
 
@@ -270,6 +275,8 @@ pub struct RolloutSummary {
     pub to: Option<Revision>,
     /// Pods of this node that ended in it.
     pub pods: usize,
+    /// Pods of other nodes that ended in it, as the endpoint slices told this node.
+    pub pods_elsewhere: usize,
     pub began: Ktime,
     pub wall: Wall,
     pub took_ms: f64,
@@ -281,21 +288,11 @@ pub struct RolloutSummary {
     /// Failed requests in the window that are not the rollout's.
     pub not_the_rollout: usize,
     pub causes: Vec<CauseCount>,
-    /// One a pod that was an endpoint.
+    /// One a pod that was, or became, an endpoint while it went on; also pods of other nodes that this node's rules led to.
     pub propagation: Vec<Propagation>,
     pub advice: Vec<Advice>,
-}
-
-/// How long this node took to let go of one terminating pod; milliseconds since its deletion was seen.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Propagation {
-    pub pod: String,
-    /// The slice said that it is terminating, or it left the slice.
-    pub slice_ms: Option<f64>,
-    /// The rules no longer sent it new connections. None: they still did, or are not known.
-    pub rules_ms: Option<f64>,
-    /// Its listener closed, or its network ended.
-    pub stopped_serving_ms: Option<f64>,
+    /// Settings that cost time and prevent nothing that a smaller value would not. Only where nothing failed.
+    pub savings: Vec<Advice>,
 }
 
 /// One line of a summary.

@@ -1,9 +1,6 @@
 //! A2: connections that waited for accept(2) when the listener closed.
 
-use super::{
-    Rule,
-    sample::{pre_stop_sleep, say_ms},
-};
+use super::{Rule, pre_stop::pre_stop_sleep, sample::say_ms};
 use crate::{
     correlate::{Case, ListenerHistory, Phase, PodHistory, ResetSeen},
     input::{Ktime, Side},

@@ -3,6 +3,7 @@
 use super::{
     Rule, Sample, Setting,
     cut::cut,
+    pre_stop,
     sample::{quantile, say_ms, sorted},
 };
 use crate::{
@@ -52,10 +53,11 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
         return None;
     }
     let port = case.server?.port();
-    let drained = pod
+    let closed = pod
         .listener_closed(port, killed.at)
         .and_then(|l| l.closed)
-        .is_some_and(|c| c < killed.at);
+        .filter(|c| *c < killed.at);
+    let drained = closed.is_some();
     // Discarded when it was sent: PID 1 of a pid namespace gets no signal that it has no handler for (pid_namespaces(7)).
     let discarded = asked.is_some_and(|a| !a.delivered);
     let why = match (drained, discarded) {
@@ -84,9 +86,10 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
         Measure::KillAfterTerm,
         killed.at.ms_since(asked.map_or(deleted, |a| a.at)),
     )];
-    if drained {
-        // Only a server that drains would have been saved by a longer grace.
-        measures.push((Measure::RequestUnfinishedFor, at.ms_since(case.flow.began)));
+    if let Some(closed) = closed {
+        // Only a server that drains would have been saved by a longer grace. What it accepted, it accepted before.
+        let began = case.flow.began.min(closed);
+        measures.push((Measure::RequestUnfinishedFor, at.ms_since(began)));
     }
     Some(Finding {
         because,
@@ -114,12 +117,20 @@ fn advise(samples: &[&Sample], setting: &Setting) -> Option<Advice> {
             prevents: 0,
         });
     }
+    // It was cut, so it takes longer than it was seen to.
+    let longest = unfinished.last().copied().unwrap_or(0.0);
+    let grace = u64::try_from(setting.grace_s).unwrap_or(0);
+    let value = pre_stop::grace_seconds(setting, longest).max(grace + 1);
     Some(Advice {
-        setting: "terminationGracePeriodSeconds: raise it above preStop plus the longest request".to_owned(),
-        value: None,
+        setting: "terminationGracePeriodSeconds".to_owned(),
+        value: Some(value).filter(|_| setting.known),
         because: format!(
-            "the grace is {} s, and requests were unanswered when it ended",
-            setting.grace_s
+            "at least: preStop {} s, the longest request had been running for {} when SIGKILL cut it and was not finished \
+             ({} samples), margin {}; now it is {grace} s",
+            setting.pre_stop_s.unwrap_or(0),
+            say_ms(longest),
+            unfinished.len(),
+            say_ms(pre_stop::MARGIN_MS),
         ),
         prevents: 0,
     })

@@ -21,6 +21,7 @@ mod no_endpoints;
 mod oom_kill;
 mod ordinary_crash;
 mod pod_ip_gone;
+pub(crate) mod pre_stop;
 mod pre_stop_overrun;
 pub(crate) mod sample;
 mod stale_conntrack_entry;
@@ -31,8 +32,9 @@ mod unheard;
 mod wrong_port;
 
 pub(crate) use ended::ended_by;
+pub(crate) use pre_stop::savings;
 pub use sample::{Sample, Setting};
-pub(crate) use sample::{say_ms, sum_up};
+pub(crate) use sample::{quantile, say_ms, sum_up};
 pub use unexplained::NAME as UNEXPLAINED;
 
 use crate::{

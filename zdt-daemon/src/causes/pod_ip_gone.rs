@@ -2,7 +2,8 @@
 
 use super::{
     Rule, Sample, Setting,
-    sample::{pre_stop_sleep, quantile, say_ms, sorted},
+    pre_stop::pre_stop_sleep,
+    sample::{quantile, say_ms, sorted},
 };
 use crate::{
     correlate::{Case, Phase},

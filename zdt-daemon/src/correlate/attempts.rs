@@ -11,7 +11,7 @@ use std::{
 };
 
 use self::one::{Attempt, Done, Fate, orig};
-use super::{endpoints::Endpoints, flow::Flow, pods::Pods};
+use super::{endpoints::Endpoints, flow::Flow, pods::Pods, signs::Sent};
 use crate::{
     input::{Ktime, Observation, Packet, Protocol, Start, Translation},
     verdict::Outcome,
@@ -55,13 +55,8 @@ pub(super) struct Attempts {
 }
 
 impl Attempts {
-    /// Takes a packet in. Returns where it went and when, if it is a new connection that this node has translated.
-    pub(super) fn observe(
-        &mut self,
-        at: Ktime,
-        observation: &Observation,
-        grace_ms: u64,
-    ) -> Option<(SocketAddr, Ktime)> {
+    /// Takes a packet in. Returns the new connection that it is, if this node has translated it and sent it on.
+    pub(super) fn observe(&mut self, at: Ktime, observation: &Observation, grace_ms: u64) -> Option<Sent> {
         let (packet, done) = match observation {
             Observation::Forwarded { packet } => (packet, Done::Forwarded),
             Observation::Dropped { packet, reason } => (packet, Done::Dropped(reason.as_deref())),
@@ -85,8 +80,14 @@ impl Attempts {
         self.index(id);
         self.schedule(id, grace_ms);
         let attempt = &self.attempts.get(&id)?.attempt;
-        let new = attempt.retransmits == 0 && matches!(done, Done::Forwarded) && attempt.translated();
-        new.then_some((attempt.reply?.from, attempt.first))
+        // A datagram of a known entry is no new connection.
+        let new = attempt.protocol == Protocol::Tcp
+            && attempt.retransmits == 0
+            && matches!(done, Done::Forwarded)
+            && attempt.translated();
+        let server = attempt.reply?.from;
+        let at = attempt.first;
+        new.then_some(Sent { server, at })
     }
 
     /// What conntrack says of an attempt.

@@ -1,6 +1,7 @@
 //! Services and endpoint slices: which service an address belongs to, and which pod stood behind an endpoint then.
 
 mod choice;
+mod news;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -9,8 +10,12 @@ use std::{
 
 use choice::Condition;
 pub use choice::{Choice, Dialled, Policy};
+pub(super) use news::{News, Told};
 
 use crate::input::{Ktime, NsName, PodUid, ServiceState, SliceState};
+
+/// The slices of one service are listed within this time; a choice with room for a busy API server.
+const LISTING_MS: u64 = 1_000;
 
 /// One address in one service's slices, over time. Also for pods of other nodes.
 #[derive(Clone, Debug)]
@@ -29,6 +34,10 @@ pub struct EndpointHistory {
     pub ready: bool,
     pub serving: bool,
     conditions: Vec<Condition>,
+    /// When a slice first said ready, after it had not been.
+    became_ready: Option<Ktime>,
+    /// The first and the last new connection that this node was seen to send to it.
+    connections: Option<(Ktime, Ktime)>,
 }
 
 /// What one slice holds: (address, owner).
@@ -133,14 +142,18 @@ impl Endpoints {
         }
     }
 
-    pub(super) fn slice_applied(&mut self, at: Ktime, slice: &SliceState) {
+    /// Returns what it tells of endpoints that were there before.
+    pub(super) fn slice_applied(&mut self, at: Ktime, slice: &SliceState) -> Vec<News> {
         let service = NsName {
             namespace: slice.slice.namespace.clone(),
             name: slice.service.clone(),
         };
         let ports: Vec<u16> = slice.ports.iter().map(|p| p.port).collect();
         let port_names: Vec<String> = slice.ports.iter().map(|p| p.name.clone()).collect();
-        self.known_since.entry(service.clone()).or_insert(at);
+        let known_since = *self.known_since.entry(service.clone()).or_insert(at);
+        // What the first listing of a service holds has been there for a time that nobody knows.
+        let old = at > known_since.plus_ms(LISTING_MS);
+        let mut news = Vec::new();
         let mut held = Vec::new();
         for endpoint in &slice.endpoints {
             let uid = endpoint.pod.as_ref().map(|(uid, _)| uid.clone());
@@ -153,7 +166,8 @@ impl Endpoints {
                         && e.removed.is_none()
                         && e.pod.as_ref().map(|(u, _)| u) == uid.as_ref()
                 };
-                if !all.iter_mut().any(|e| same(&e)) {
+                let first_sight = !all.iter_mut().any(|e| same(&e));
+                if first_sight {
                     all.push(EndpointHistory {
                         service: service.clone(),
                         pod: endpoint.pod.clone(),
@@ -166,6 +180,8 @@ impl Endpoints {
                         ready: false,
                         serving: false,
                         conditions: Vec::new(),
+                        became_ready: None,
+                        connections: None,
                     });
                 }
                 let Some(history) = all.iter_mut().rev().find(same) else {
@@ -174,6 +190,14 @@ impl Endpoints {
                 history.ports.clone_from(&ports);
                 history.port_names.clone_from(&port_names);
                 history.condition(Condition::of(at, endpoint));
+                if endpoint.ready && !history.ready && history.became_ready.is_none() && (!first_sight || old)
+                {
+                    history.became_ready = Some(at);
+                    news.extend(News::of(Told::Ready, *addr, history));
+                }
+                if endpoint.terminating && history.terminating.is_none() && !first_sight {
+                    news.extend(News::of(Told::Ending, *addr, history));
+                }
                 history.ready = endpoint.ready;
                 history.serving = endpoint.serving;
                 if endpoint.terminating {
@@ -188,17 +212,20 @@ impl Endpoints {
                 endpoints: held,
             },
         );
-        self.left(at, before);
+        self.left(at, before, &mut news);
+        news
     }
 
-    pub(super) fn slice_gone(&mut self, at: Ktime, slice: &NsName) {
+    pub(super) fn slice_gone(&mut self, at: Ktime, slice: &NsName) -> Vec<News> {
         let before = self.slices.remove(slice);
-        self.left(at, before);
+        let mut news = Vec::new();
+        self.left(at, before, &mut news);
+        news
     }
 
     /// Dates the removal of what a slice held before and no slice of its service holds now. An endpoint may move from one
     /// slice to another.
-    fn left(&mut self, at: Ktime, before: Option<Held>) {
+    fn left(&mut self, at: Ktime, before: Option<Held>, news: &mut Vec<News>) {
         let Some(Held { service, endpoints }) = before else {
             return;
         };
@@ -209,8 +236,12 @@ impl Endpoints {
             }
             for history in self.by_addr.get_mut(&endpoint.0).into_iter().flatten() {
                 let owner = history.pod.as_ref().map(|(u, _)| u);
-                if history.service == service && owner == endpoint.1.as_ref() {
-                    history.removed.get_or_insert(at);
+                if history.service == service && owner == endpoint.1.as_ref() && history.removed.is_none() {
+                    history.removed = Some(at);
+                    if history.terminating.is_none() {
+                        news.extend(News::of(Told::Ending, endpoint.0, history));
+                    }
+                    news.extend(News::of(Told::Removed, endpoint.0, history));
                 }
             }
         }

@@ -16,6 +16,7 @@ mod propagation;
 mod revisions;
 mod rollout;
 mod routes;
+mod signs;
 mod table;
 mod tables;
 
@@ -108,6 +109,7 @@ pub struct Correlator {
     routes: Routes,
     losses: loss::Losses,
     rollouts: rollout::Rollouts,
+    propagations: propagation::Propagations,
     /// What the bound of the flow table has cost.
     evicted: u64,
 }
@@ -126,6 +128,7 @@ impl Correlator {
             routes: Routes::default(),
             losses: loss::Losses::default(),
             rollouts: rollout::Rollouts::default(),
+            propagations: propagation::Propagations::default(),
             evicted: 0,
         }
     }
@@ -144,22 +147,23 @@ impl Correlator {
             What::Kernel(observation) => self.observe(at, observation),
             What::Translation(translation) => {
                 let grace_ms = self.settings.judge_grace_ms;
-                self.flows.translation(at, translation, grace_ms);
+                let sent = self.flows.translation(at, translation, grace_ms);
+                if let Some(sent) = sent {
+                    self.connected(sent);
+                }
                 self.attempts.translation(at, translation, grace_ms);
             }
             What::Pinned(_) | What::Conntrack(_) => {}
-            What::Pod(state) => {
-                let change = self.pods.applied(at, state);
-                self.rollouts.pod_changed(at, state, change);
+            What::Pod(state) => self.pod_applied(at, state),
+            What::PodGone { uid } => self.pod_gone(at, uid),
+            What::Slice(slice) => {
+                let news = self.endpoints.slice_applied(at, slice);
+                self.told(at, &news);
             }
-            What::PodGone { uid } => {
-                if let Some(forced) = self.pods.gone(at, uid) {
-                    self.rollouts.pod_forced(at, &forced);
-                }
-                self.rollouts.pod_gone(at, uid);
+            What::SliceGone { slice } => {
+                let news = self.endpoints.slice_gone(at, slice);
+                self.told(at, &news);
             }
-            What::Slice(slice) => self.endpoints.slice_applied(at, slice),
-            What::SliceGone { slice } => self.endpoints.slice_gone(at, slice),
             What::Service(service) => self.endpoints.service_applied(service),
             What::ServiceGone { service } => self.endpoints.service_gone(service),
             What::ReplicaSet(rs) => self.rollouts.replica_set(at, rs),
@@ -175,8 +179,10 @@ impl Correlator {
         if matches!(input.what, What::Tick) {
             self.forget();
             let known = known!(self);
+            self.propagations.report_complete(&known, out);
+            let quiet_ms = self.settings.rollout_quiet_ms;
             self.rollouts
-                .report_quiet(&known, self.settings.rollout_quiet_ms, out);
+                .report_quiet(&known, &self.propagations, quiet_ms, out);
         }
     }
 
@@ -190,7 +196,8 @@ impl Correlator {
             self.judge_known(flow, out);
         }
         let known = known!(self);
-        self.rollouts.report_all(&known, out);
+        self.propagations.report_all(&known, out);
+        self.rollouts.report_all(&known, &self.propagations, out);
     }
 
     fn observe(&mut self, at: Ktime, observation: &Observation) {
@@ -245,8 +252,12 @@ impl Correlator {
             // What changed with it comes as an input of its own, once the table has been read.
             Observation::TableReplaced { .. } => {}
             Observation::Forwarded { .. } | Observation::Dropped { .. } | Observation::IcmpSent { .. } => {
-                self.attempts
+                let sent = self
+                    .attempts
                     .observe(at, observation, self.settings.judge_grace_ms);
+                if let Some(sent) = sent {
+                    self.connected(sent);
+                }
             }
             Observation::FlowEnd { sock, .. }
             | Observation::ResetSent { sock, .. }
@@ -300,6 +311,7 @@ impl Correlator {
 
     fn judge_known(&mut self, mut flow: Flow, out: &mut Vec<Output>) {
         self.left.pass(&mut flow);
+        self.failed_to_connect(&flow);
         let context = judge::Context {
             now: self.now,
             grace_ms: self.settings.judge_grace_ms,
@@ -323,6 +335,7 @@ impl Correlator {
         self.left.forget(self.now);
         self.routes.forget(before);
         self.rollouts.forget(before, &self.pods);
+        self.propagations.forget(before);
         let evicted = self.flows.forget(self.now.minus_ms(self.settings.flow_expiry_ms));
         let evicted = evicted + self.attempts.take_evicted();
         if evicted > 0 {

@@ -72,6 +72,25 @@ impl Revisions {
             .revision
     }
 
+    /// The owner of a pod of which only the name is known, and its template: a ReplicaSet's pods are named after it
+    /// (`web-5895c69847-x2x4b`; names.go SimpleNameGenerator adds five characters).
+    pub(super) fn owner(&self, pod: &NsName) -> Option<(Workload, Option<String>)> {
+        let (name, _) = pod.name.rsplit_once('-')?;
+        let rs = self.all.get(&NsName {
+            namespace: pod.namespace.clone(),
+            name: name.to_owned(),
+        })?;
+        let (kind, name) = match &rs.state.deployment {
+            Some(deployment) => ("deployment", deployment),
+            None => ("replicaset", &rs.state.replica_set.name),
+        };
+        let workload = Workload {
+            kind: kind.to_owned(),
+            name: name.clone(),
+        };
+        Some((workload, rs.state.template_hash.clone()))
+    }
+
     /// Who ended a pod of this template that was deleted at `deleted`. None: its ReplicaSet is not known.
     pub(super) fn trigger(
         &self,

@@ -1,24 +1,22 @@
 //! Rollouts: which pods of which workload ended together, who started it, and the sum of what it broke.
 
 mod one;
+mod summary;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use self::one::{MAX_SAMPLES, Member, Rollout};
 use super::{
     endpoints::Endpoints,
-    history::PodHistory,
-    judge::wall,
     loss::Losses,
     pods::{PodChange, Pods},
-    propagation,
+    propagation::Propagations,
     revisions::{FRESH_MS, Revisions as ReplicaSets, disrupted},
     routes::Routes,
 };
 use crate::{
-    causes::{self, Setting},
     input::{Ktime, NsName, PodState, PodUid, ReplicaSetState, Start, Wall, Workload},
-    verdict::{Blame, CauseCount, Output, Propagation, Revision, RolloutSummary, Trigger, Verdict},
+    verdict::{Blame, Output, Trigger, Verdict},
 };
 
 /// A rollout in which nothing has happened for so long is stuck, milliseconds (progressDeadlineSeconds, 600 by default).
@@ -45,6 +43,12 @@ pub(super) struct Known<'a> {
     pub endpoints: &'a Endpoints,
     pub routes: &'a Routes,
     pub losses: &'a Losses,
+}
+
+/// A pod of another node, as the endpoint slices tell of it.
+pub(super) struct Elsewhere<'a> {
+    pub uid: &'a PodUid,
+    pub pod: &'a NsName,
 }
 
 #[derive(Debug, Default)]
@@ -151,6 +155,39 @@ impl Rollouts {
         }
     }
 
+    /// Whose pod it is, as far as this node knows.
+    pub(super) fn workload(&self, uid: &PodUid, pod: &NsName) -> Option<Workload> {
+        let known = self.workload_of.get(uid).map(|(_, workload)| workload.clone());
+        known.or_else(|| Some(self.replica_sets.owner(pod)?.0))
+    }
+
+    /// A pod of another node is terminating: it is part of the same rollout as this node's.
+    pub(super) fn ending_elsewhere(&mut self, at: Ktime, elsewhere: &Elsewhere<'_>) {
+        let Some((workload, hash)) = self.replica_sets.owner(elsewhere.pod) else {
+            return;
+        };
+        let key = (elsewhere.pod.namespace.clone(), workload);
+        self.workload_of.insert(elsewhere.uid.clone(), key.clone());
+        let rollout = self.open(at, &key);
+        if rollout.from.is_none() {
+            rollout.from.clone_from(&hash);
+        }
+        let member = rollout.elsewhere.entry(elsewhere.uid.clone()).or_default();
+        member.hash = hash;
+        member.deleted = Some(at);
+    }
+
+    /// A pod of another node is in no slice any more.
+    pub(super) fn gone_elsewhere(&mut self, at: Ktime, uid: &PodUid) {
+        let rollout = self.workload_of.get(uid).and_then(|k| self.open.get_mut(k));
+        if let Some(rollout) = rollout.filter(|r| r.elsewhere.contains_key(uid)) {
+            rollout.touch(at);
+            if let Some(member) = rollout.elsewhere.get_mut(uid) {
+                member.gone = Some(at);
+            }
+        }
+    }
+
     /// A pod's object is gone that had never been told to go.
     pub(super) fn pod_forced(&mut self, at: Ktime, state: &PodState) {
         self.pod_changed(at, state, PodChange::Deleted);
@@ -170,7 +207,7 @@ impl Rollouts {
         };
         let closed = self.closed.iter().rev().filter(|(k, _)| k == key).map(|(_, r)| r);
         let mut all = self.open.get(key).into_iter().chain(closed);
-        let Some(member) = all.find_map(|r| r.members.get(uid)) else {
+        let Some(member) = all.find_map(|r| r.member(uid)) else {
             return Trigger::None;
         };
         self.member_trigger(key, member)
@@ -222,7 +259,7 @@ impl Rollouts {
                 let Some(key) = self.workload_of.get(&pod.uid) else {
                     return;
                 };
-                let own = |r: &Rollout| r.members.contains_key(&pod.uid);
+                let own = |r: &Rollout| r.member(&pod.uid).is_some();
                 let late = self
                     .closed
                     .iter_mut()
@@ -246,9 +283,19 @@ impl Rollouts {
     }
 
     /// Sums up the rollouts in which nothing happens any more.
-    pub(super) fn report_quiet(&mut self, known: &Known<'_>, quiet_ms: u64, out: &mut Vec<Output>) {
-        self.report(known, out, |key, newest, r| {
-            let ended = r.members.values().all(|m| m.gone.is_some());
+    pub(super) fn report_quiet(
+        &mut self,
+        known: &Known<'_>,
+        propagations: &Propagations,
+        quiet_ms: u64,
+        out: &mut Vec<Output>,
+    ) {
+        self.report(known, propagations, out, |key, newest, r| {
+            let ended = r
+                .members
+                .values()
+                .chain(r.elsewhere.values())
+                .all(|m| m.gone.is_some());
             // Slow pods: between the end of one old pod and the next, nothing may happen for minutes.
             let stuck = r.last.plus_ms(PROGRESS_MS) <= known.now;
             let goes_on = !stuck && known.pods.older_lives(&key.0, &key.1, newest);
@@ -257,13 +304,19 @@ impl Rollouts {
     }
 
     /// Sums up every rollout that has news.
-    pub(super) fn report_all(&mut self, known: &Known<'_>, out: &mut Vec<Output>) {
-        self.report(known, out, |_, _, _| true);
+    pub(super) fn report_all(
+        &mut self,
+        known: &Known<'_>,
+        propagations: &Propagations,
+        out: &mut Vec<Output>,
+    ) {
+        self.report(known, propagations, out, |_, _, _| true);
     }
 
     fn report(
         &mut self,
         known: &Known<'_>,
+        propagations: &Propagations,
         out: &mut Vec<Output>,
         ready: impl Fn(&Key, Option<&str>, &Rollout) -> bool,
     ) {
@@ -284,12 +337,12 @@ impl Rollouts {
         }
         let mut closed = std::mem::take(&mut self.closed);
         for (key, rollout) in &mut closed {
-            // A new template whose old pods all live on other nodes is not this node's rollout.
+            // What ends on other nodes and fails nothing here is theirs to sum up.
             if !rollout.reported
-                && !rollout.members.is_empty()
+                && (!rollout.members.is_empty() || rollout.failed() > 0)
                 && ready(key, newest(&self.revisions, key).as_deref(), rollout)
             {
-                let summary = self.summary(key, rollout, known);
+                let summary = self.summary(key, rollout, known, propagations);
                 out.push(Output::Rollout(Box::new(summary)));
                 rollout.reported = true;
             }
@@ -297,83 +350,13 @@ impl Rollouts {
         self.closed = closed;
     }
 
-    fn summary(&self, key: &Key, rollout: &Rollout, known: &Known<'_>) -> RolloutSummary {
-        let Known {
-            now,
-            start,
-            pods,
-            endpoints,
-            routes,
-            losses,
-        } = *known;
-        let node = start.map(|(_, s)| s.node.clone()).unwrap_or_default();
-        let revision = |hash: &Option<String>| {
-            hash.as_ref().map(|hash| Revision {
-                number: self.replica_sets.number(&key.0, hash),
-                template_hash: hash.clone(),
-            })
-        };
-        let newest = self
-            .revisions
-            .get(key)
-            .and_then(|r| r.newest.clone())
-            .and_then(|(_, hash)| hash);
-        let trigger = rollout
-            .members
-            .values()
-            .next()
-            .map_or(Trigger::None, |m| self.member_trigger(key, m));
-        let propagation: Vec<Propagation> = rollout
-            .members
-            .keys()
-            .filter_map(|uid| propagation::of_pod(pods.get(uid)?, endpoints, routes))
-            .collect();
-        let mut setting =
-            rollout
-                .members
-                .keys()
-                .find_map(|uid| pods.get(uid))
-                .map_or_else(Setting::default, |pod| Setting {
-                    pre_stop_s: hooks(pod).find_map(sleep_seconds),
-                    other_hook: hooks(pod).any(|h| sleep_seconds(h).is_none()),
-                    grace_s: pod.state.grace_s,
-                    pods: rollout.members.len(),
-                    dropped_ms: Vec::new(),
-                    node: node.clone(),
-                });
-        setting.dropped_ms = propagation.iter().filter_map(|p| p.rules_ms).collect();
-        let (causes, advice) = causes::sum_up(&rollout.samples, &rollout.counts, &setting);
-        let explained: usize = causes.iter().map(|c: &CauseCount| c.count).sum();
-        RolloutSummary {
-            node,
-            namespace: key.0.clone(),
-            workload: key.1.clone(),
-            trigger,
-            to: if trigger == Trigger::RollingUpdate {
-                revision(&newest)
-            } else {
-                None
-            },
-            from: revision(&rollout.from),
-            pods: rollout.members.len(),
-            began: rollout.began,
-            wall: wall(start, rollout.began),
-            took_ms: rollout.last_pod_change.ms_since(rollout.began),
-            failed: explained + rollout.unexplained,
-            explained,
-            unexplained: rollout.unexplained,
-            events_lost: losses.within(rollout.began, now),
-            not_the_rollout: rollout.not_the_rollout,
-            causes,
-            propagation,
-            advice,
-        }
-    }
-
     pub(super) fn forget(&mut self, before: Ktime, pods: &Pods) {
         self.closed.retain(|(_, r)| r.last >= before);
         // What a workload remembers goes with its last pod.
-        self.workload_of.retain(|uid, _| pods.get(uid).is_some());
+        let rollouts = self.open.values().chain(self.closed.iter().map(|(_, r)| r));
+        let elsewhere: BTreeSet<&PodUid> = rollouts.flat_map(|r| r.elsewhere.keys()).collect();
+        self.workload_of
+            .retain(|uid, _| pods.get(uid).is_some() || elsewhere.contains(uid));
         let workload_of = &self.workload_of;
         self.revisions
             .retain(|key, _| workload_of.values().any(|k| k == key));
@@ -384,14 +367,4 @@ impl Rollouts {
         rollout.touch(at);
         rollout
     }
-}
-
-/// The preStop hooks of a pod's containers.
-fn hooks(pod: &PodHistory) -> impl Iterator<Item = &str> {
-    pod.state.containers.iter().filter_map(|c| c.pre_stop.as_deref())
-}
-
-/// Seconds of a native preStop sleep.
-fn sleep_seconds(pre_stop: &str) -> Option<u64> {
-    pre_stop.strip_prefix("sleep:")?.parse().ok()
 }

@@ -94,6 +94,36 @@ impl Routes {
         ends.filter(|to| *to <= at).max()
     }
 
+    /// When the rules first led to `to`, at `after` or later. None: they have not, or did before.
+    pub(super) fn taken_up(&self, to: SocketAddr, after: Ktime) -> Option<Ktime> {
+        self.of(to).map(|s| s.from).filter(|from| *from >= after).min()
+    }
+
+    /// Until when the rules led to `to`, of each time and protocol that they did so at some time of `from..=at`. None: they still
+    /// do. (A pod that takes the address later has times of its own.)
+    pub(super) fn until(
+        &self,
+        to: SocketAddr,
+        from: Ktime,
+        at: Ktime,
+    ) -> impl Iterator<Item = Option<Ktime>> {
+        let then = self
+            .of(to)
+            .filter(move |s| s.from <= at && s.to.is_none_or(|to| to >= from));
+        then.map(|s| s.to)
+    }
+
+    /// These rules lead to `to`, or once did: it is them that balance.
+    pub(super) fn lead_or_led(&self, to: SocketAddr) -> bool {
+        self.of(to).next().is_some()
+    }
+
+    fn of(&self, to: SocketAddr) -> impl Iterator<Item = &Span> {
+        [Protocol::Tcp, Protocol::Udp, Protocol::Sctp]
+            .into_iter()
+            .flat_map(move |protocol| self.spans.get(&(protocol, to)).into_iter().flatten())
+    }
+
     pub(super) fn forget(&mut self, before: Ktime) {
         self.spans.retain(|_, spans| {
             spans.retain(|s| s.to.is_none_or(|to| to >= before));

@@ -10,8 +10,9 @@ use super::{
     endpoints::Endpoints,
     flow::{Flow, Translated, began},
     join::{Seen, isn, note, same_attempt, same_connection, soft_error},
+    signs::Sent,
 };
-use crate::input::{Ktime, Observation, Side, Translation};
+use crate::input::{Ktime, Observation, Protocol, Side, Translation};
 
 #[derive(Debug)]
 pub(super) struct Flows {
@@ -106,7 +107,16 @@ impl Flows {
         }
     }
 
-    pub(super) fn translation(&mut self, at: Ktime, translation: &Translation, grace_ms: u64) {
+    /// Returns the new connection that it is of, if this node has the client's socket and translated it.
+    pub(super) fn translation(
+        &mut self,
+        at: Ktime,
+        translation: &Translation,
+        grace_ms: u64,
+    ) -> Option<Sent> {
+        if translation.protocol != Protocol::Tcp {
+            return None;
+        }
         let orig = translation.orig;
         let ids = self.by_client.get(&orig.from).cloned().unwrap_or_default();
         let matches = |f: &Flow| {
@@ -120,11 +130,9 @@ impl Flows {
             .find(|id| self.flows.get(id).is_some_and(matches));
         let Some(id) = found else {
             self.unmask(at, translation);
-            return;
+            return None;
         };
-        let Some(flow) = self.flows.get_mut(&id) else {
-            return;
-        };
+        let flow = self.flows.get_mut(&id)?;
         flow.dialled.get_or_insert(orig.to);
         let told = flow.translated.is_some_and(|t| t.reply.is_some());
         // The entry may be gone at the second look: what the first one said stands.
@@ -134,9 +142,16 @@ impl Flows {
                 replied: translation.replied,
             });
         }
-        let Some(reply) = translation.reply.filter(|r| r.to != orig.from) else {
-            return;
-        };
+        // Only a socket in SYN_SENT tells when its connection began.
+        let began = flow.isn.map(|_| flow.began);
+        let reply = translation.reply?;
+        let sent = began.filter(|_| reply.from != orig.to).map(|at| Sent {
+            server: reply.from,
+            at,
+        });
+        if reply.to == orig.from {
+            return sent;
+        }
         flow.seen_as = Some(reply.to);
         // The server's view of a masqueraded connection may have come first, under the masqueraded address.
         let seen = self.by_client.get(&reply.to).cloned().unwrap_or_default();
@@ -147,7 +162,7 @@ impl Flows {
             .rev()
             .find(|o| *o != id && self.flows.get(o).is_some_and(alone));
         let Some(server_view) = other.and_then(|o| self.remove(o)) else {
-            return;
+            return sent;
         };
         if let Some(flow) = self.flows.get_mut(&id) {
             flow.server = server_view.server;
@@ -163,6 +178,7 @@ impl Flows {
                 self.due.insert((ended.plus_ms(grace_ms), id));
             }
         }
+        sent
     }
 
     /// A translation of which only the server's side was seen, under the address of a masquerade.

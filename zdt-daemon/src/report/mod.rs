@@ -1,11 +1,13 @@
 //! Outputs as text for people: one line a verdict, one block a rollout.
 
 mod escape;
+mod propagation;
 mod rollout;
 mod style;
 mod verdict;
 
 pub use escape::escape;
+pub use propagation::{propagation_table, slowest_removal};
 pub use rollout::rollout_block;
 pub use style::Style;
 pub use verdict::verdict_line;

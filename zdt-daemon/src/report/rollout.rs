@@ -2,11 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::{Style, escape};
-use crate::{
-    causes::say_ms,
-    verdict::{Advice, Propagation, Revision, RolloutSummary},
-};
+use super::{Style, escape, propagation_table};
+use crate::verdict::{Advice, Revision, RolloutSummary};
 
 /// The block, without its last newline; an empty line before and after it sets it off from the verdicts.
 pub fn rollout_block(rollout: &RolloutSummary, style: Style) -> String {
@@ -21,8 +18,9 @@ pub fn rollout_block(rollout: &RolloutSummary, style: Style) -> String {
             rollout.not_the_rollout
         );
     }
-    if let Some(line) = propagation(rollout) {
-        let _ = writeln!(text, "{line}");
+    let table = propagation_table(&rollout.propagation);
+    if !table.is_empty() {
+        let _ = write!(text, "\n{table}");
     }
     if !rollout.causes.is_empty() {
         text.push('\n');
@@ -37,6 +35,15 @@ pub fn rollout_block(rollout: &RolloutSummary, style: Style) -> String {
         for (i, advice) in rollout.advice.iter().enumerate() {
             let _ = writeln!(text, "{}", advice_lines(advice, i, rollout.failed, style));
         }
+    }
+    for saving in &rollout.savings {
+        let _ = writeln!(
+            text,
+            "\n{} {}     ({})\n    -> a saving: it prevents nothing",
+            style.bold("could:"),
+            setting(saving),
+            escape(&saving.because)
+        );
     }
     text
 }
@@ -57,37 +64,19 @@ fn head(rollout: &RolloutSummary, style: Style) -> String {
         (None, None) => {}
     }
     let pods = if rollout.pods == 1 { "pod" } else { "pods" };
+    let elsewhere = match rollout.pods_elsewhere {
+        0 => String::new(),
+        more => format!(" (and {more} on other nodes)"),
+    };
     let _ = write!(
         head,
-        "   {} {pods}   {:.1} s   by {}   node {}",
+        "   {} {pods}{elsewhere}   {:.1} s   by {}   node {}",
         rollout.pods,
         rollout.took_ms / 1000.0,
         rollout.trigger,
         escape(&rollout.node),
     );
     head
-}
-
-/// How long the node took to let go of the pods: the median and the slowest.
-fn propagation(rollout: &RolloutSummary) -> Option<String> {
-    let stage = |name: &str, of: fn(&Propagation) -> Option<f64>| {
-        let mut all: Vec<f64> = rollout.propagation.iter().filter_map(of).collect();
-        all.sort_by(f64::total_cmp);
-        let (median, slowest) = (all.get(all.len() / 2)?, all.last()?);
-        Some(format!(
-            "{name} {} (slowest {})",
-            say_ms(*median),
-            say_ms(*slowest)
-        ))
-    };
-    let stages = [
-        stage("stopped serving", |p| p.stopped_serving_ms),
-        stage("slice", |p| p.slice_ms),
-        stage("rules", |p| p.rules_ms),
-    ];
-    let stages: Vec<String> = stages.into_iter().flatten().collect();
-    let pods = rollout.propagation.len();
-    (!stages.is_empty()).then(|| format!("after the deletion of {pods} pods: {}", stages.join("   ")))
 }
 
 fn revision(revision: &Revision) -> String {
@@ -120,11 +109,15 @@ fn counts(rollout: &RolloutSummary, style: Style) -> String {
     )
 }
 
-fn advice_lines(advice: &Advice, index: usize, failed: usize, style: Style) -> String {
-    let setting = match advice.value {
+fn setting(advice: &Advice) -> String {
+    match advice.value {
         Some(value) => format!("{}: {value}", escape(&advice.setting)),
         None => escape(&advice.setting).into_owned(),
-    };
+    }
+}
+
+fn advice_lines(advice: &Advice, index: usize, failed: usize, style: Style) -> String {
+    let setting = setting(advice);
     let effect = if index == 0 {
         format!("would have prevented {} of {failed}", advice.prevents)
     } else {
@@ -163,6 +156,7 @@ mod tests {
                 template_hash: "8cc9f4fb5".into(),
             }),
             pods: 10,
+            pods_elsewhere: 0,
             began: Ktime(0),
             wall: Wall(0),
             took_ms: 48_200.0,
@@ -190,6 +184,7 @@ mod tests {
                 because: "slowest of 30 samples 2.31 s".into(),
                 prevents: 253,
             }],
+            savings: Vec::new(),
         }
     }
 
@@ -207,6 +202,31 @@ mod tests {
              \n\
              do: lifecycle.preStop.sleep.seconds: 3     (slowest of 30 samples 2.31 s)\n\
              \x20   -> would have prevented 253 of 255\n"
+        );
+    }
+
+    #[test]
+    fn saving_is_no_advice_that_prevents_something() {
+        let clean = RolloutSummary {
+            failed: 0,
+            explained: 0,
+            causes: Vec::new(),
+            advice: Vec::new(),
+            savings: vec![Advice {
+                setting: "lifecycle.preStop.sleep.seconds".into(),
+                value: Some(7),
+                because: "your 60 s could be 7 s".into(),
+                prevents: 0,
+            }],
+            ..summary()
+        };
+        let block = rollout_block(&clean, Style::PLAIN);
+        assert!(
+            block.ends_with(
+                "\ncould: lifecycle.preStop.sleep.seconds: 7     (your 60 s could be 7 s)\n    -> a saving: it prevents \
+                 nothing\n"
+            ),
+            "{block}"
         );
     }
 

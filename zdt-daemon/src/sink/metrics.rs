@@ -65,8 +65,9 @@ const DURATION: Described = Described {
 const PROPAGATION: Described = Described {
     name: "zdt_propagation_seconds",
     help: "From the time that this node saw a pod's deletion to the time that a stage was done: slice (no longer ready in \
-           its slice), rules (no rule of this node sends it new connections), stopped-serving (listener closed or network \
-           gone).",
+           its slice), rules (no rule of this node sends it new connections), last-connection (the last new connection \
+           that this node sent to it), stopped-serving (listener closed or network gone). From the time that it saw a new \
+           pod Ready: slice-ready, first-rule, first-connection. Pods of other nodes count from their slice's update.",
     labels: &["namespace", "workload", "stage"],
     buckets: &[
         0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
@@ -154,6 +155,7 @@ impl Sink for MetricsSink {
     fn deliver(&mut self, output: &Output) -> io::Result<()> {
         match output {
             Output::Verdict(verdict) => self.verdict(clock::now(), verdict),
+            Output::Propagation(propagation) => self.propagation(propagation),
             Output::Rollout(rollout) => self.rollout(rollout),
         }
         Ok(())
@@ -213,28 +215,21 @@ impl MetricsSink {
                 duration.observe(rollout.took_ms.max(0.0) / 1000.0);
             }
         }
-        for pod in &rollout.propagation {
-            for (stage, ms) in stages(pod) {
-                if self
-                    .counted
-                    .first(&rollout.namespace, &format!("{}/{stage}", pod.pod), rollout.began)
-                    && let Some(seconds) = self.propagation.of(labels(&[stage]))
-                {
-                    seconds.observe(ms.max(0.0) / 1000.0);
-                }
+    }
+
+    /// One of each pod: it is said once.
+    fn propagation(&mut self, of: &Propagation) {
+        let workload = of
+            .workload
+            .as_ref()
+            .map_or_else(|| UNKNOWN.to_owned(), kind_and_name);
+        for (stage, ms) in of.stages() {
+            let labels = vec![of.namespace.clone(), workload.clone(), stage.to_owned()];
+            if let Some(seconds) = self.propagation.of(labels) {
+                seconds.observe(ms.max(0.0) / 1000.0);
             }
         }
     }
-}
-
-/// The stages that are known.
-fn stages(pod: &Propagation) -> impl Iterator<Item = (&'static str, f64)> {
-    let stages = [
-        ("slice", pod.slice_ms),
-        ("rules", pod.rules_ms),
-        ("stopped-serving", pod.stopped_serving_ms),
-    ];
-    stages.into_iter().filter_map(|(stage, ms)| Some((stage, ms?)))
 }
 
 /// `deployment/web`, as kubectl has it.

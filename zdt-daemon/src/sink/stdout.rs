@@ -39,6 +39,8 @@ impl<W: Write> Sink for Stdout<W> {
             Format::Text => match output {
                 // A refused probe is no news to somebody who reads; machines get it.
                 Output::Verdict(verdict) if verdict.blame == Blame::NotARequest => return Ok(()),
+                // A rollout's block sums them up.
+                Output::Propagation(_) => return Ok(()),
                 Output::Verdict(verdict) => report::verdict_line(verdict, self.style),
                 Output::Rollout(rollout) => report::rollout_block(rollout, self.style),
             },

@@ -1,7 +1,7 @@
 //! D3: the node's rules still led to the endpoint long after its slice had said that it is terminating.
 
 use super::Amplifier;
-use crate::correlate::{Case, Phase};
+use crate::correlate::{Case, Phase, Policy};
 
 /// By then a kube-proxy that keeps up has written it: it syncs once in `minSyncPeriod`, 1 s by default
 /// (kubernetes/kubernetes pkg/proxy/apis/config/v1alpha1/defaults.go), and a sync of a small cluster takes some 20 ms
@@ -17,7 +17,14 @@ pub static AMPLIFIER: Amplifier = Amplifier {
 };
 
 fn applies(case: &Case<'_>) -> bool {
-    let told = case.target.endpoint.and_then(|e| e.terminating.or(e.removed));
+    let nobody_ready = case
+        .choice_when_begun(Policy::Cluster)
+        .is_some_and(|choice| choice.ready == 0);
+    let told = case.target.endpoint.and_then(|e| {
+        // Where no endpoint is ready, rules lead to terminating ones by design (KEP-1669).
+        let terminating = e.terminating.filter(|_| !nobody_ready);
+        terminating.or(e.removed)
+    });
     let late = told.is_some_and(|told| case.flow.began.ms_since(told) > SYNC_MS);
     case.phase == Phase::Connect && late && case.routed_when_begun() == Some(true)
 }

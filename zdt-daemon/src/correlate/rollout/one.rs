@@ -31,6 +31,8 @@ pub(super) struct Rollout {
     /// The template that it brings, once a pod of it is there.
     pub to: Option<String>,
     pub members: BTreeMap<PodUid, Member>,
+    /// Pods of other nodes that ended in it.
+    pub elsewhere: BTreeMap<PodUid, Member>,
     pub samples: Vec<Sample>,
     pub counts: BTreeMap<&'static str, usize>,
     pub unexplained: usize,
@@ -48,6 +50,7 @@ impl Rollout {
             from: None,
             to: None,
             members: BTreeMap::new(),
+            elsewhere: BTreeMap::new(),
             samples: Vec::new(),
             counts: BTreeMap::new(),
             unexplained: 0,
@@ -59,6 +62,16 @@ impl Rollout {
     pub(super) fn touch(&mut self, at: Ktime) {
         self.last = self.last.max(at);
         self.last_pod_change = self.last_pod_change.max(at);
+    }
+
+    /// A pod that ended in it, wherever it was.
+    pub(super) fn member(&self, uid: &PodUid) -> Option<&Member> {
+        self.members.get(uid).or_else(|| self.elsewhere.get(uid))
+    }
+
+    /// Failures that are its, or unexplained.
+    pub(super) fn failed(&self) -> usize {
+        self.counts.values().sum::<usize>() + self.unexplained
     }
 
     pub(super) fn count(&mut self, verdict: &Verdict) {

@@ -5,6 +5,7 @@ mod containers;
 mod data_plane;
 mod identity;
 mod packets;
+mod propagation;
 mod stories;
 mod triggers;
 mod turned_away;

@@ -372,6 +372,7 @@ impl World {
         for output in out {
             match output {
                 Output::Verdict(v) => verdicts.push(*v),
+                Output::Propagation(_) => {}
                 Output::Rollout(r) => rollouts.push(*r),
             }
         }

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     causes::{RULES, UNEXPLAINED},
     input::{NsName, PodUid, Wall},
-    verdict::{Confidence, Finding, Judgement, Outcome, PodRef, Trigger},
+    verdict::{Change, Confidence, Finding, Judgement, Outcome, PodRef, Since, Trigger},
 };
 
 const TRIGGERS: [Trigger; 5] = [
@@ -75,7 +75,7 @@ fn refused(name: &str) -> Verdict {
     verdict(name, Blame::Rollout, cause, Outcome::Refused, trigger)
 }
 
-fn summary(name: &str, began: Ktime, rules_ms: Option<f64>) -> RolloutSummary {
+fn summary(name: &str, began: Ktime) -> RolloutSummary {
     RolloutSummary {
         node: "n1".into(),
         namespace: "shop".into(),
@@ -84,6 +84,7 @@ fn summary(name: &str, began: Ktime, rules_ms: Option<f64>) -> RolloutSummary {
         from: None,
         to: None,
         pods: 1,
+        pods_elsewhere: 0,
         began,
         wall: Wall(0),
         took_ms: 4_600.0,
@@ -93,13 +94,27 @@ fn summary(name: &str, began: Ktime, rules_ms: Option<f64>) -> RolloutSummary {
         events_lost: 0,
         not_the_rollout: 0,
         causes: Vec::new(),
-        propagation: vec![Propagation {
-            pod: format!("{name}-5895c69847-abcde"),
-            slice_ms: Some(8.0),
-            rules_ms,
-            stopped_serving_ms: Some(-0.2),
-        }],
+        propagation: Vec::new(),
         advice: Vec::new(),
+        savings: Vec::new(),
+    }
+}
+
+fn removal(name: &str, rules_ms: Option<f64>) -> Propagation {
+    Propagation {
+        node: "n1".into(),
+        namespace: "shop".into(),
+        workload: Some(workload(name)),
+        pod: format!("{name}-5895c69847-abcde"),
+        pod_node: None,
+        change: Change::Removal,
+        since: Since::Deletion,
+        at: Ktime(0),
+        wall: Wall(0),
+        slice_ms: Some(8.0),
+        rules_ms,
+        connection_ms: None,
+        stopped_serving_ms: Some(-0.2),
     }
 }
 
@@ -179,12 +194,14 @@ fn verdict_without_a_pod_has_the_namespace_of_its_service() {
 }
 
 #[test]
-fn summary_that_comes_again_counts_once_and_a_stage_when_it_is_known() {
+fn summary_that_comes_again_counts_once_and_a_stage_where_it_is_known() {
     let (metrics, mut sink) = Metrics::new().unwrap();
-    sink.rollout(&summary("web", Ktime(5), None));
-    sink.rollout(&summary("web", Ktime(5), Some(1_030.0)));
-    sink.rollout(&summary("web", Ktime(5), Some(1_030.0)));
-    sink.rollout(&summary("web", Ktime(9), Some(40.0)));
+    for began in [5, 5, 5, 9] {
+        sink.rollout(&summary("web", Ktime(began)));
+    }
+    for rules_ms in [None, Some(1_030.0), Some(40.0)] {
+        sink.propagation(&removal("web", rules_ms));
+    }
     let text = metrics.text().unwrap();
     let of = "namespace=\"shop\",";
     has(
@@ -195,7 +212,7 @@ fn summary_that_comes_again_counts_once_and_a_stage_when_it_is_known() {
         &text,
         &format!("zdt_rollout_duration_seconds_sum{{{of}workload=\"deployment/web\"}} 9.2"),
     );
-    for (stage, count) in [("slice", 2), ("rules", 2), ("stopped-serving", 2)] {
+    for (stage, count) in [("slice", 3), ("rules", 2), ("stopped-serving", 3)] {
         let labels = format!("{{{of}stage=\"{stage}\",workload=\"deployment/web\"}}");
         has(&text, &format!("zdt_propagation_seconds_count{labels} {count}"));
     }
@@ -226,7 +243,8 @@ fn thousand_workloads_with_all_causes_stay_under_the_bound_and_lose_no_count() {
                 wanted += 1;
             }
         }
-        sink.rollout(&summary(&name, Ktime(n), Some(5.0)));
+        sink.rollout(&summary(&name, Ktime(n)));
+        sink.propagation(&removal(&name, Some(5.0)));
     }
     let text = metrics.text().unwrap();
     let there = series(&text);
@@ -258,7 +276,8 @@ fn node_with_twenty_workloads_has_under_two_thousand_series() {
                 &verdict(&name, rule.blame, rule.name, Outcome::Reset, trigger),
             );
         }
-        sink.rollout(&summary(&name, Ktime(n), Some(5.0)));
+        sink.rollout(&summary(&name, Ktime(n)));
+        sink.propagation(&removal(&name, Some(5.0)));
     }
     let there = series(&metrics.text().unwrap());
     assert!((1_000..2_000).contains(&there), "{there}");

@@ -1,0 +1,117 @@
+//! The signs that a pod is to get no more new connections, or may get some: where its propagation begins to be followed.
+
+use std::net::SocketAddr;
+
+use super::{
+    Correlator,
+    endpoints::{News, Told},
+    flow::Flow,
+    pods::PodChange,
+    propagation::Followed,
+    rollout::Elsewhere,
+};
+use crate::{
+    input::{Ktime, PodState, PodUid, Protocol},
+    verdict::{Change, Since},
+};
+
+impl Correlator {
+    pub(super) fn pod_applied(&mut self, at: Ktime, state: &PodState) {
+        let before = self.pods.get(&state.uid).filter(|p| p.known);
+        let was_ready = before.map(|p| p.state.ready);
+        let change = self.pods.applied(at, state);
+        self.rollouts.pod_changed(at, state, change);
+        let sign = match (change, was_ready) {
+            // A pod that was terminating when it was first seen has been so for a time that nobody knows.
+            (PodChange::Deleted, Some(_)) => (Change::Removal, Since::Deletion),
+            (_, Some(false)) if state.ready && state.deletion.is_none() => (Change::Addition, Since::Ready),
+            _ => return,
+        };
+        self.follow(at, state, sign);
+    }
+
+    pub(super) fn pod_gone(&mut self, at: Ktime, uid: &PodUid) {
+        if let Some(forced) = self.pods.gone(at, uid) {
+            self.rollouts.pod_forced(at, &forced);
+            self.follow(at, &forced, (Change::Removal, Since::Deletion));
+        }
+        self.rollouts.pod_gone(at, uid);
+    }
+
+    fn follow(&mut self, at: Ktime, state: &PodState, (change, since): (Change, Since)) {
+        let followed = Followed {
+            pod: state.pod.clone(),
+            workload: state.workload.clone(),
+            node: None,
+            ips: state.ips.clone(),
+            since,
+            at,
+        };
+        self.propagations.begin(&state.uid, change, followed);
+    }
+
+    /// Pods of other nodes are known from their slices alone.
+    pub(super) fn told(&mut self, at: Ktime, all: &[News]) {
+        for news in all {
+            let own = self.start.as_ref().map(|(_, s)| s.node.as_str());
+            let Some(node) = news.node.as_deref().filter(|n| own.is_some_and(|own| own != *n)) else {
+                continue;
+            };
+            let change = match news.told {
+                Told::Ready => Change::Addition,
+                Told::Ending => Change::Removal,
+                Told::Removed => {
+                    self.rollouts.gone_elsewhere(at, &news.uid);
+                    continue;
+                }
+            };
+            if change == Change::Removal {
+                let elsewhere = Elsewhere {
+                    uid: &news.uid,
+                    pod: &news.pod,
+                };
+                self.rollouts.ending_elsewhere(at, &elsewhere);
+            }
+            let followed = Followed {
+                pod: news.pod.clone(),
+                workload: self.rollouts.workload(&news.uid, &news.pod),
+                node: Some(node.to_owned()),
+                ips: vec![news.ip],
+                since: Since::Slice,
+                at,
+            };
+            self.propagations.begin(&news.uid, change, followed);
+        }
+    }
+
+    /// This node sent a new connection on, and its rules lead there: an old entry of conntrack would have taken it there after
+    /// they had let go.
+    pub(super) fn connected(&mut self, sent: Sent) {
+        let Sent { server, at } = sent;
+        if self.routes.routed(Protocol::Tcp, server, at) == Some(true) {
+            self.endpoints.connected(server, at);
+        }
+    }
+
+    /// The same of a connection that failed: this node sent it if it has the client's socket, or translated it. Where the rules
+    /// are not known, the attempt that left such an entry has been judged by now.
+    pub(super) fn failed_to_connect(&mut self, flow: &Flow) {
+        let here = flow.outside || flow.client_end.is_some();
+        let exact = flow.protocol == Protocol::Tcp && flow.began_within_ms == 0;
+        let (Some(dialled), Some(server)) = (flow.dialled, flow.server_addr()) else {
+            return;
+        };
+        let at = flow.began;
+        let by_rules = self.routes.routed(Protocol::Tcp, server, at) != Some(false) && flow.left.is_none();
+        if here && exact && by_rules && dialled != server && flow.failed_to_connect() {
+            self.endpoints.connected(server, at);
+        }
+    }
+}
+
+/// A new connection that this node sent to an endpoint.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sent {
+    pub server: SocketAddr,
+    pub at: Ktime,
+}
