@@ -4,6 +4,7 @@ mod accept;
 mod args;
 mod connection;
 mod crash;
+mod invalid;
 mod socket;
 mod upstream;
 mod workers;

@@ -56,7 +56,8 @@ fn cut<'a>(record: &'a str, clients: &[String]) -> anyhow::Result<(Vec<&'a str>,
             Some("tick") => last_tick = Some(*line),
             Some("translation" | "kernel") if !speaks_of(input, &names) => {}
             what => {
-                connections += usize::from(what == Some("kernel") && input.get("sock").is_some());
+                let of_one = input.get("sock").is_some() || input.get("packet").is_some();
+                connections += usize::from(what == Some("kernel") && of_one);
                 kept.push(*line);
             }
         }
@@ -70,8 +71,16 @@ fn cut<'a>(record: &'a str, clients: &[String]) -> anyhow::Result<(Vec<&'a str>,
 fn names(inputs: &[(&str, Value)], clients: &[String]) -> BTreeSet<String> {
     let mut names: BTreeSet<String> = clients.iter().cloned().collect();
     for (_, input) in inputs {
-        if text(input, "/orig/from").is_some_and(|from| names.contains(from)) {
-            names.extend(text(input, "/reply/to").map(str::to_owned));
+        for entry in ["", "/packet/ct"] {
+            let end = |path: &str| text(input, &format!("{entry}{path}"));
+            if end("/orig/from").is_some_and(|from| names.contains(from)) {
+                names.extend(end("/reply/to").map(str::to_owned));
+            }
+        }
+        if let Some(isn) = input.pointer("/packet/isn")
+            && text(input, "/packet/from").is_some_and(|from| names.contains(from))
+        {
+            names.insert(isn.to_string());
         }
         let own = text(input, "/sock/local").is_some_and(|local| names.contains(local));
         if let Some(isn) = input.pointer("/sock/tcp/isn").filter(|_| own) {
@@ -91,10 +100,16 @@ fn speaks_of(input: &Value, names: &BTreeSet<String>) -> bool {
     if text(input, "/what") == Some("translation") {
         return any(&["/orig/from"]);
     }
-    let isn = input
-        .get("isn")
-        .is_some_and(|isn| names.contains(&isn.to_string()));
-    input.get("sock").is_none() || isn || any(&["/sock/local", "/sock/remote"])
+    let mut isns = ["/isn", "/packet/isn"].iter().filter_map(|p| input.pointer(p));
+    let of_none = input.get("sock").is_none() && input.get("packet").is_none();
+    of_none
+        || isns.any(|isn| names.contains(&isn.to_string()))
+        || any(&[
+            "/sock/local",
+            "/sock/remote",
+            "/packet/from",
+            "/packet/ct/orig/from",
+        ])
 }
 
 fn text<'a>(input: &'a Value, path: &str) -> Option<&'a str> {
@@ -128,6 +143,17 @@ mod tests {
             .collect();
         assert_eq!(connections, 1);
         assert_eq!(ats, [1, 2, 4, 6]);
+    }
+
+    #[test]
+    fn packets_of_the_clients_connections_are_kept() {
+        let record = concat!(
+            "{\"at\":1,\"what\":\"kernel\",\"packet\":{\"from\":\"10.0.0.9:1\",\"isn\":7,\"ct\":{\"orig\":{\"from\":\"10.0.0.1:5\"},\"reply\":{\"to\":\"10.0.0.9:1\"}}}}\n",
+            "{\"at\":2,\"what\":\"kernel\",\"packet\":{\"from\":\"10.0.0.9:1\",\"isn\":7}}\n",
+            "{\"at\":3,\"what\":\"kernel\",\"packet\":{\"from\":\"10.0.0.2:5\",\"isn\":8}}\n",
+        );
+        let (kept, connections) = cut(record, &["10.0.0.1:5".to_owned()]).unwrap();
+        assert_eq!((kept.len(), connections), (2, 2));
     }
 
     #[test]

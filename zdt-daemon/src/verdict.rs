@@ -158,6 +158,8 @@ pub enum Measure {
     RequestUnfinishedFor,
     /// The service's last endpoint lost to this connection's first SYN.
     WithoutEndpoint,
+    /// The rules let go of the pod to this datagram.
+    EntryOutlivedRules,
 }
 
 /// Explained or not; there is no cause without a finding.

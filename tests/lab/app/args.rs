@@ -101,6 +101,9 @@ pub struct Args {
     /// Serve in this many child processes, which are started again when they die; 0: in this one
     #[arg(long, default_value_t = 0)]
     pub workers: u32,
+    /// On reading every n-th request, send its client a segment that conntrack finds invalid
+    #[arg(long)]
+    pub invalid_segment_every: Option<u64>,
     /// Pass every request on to this port of the same pod, as a sidecar proxy does
     #[arg(long)]
     pub forward_to_port: Option<u16>,

@@ -9,7 +9,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::{Shared, Stage, crash, upstream};
+use super::{Shared, Stage, crash, invalid, upstream};
 
 /// Go's `net/http` Server.Shutdown counts a connection that has sent nothing as busy for 5 s
 /// (server.go, closeIdleConns); then it is closed.
@@ -67,7 +67,7 @@ async fn requests(stream: &mut TcpStream, shared: &Shared) -> io::Result<()> {
         }
         let asked = asked(&head);
         head.clear();
-        let (status, body) = answer(shared, asked.path).await;
+        let (status, body) = answer(stream, shared, asked.path).await?;
         let close = asked.close || *stage.borrow() >= Stage::Closing;
         write_answer(stream, shared, status, &body, close).await?;
         served += 1;
@@ -92,18 +92,21 @@ fn asked(head: &[u8]) -> Asked {
 }
 
 /// Status and body, when they are due.
-async fn answer(shared: &Shared, path: Path) -> (u16, Vec<u8>) {
+async fn answer(stream: &TcpStream, shared: &Shared, path: Path) -> io::Result<(u16, Vec<u8>)> {
     let args = &shared.args;
     let stopping = || *shared.stage.borrow() > Stage::Serving;
     if path == Path::Other {
         let number = 1 + shared.requests.fetch_add(1, Ordering::Relaxed);
         crash::on_request(args, number);
+        if args.invalid_segment_every.is_some_and(|every| number.is_multiple_of(every)) {
+            invalid::send(stream)?;
+        }
     }
     if shared.past(args.hang_after_ms) {
         return pending().await;
     }
     let short = |status| (status, b"ok\n".to_vec());
-    match path {
+    Ok(match path {
         Path::Ready if !shared.past(Some(args.ready_after_ms)) => short(503),
         Path::Ready if args.unready_on_sigterm && stopping() => short(503),
         Path::Healthz if shared.past(args.unhealthy_after_ms) => short(500),
@@ -111,7 +114,7 @@ async fn answer(shared: &Shared, path: Path) -> (u16, Vec<u8>) {
         Path::Other => {
             sleep(Duration::from_millis(args.response_delay_ms)).await;
             if args.errors_while_draining && stopping() {
-                return short(503);
+                return Ok(short(503));
             }
             match args.forward_to_port {
                 Some(port) => upstream::ask(port).await,
@@ -119,7 +122,7 @@ async fn answer(shared: &Shared, path: Path) -> (u16, Vec<u8>) {
                 None => (200, vec![b'x'; args.body_bytes]),
             }
         }
-    }
+    })
 }
 
 async fn write_answer(

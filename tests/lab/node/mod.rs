@@ -1,6 +1,7 @@
 //! A node: container runtime, kubelet and kube-proxy.
 
 pub mod cgroup;
+mod exhaust;
 mod kubelet;
 mod memory;
 pub mod proxy;
@@ -18,6 +19,7 @@ use std::{
 use tokio::task::JoinSet;
 
 pub use cgroup::CgroupDriver;
+pub use exhaust::{empty_conntrack, fill_conntrack, masquerade_ports};
 pub use proxy::Backend;
 pub use timings::{Delay, Timings};
 

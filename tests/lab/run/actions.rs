@@ -17,7 +17,7 @@ use super::{
 use crate::{
     api::Store,
     controllers,
-    node::Node,
+    node::{Node, empty_conntrack, fill_conntrack, masquerade_ports},
     scenario::{Action, Kind, Manifest, Scenario, Step},
 };
 
@@ -141,6 +141,13 @@ impl Operator {
                 pod.metadata.name.as_deref() == Some(CLIENT)
             })?,
             Step::UncordonNode => controllers::set_schedulable(store, node.name(), true)?,
+            Step::FillConntrack(seconds) => {
+                let entries = fill_conntrack(node)?;
+                tracing::info!("the conntrack table has {entries} entries");
+                tokio::time::sleep(Duration::from_secs((*seconds).into())).await;
+                empty_conntrack(node)?;
+            }
+            Step::MasqueradePorts(ports) => masquerade_ports(node, *ports)?,
             Step::SwitchSelector(to) => controllers::switch_selector(store, NAMESPACE, WEB, to)?,
         }
         Ok(())

@@ -43,6 +43,10 @@ pub enum Step {
     /// Cordons the first node and evicts every pod of the workloads on it.
     DrainNode,
     UncordonNode,
+    /// The first node's conntrack table is full for so many seconds.
+    FillConntrack(u32),
+    /// The first node has so many ports to masquerade with.
+    MasqueradePorts(u16),
     /// The Service selects the pods of this workload from now on.
     SwitchSelector(String),
 }
@@ -63,6 +67,8 @@ impl std::fmt::Display for Step {
             Self::RestartContainer => f.write_str("restart-container"),
             Self::DrainNode => f.write_str("drain-node"),
             Self::UncordonNode => f.write_str("uncordon-node"),
+            Self::FillConntrack(seconds) => write!(f, "fill-conntrack: {seconds}"),
+            Self::MasqueradePorts(ports) => write!(f, "masquerade-ports: {ports}"),
             Self::SwitchSelector(to) => write!(f, "switch-selector: {to}"),
         }
     }

@@ -57,6 +57,8 @@ pub struct App {
     pub oom_on_request: Option<u64>,
     /// Child processes that serve; 0: the container's first process does.
     pub workers: u32,
+    /// On reading every n-th request, sends its client a segment that conntrack finds invalid.
+    pub invalid_segment_every: Option<u64>,
     /// Passes each request on to this port of the same pod.
     pub forward_to_port: Option<u16>,
 }
@@ -91,6 +93,7 @@ impl Default for App {
             oom_after_ms: None,
             oom_on_request: None,
             workers: 0,
+            invalid_segment_every: None,
             forward_to_port: None,
         }
     }

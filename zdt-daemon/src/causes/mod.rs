@@ -6,25 +6,32 @@
 mod accept_queue_flush;
 pub mod amplifiers;
 mod client_abort;
+mod conntrack_insert_failed;
+mod conntrack_table_full;
 mod crash_after_ready;
 mod cut;
 mod ended;
 mod endpoint_removal_race;
 mod grace_period_exceeded;
 mod immediate_exit;
+mod invalid_spurious_reset;
 mod keep_alive;
 mod keep_alive_mismatch;
 mod keep_alive_race;
 mod kubelet_probe;
 mod liveness_kill;
+mod local_policy_no_endpoint;
 mod no_endpoints;
 mod oom_kill;
 mod ordinary_crash;
 mod pod_ip_gone;
 pub(crate) mod pre_stop;
 mod pre_stop_overrun;
+mod refused_by_conntrack;
 pub(crate) mod sample;
 mod stale_conntrack_entry;
+mod stale_node_port;
+mod stale_udp_entry;
 mod terminating_endpoint_fallback;
 mod traffic_before_listening;
 pub(crate) mod unexplained;
@@ -72,12 +79,18 @@ pub const RULES: &[&Rule] = &[
     &kubelet_probe::RULE,
     &terminating_endpoint_fallback::RULE,
     &no_endpoints::RULE,
+    &local_policy_no_endpoint::RULE,
+    &conntrack_table_full::RULE,
+    &conntrack_insert_failed::RULE,
     &endpoint_removal_race::RULE,
     &wrong_port::RULE,
     &traffic_before_listening::RULE,
     &accept_queue_flush::RULE,
+    &stale_udp_entry::RULE,
     &stale_conntrack_entry::RULE,
+    &stale_node_port::RULE,
     &pod_ip_gone::RULE,
+    &invalid_spurious_reset::RULE,
     &keep_alive_race::RULE,
     &keep_alive_mismatch::RULE,
     &pre_stop_overrun::RULE,

@@ -107,10 +107,6 @@ fn connected_too_late(case: &Case<'_>) -> bool {
 /// What the node did with the SYN and told the client, as far as it was seen.
 fn answer(case: &Case<'_>) -> Vec<Evidence> {
     let flow = case.flow;
-    let dropped = flow.drops.first().map(|drop| {
-        let reason = drop.reason.as_deref().unwrap_or("no reason given");
-        case.evidence(drop.at, format!("node {} dropped the SYN, {reason}", case.node))
-    });
     let told = flow.icmp.map(|icmp| {
         let text = format!("node {} sent ICMP {}/{}", case.node, icmp.kind, icmp.code);
         case.evidence(icmp.at, text)
@@ -120,7 +116,7 @@ fn answer(case: &Case<'_>) -> Vec<Evidence> {
     let text =
         "an ICMP error reached the client's socket in connect(2): only sk_err_soft and SO_ERROR tell it";
     let soft = flow.soft_error.filter(|_| soft).map(|at| case.evidence(at, text));
-    [dropped, told, soft].into_iter().flatten().collect()
+    [case.first_drop(), told, soft].into_iter().flatten().collect()
 }
 
 fn summarise(samples: &[&Sample], _: &Setting) -> String {

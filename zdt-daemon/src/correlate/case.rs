@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{
+    conntrack::Conntrack,
     endpoints::{Choice, Dialled, EndpointHistory, Endpoints, Policy},
     flow::Flow,
     history::{ContainerHistory, PodHistory},
@@ -51,6 +52,7 @@ pub struct Case<'a> {
     pub node_addrs: &'a [IpAddr],
     pub endpoints: &'a Endpoints,
     pub routes: RoutesAsked<'a>,
+    pub conntrack: &'a Conntrack,
     pub(super) losses: &'a Losses,
     /// When it is judged.
     pub now: Ktime,
@@ -133,6 +135,13 @@ impl<'a> Case<'a> {
     /// seen asks this first.
     pub fn whole_since(&self, since: Ktime) -> bool {
         self.losses.within(since, self.now) == 0
+    }
+
+    /// The first time that this node dropped a SYN (or the datagram) of it.
+    pub fn first_drop(&self) -> Option<Evidence> {
+        let drop = self.flow.drops.first()?;
+        let reason = drop.reason.as_deref().unwrap_or("no reason given");
+        Some(self.evidence(drop.at, format!("node {} dropped the SYN, {reason}", self.node)))
     }
 
     /// The pod's name, for sentences.

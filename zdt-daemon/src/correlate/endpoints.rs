@@ -187,6 +187,7 @@ impl Endpoints {
                 let Some(history) = all.iter_mut().rev().find(same) else {
                     continue;
                 };
+                history.node.clone_from(&endpoint.node);
                 history.ports.clone_from(&ports);
                 history.port_names.clone_from(&port_names);
                 history.condition(Condition::of(at, endpoint));

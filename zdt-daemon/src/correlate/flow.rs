@@ -71,6 +71,9 @@ pub struct Flow {
     /// An ICMP error reached the client's socket while connect(2) still held it: the socket lives on with `sk_err_soft` set,
     /// and who asks SO_ERROR has the error (net/ipv4/tcp_ipv4.c tcp_v4_err, ip_icmp_error).
     pub soft_error: Option<Ktime>,
+    /// A RST that the client's kernel sent to the pod's own address, though the client dialled another. Set when the flow is
+    /// handed out to be judged.
+    pub stray_reset: Option<Ktime>,
     pub syn_retransmits: u32,
     pub request_retransmits: u32,
     pub answer_retransmits: u32,
@@ -112,6 +115,7 @@ impl Flow {
             client_got_reset: None,
             server_got_reset: None,
             soft_error: None,
+            stray_reset: None,
             syn_retransmits: 0,
             request_retransmits: 0,
             answer_retransmits: 0,
@@ -153,6 +157,13 @@ impl Flow {
                 .client_end
                 .as_ref()
                 .is_some_and(|e| e.old == TcpState::SynSent)
+    }
+
+    /// When the server's side got a RST, from what its kernel told or from its socket's error.
+    pub fn server_was_reset(&self) -> Option<Ktime> {
+        let end = self.server_end.as_ref();
+        let by_error = end.filter(|e| e.err == ECONNRESET || e.err == EPIPE);
+        self.server_got_reset.or_else(|| by_error.map(|e| e.at))
     }
 
     /// Which side ended an established connection, from whichever view tells.

@@ -5,6 +5,7 @@ use std::cell::Cell;
 
 use super::{
     case::{Case, Phase, Target},
+    conntrack::Conntrack,
     endpoints::Endpoints,
     flow::Flow,
     loss::{Losses, RestsOn},
@@ -26,6 +27,7 @@ pub(super) struct Context<'a> {
     pub pods: &'a Pods,
     pub endpoints: &'a Endpoints,
     pub routes: &'a Routes,
+    pub conntrack: &'a Conntrack,
     pub losses: &'a Losses,
     pub rollouts: &'a Rollouts,
 }
@@ -87,6 +89,7 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
             protocol: flow.protocol,
             asked: &asked_routes,
         },
+        conntrack: context.conntrack,
         losses: context.losses,
         now: context.now,
     };

@@ -3,6 +3,7 @@
 
 mod attempts;
 mod case;
+mod conntrack;
 mod endpoints;
 mod flow;
 mod history;
@@ -17,6 +18,7 @@ mod revisions;
 mod rollout;
 mod routes;
 mod signs;
+mod strays;
 mod table;
 mod tables;
 
@@ -24,6 +26,7 @@ mod tables;
 mod tests;
 
 pub use case::{Case, Phase, Target};
+pub use conntrack::{Conntrack, Counted};
 pub use endpoints::{Choice, Dialled, EndpointHistory, Endpoints, Policy};
 pub use flow::{End, Flow, Left, ResetSeen};
 pub use history::{ContainerHistory, Ending, ExitSeen, ListenerHistory, PodHistory, SignalSeen};
@@ -106,6 +109,8 @@ pub struct Correlator {
     flows: table::Flows,
     attempts: attempts::Attempts,
     left: left::Leftovers,
+    strays: strays::Strays,
+    conntrack: Conntrack,
     routes: Routes,
     losses: loss::Losses,
     rollouts: rollout::Rollouts,
@@ -125,6 +130,8 @@ impl Correlator {
             flows: table::Flows::new(settings.max_flows),
             attempts: attempts::Attempts::default(),
             left: left::Leftovers::default(),
+            strays: strays::Strays::default(),
+            conntrack: Conntrack::default(),
             routes: Routes::default(),
             losses: loss::Losses::default(),
             rollouts: rollout::Rollouts::default(),
@@ -153,7 +160,8 @@ impl Correlator {
                 }
                 self.attempts.translation(at, translation, grace_ms);
             }
-            What::Pinned(_) | What::Conntrack(_) => {}
+            What::Conntrack(state) => self.conntrack.read(at, *state),
+            What::Pinned(_) => {}
             What::Pod(state) => self.pod_applied(at, state),
             What::PodGone { uid } => self.pod_gone(at, uid),
             What::Slice(slice) => {
@@ -264,7 +272,7 @@ impl Correlator {
             | Observation::ResetReceived { sock }
             | Observation::SockError { sock }
             | Observation::Retransmit { sock, .. } => {
-                if !self.foreign(at, sock) {
+                if !self.foreign(at, sock) && !self.strays.observe(at, observation) {
                     self.flows
                         .observe(at, observation, &self.endpoints, self.settings.judge_grace_ms);
                 }
@@ -312,6 +320,9 @@ impl Correlator {
     fn judge_known(&mut self, mut flow: Flow, out: &mut Vec<Output>) {
         self.left.pass(&mut flow);
         self.failed_to_connect(&flow);
+        if !self.strays.tell(&mut flow) {
+            return;
+        }
         let context = judge::Context {
             now: self.now,
             grace_ms: self.settings.judge_grace_ms,
@@ -319,6 +330,7 @@ impl Correlator {
             pods: &self.pods,
             endpoints: &self.endpoints,
             routes: &self.routes,
+            conntrack: &self.conntrack,
             losses: &self.losses,
             rollouts: &self.rollouts,
         };
@@ -333,6 +345,8 @@ impl Correlator {
         self.pods.forget(before);
         self.endpoints.forget(before);
         self.left.forget(self.now);
+        self.strays.forget(self.now);
+        self.conntrack.forget(before);
         self.routes.forget(before);
         self.rollouts.forget(before, &self.pods);
         self.propagations.forget(before);

@@ -4,6 +4,7 @@ mod amplifiers;
 mod containers;
 mod data_plane;
 mod identity;
+mod node_rules;
 mod packets;
 mod propagation;
 mod stories;
