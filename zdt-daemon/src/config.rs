@@ -34,6 +34,15 @@ pub enum Verb {
     Record(Record),
     /// Print the verdicts of a recorded file
     Replay(Replay),
+    /// Print how long nodes took to let go of ending pods, and to take up new ones
+    ///
+    /// Reads what was recorded, not a running zdt: records of `zdt record FILE` or `zdt run --record FILE`, which are
+    /// replayed, or the outputs of `zdt run -o json`. Give the files of several nodes to compare them: each node sees
+    /// only its own rules.
+    ///
+    /// Exits with 1 if a pod stopped serving before the rules of a node that was read let go of it, with 2 if there is
+    /// nothing to print.
+    Propagation(Propagation),
     /// List the causes that zdt knows
     Causes(Causes),
     /// Say what this kernel and these permissions allow, and what each missing thing costs
@@ -82,6 +91,20 @@ pub struct Record {
 pub struct Replay {
     /// A file that `zdt record` wrote; `-` is standard input
     pub file: PathBuf,
+    #[command(flatten)]
+    pub output: OutputFormat,
+}
+
+#[derive(Debug, Args)]
+pub struct Propagation {
+    /// Only this namespace
+    #[arg(short, long, value_name = "NS")]
+    pub namespace: Option<String>,
+    /// Only this workload: `web`, or `deployment/web`
+    pub workload: Option<String>,
+    /// A record or outputs of zdt; `-` is standard input. May be given several times
+    #[arg(long = "record", value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
     #[command(flatten)]
     pub output: OutputFormat,
 }
@@ -147,7 +170,7 @@ impl Cli {
                 node.kubeconfig.take_if(|f| f.as_os_str().is_empty());
                 node.name.take_if(|n| n.is_empty());
             }
-            Verb::Replay(_) | Verb::Causes(_) | Verb::Doctor(_) => {}
+            Verb::Replay(_) | Verb::Propagation(_) | Verb::Causes(_) | Verb::Doctor(_) => {}
         }
         cli
     }

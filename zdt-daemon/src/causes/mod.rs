@@ -39,7 +39,7 @@ mod unheard;
 mod wrong_port;
 
 pub(crate) use ended::ended_by;
-pub(crate) use pre_stop::savings;
+pub(crate) use pre_stop::{ENOUGH_PODS, MARGIN_MS, savings};
 pub use sample::{Sample, Setting};
 pub(crate) use sample::{quantile, say_ms, sum_up};
 pub use unexplained::NAME as UNEXPLAINED;

@@ -2,6 +2,7 @@
 
 mod causes;
 mod doctor;
+mod propagation;
 mod record;
 mod replay;
 mod run;
@@ -19,7 +20,7 @@ use crate::{
     sink::Stdout,
 };
 
-/// Something was found: `doctor` saw a degradation.
+/// Something was found: `doctor` saw a degradation, `propagation` a pod that stopped serving too early.
 const FINDING: u8 = 1;
 /// zdt could not do what it was asked.
 const ERROR: u8 = 2;
@@ -32,6 +33,7 @@ pub fn main() -> ExitCode {
         Verb::Run(args) => run::run(args),
         Verb::Record(args) => record::record(args),
         Verb::Replay(args) => replay::replay(args),
+        Verb::Propagation(args) => propagation::propagation(args),
         Verb::Causes(args) => causes::causes(args),
         Verb::Doctor(args) => doctor::doctor(args),
     };

@@ -7,7 +7,7 @@ mod style;
 mod verdict;
 
 pub use escape::escape;
-pub use propagation::{propagation_table, slowest_removal};
+pub use propagation::{propagation_advice, propagation_table, stopped_before_rules};
 pub use rollout::rollout_block;
 pub use style::Style;
 pub use verdict::verdict_line;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::escape;
 use crate::{
-    causes::{quantile, say_ms},
+    causes::{ENOUGH_PODS, MARGIN_MS, quantile, say_ms},
     verdict::{Change, Propagation},
 };
 
@@ -18,12 +18,56 @@ pub fn propagation_table(all: &[Propagation]) -> String {
     text
 }
 
-/// The longest time that a node's rules took to let go of a pod, and that node.
-pub fn slowest_removal(all: &[Propagation]) -> Option<(f64, &str)> {
-    let removals = all.iter().filter(|p| p.change == Change::Removal);
-    removals
-        .filter_map(|p| Some((p.rules_ms?, p.node.as_str())))
-        .max_by(|a, b| a.0.total_cmp(&b.0))
+/// By how much a pod stopped serving before the last node that was seen let go of it, milliseconds: the largest such gap; negative
+/// where every pod served for longer. None: of no pod both are known.
+pub fn stopped_before_rules(all: &[Propagation]) -> Option<f64> {
+    gaps(all)
+        .into_iter()
+        .map(|(gap_ms, _)| gap_ms)
+        .max_by(f64::total_cmp)
+}
+
+/// Of each pod whose end of serving was seen: the gap, and the node that let go of it last. A pod of another node has its
+/// zero a few milliseconds later (see [`crate::verdict::Since`]).
+fn gaps(all: &[Propagation]) -> Vec<(f64, &str)> {
+    let removals = || all.iter().filter(|p| p.change == Change::Removal);
+    let stopped = removals().filter_map(|p| Some((&p.namespace, &p.pod, p.stopped_serving_ms?)));
+    let of = |(namespace, pod, stopped_ms): (&String, &String, f64)| {
+        let same = removals().filter(|p| p.namespace == *namespace && p.pod == *pod);
+        let rules = same.filter_map(|p| Some((p.rules_ms? - stopped_ms, p.node.as_str())));
+        rules.max_by(|a, b| a.0.total_cmp(&b.0))
+    };
+    stopped.filter_map(of).collect()
+}
+
+/// What the preStop sleep lacks, in sentences: over all nodes that were read.
+pub fn propagation_advice(all: &[Propagation]) -> Vec<String> {
+    let gaps = gaps(all);
+    let Some((gap_ms, node)) = gaps.iter().copied().max_by(|a, b| a.0.total_cmp(&b.0)) else {
+        return Vec::new();
+    };
+    let node = escape(node);
+    let mut lines = vec![if gap_ms > 0.0 {
+        format!(
+            "do: a preStop sleep that is {:.0} s longer than it was     (a pod stopped serving {} before the rules of node {node} let \
+             go of it; {} pods; margin {})",
+            ((gap_ms + MARGIN_MS) / 1_000.0).ceil(),
+            say_ms(gap_ms),
+            gaps.len(),
+            say_ms(MARGIN_MS),
+        )
+    } else {
+        format!(
+            "every pod served until the rules had let go of it: for {} longer at least (node {node}; {} pods)",
+            say_ms(-gap_ms),
+            gaps.len(),
+        )
+    }];
+    let missing = ENOUGH_PODS.saturating_sub(gaps.len());
+    if missing > 0 {
+        lines.push(format!("{missing} more pods are needed to rely on it"));
+    }
+    lines
 }
 
 fn table(change: Change, all: &[&Propagation]) -> String {
@@ -136,7 +180,31 @@ mod tests {
              \x20 slice said terminating                  3      5 ms      5 ms      5 ms  n1\n\
              \x20 rules let go of it                      2    400 ms    2.31 s    2.31 s  n2\n"
         );
-        assert_eq!(slowest_removal(&all), Some((2_310.0, "n2")));
+    }
+
+    #[test]
+    fn the_slowest_node_of_a_pod_says_what_the_sleep_lacks() {
+        let own = Propagation {
+            stopped_serving_ms: Some(16.0),
+            ..removal("n1", Some(400.0))
+        };
+        let far = removal("n2", Some(2_316.0));
+        assert_eq!(stopped_before_rules(&[own.clone(), far.clone()]), Some(2_300.0));
+        let lines = propagation_advice(&[own.clone(), far]);
+        assert!(
+            lines[0].starts_with("do: a preStop sleep that is 4 s longer"),
+            "{lines:?}"
+        );
+        assert!(
+            lines[0].contains("2.30 s before the rules of node n2"),
+            "{lines:?}"
+        );
+        assert_eq!(lines[1], "4 more pods are needed to rely on it");
+        let enough = Propagation {
+            stopped_serving_ms: Some(3_016.0),
+            ..own
+        };
+        assert_eq!(stopped_before_rules(&[enough]), Some(-2_616.0));
     }
 
     #[test]

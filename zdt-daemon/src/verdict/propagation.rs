@@ -1,11 +1,11 @@
 //! How a change of one pod reached one node's rules and its clients, stage by stage.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::input::{Ktime, Wall, Workload};
 
 /// What happened to the pod.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Change {
     /// It is to get no more new connections.
@@ -15,7 +15,7 @@ pub enum Change {
 }
 
 /// What the milliseconds of a [`Propagation`] are counted from, as this node saw it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Since {
     /// The watch delivered the pod with a deletionTimestamp. Pods of this node.
@@ -29,7 +29,7 @@ pub enum Since {
 
 /// How long this node took to let go of one terminating pod, or to take up one new pod. Milliseconds since `at`; a stage may
 /// come before it, and then is negative.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Propagation {
     /// Where it was seen.
     pub node: String,
@@ -38,7 +38,7 @@ pub struct Propagation {
     pub workload: Option<Workload>,
     pub pod: String,
     /// Where the pod runs, if that is another node.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_node: Option<String>,
     pub change: Change,
     pub since: Since,
