@@ -149,7 +149,8 @@ fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
 pub fn masquerade_ports(node: &Node, ports: u16) -> Result<()> {
     let program = match node.settings().backend {
         Backend::Legacy => "iptables-legacy",
-        Backend::Nft => "iptables-nft",
+        // Beside the tables of kube-proxy's nftables mode, whose own base chain comes after this one.
+        Backend::Nft | Backend::Nftables => "iptables-nft",
     };
     let range = format!("{FIRST_PORT}-{}", FIRST_PORT + ports.max(1) - 1);
     let rule = [
