@@ -88,7 +88,7 @@ async fn a_stateful_set_shrinks_from_its_last_pod() {
     observed.until(|_| {}, |o| o.available() == 3).await;
     store
         .update("shop", "db", |set: &mut StatefulSet| {
-            set.spec.as_mut().unwrap().replicas = Some(1)
+            set.spec.as_mut().unwrap().replicas = Some(1);
         })
         .unwrap();
     let check = |o: &Observed| {
@@ -96,7 +96,7 @@ async fn a_stateful_set_shrinks_from_its_last_pod() {
             o.pods.len() != 2 || !o.pods.contains_key("db-2"),
             "{:?}",
             o.pods.keys()
-        )
+        );
     };
     observed.until(check, |o| o.pods.len() == 1).await;
     assert!(observed.pods.contains_key("db-0"));
