@@ -1,4 +1,7 @@
 //! D6: conntrack had no room for a new entry, and the packet that needed one was dropped.
+//!
+//! `nf_conntrack_max` is one for all network namespaces, but each counts its own entries against it: its fixtures come from a
+//! node's namespace that was filled up to that bound, which stayed as it was.
 
 use super::{Rule, Sample, Setting, refused_by_conntrack::lost_syn};
 use crate::{

@@ -57,20 +57,31 @@ impl Conntrack {
 
     /// What was counted in the readings that `from` to `to` lies in. None: nothing was read then.
     pub fn counted(&self, from: Ktime, to: Ktime) -> Option<Counted> {
-        let touching = self.readings.iter().filter(|r| r.from <= to && r.to >= from);
-        touching.fold(None, |sum: Option<Counted>, reading| {
-            let mut sum = sum.unwrap_or_default();
+        let mut before = None;
+        let mut sum: Option<Counted> = None;
+        for reading in &self.readings {
             let state = &reading.state;
+            if reading.from > to {
+                break;
+            }
+            if reading.to < from {
+                before = Some(reading);
+                continue;
+            }
+            // How full it was is known at the ends of a reading only, and at the first one's beginning.
+            let before = before.take().filter(|b| b.to == reading.from).map(|b| &b.state);
+            let fullest = before.filter(|b| b.entries > state.entries).unwrap_or(state);
+            let sum = sum.get_or_insert_default();
             sum.read = reading.to;
             sum.drop += state.drop;
             sum.insert_failed += state.insert_failed;
             sum.invalid += state.invalid;
-            if state.entries >= sum.entries {
-                sum.entries = state.entries;
-                sum.max = state.max;
+            if fullest.entries >= sum.entries {
+                sum.entries = fullest.entries;
+                sum.max = fullest.max;
             }
-            Some(sum)
-        })
+        }
+        sum
     }
 
     pub(super) fn forget(&mut self, before: Ktime) {
@@ -104,6 +115,25 @@ mod tests {
         assert_eq!(drop(22, 22), Some(4));
         assert_eq!(drop(19, 30), Some(7));
         assert_eq!(drop(23, 30), None, "not yet read");
+    }
+
+    #[test]
+    fn a_table_that_was_full_when_the_reading_began_was_full_in_it() {
+        let mut conntrack = Conntrack::default();
+        for (s, entries) in [(20, 1_000), (21, 7), (22, 7)] {
+            let state = ConntrackState {
+                entries,
+                max: 1_000,
+                ..ConntrackState::default()
+            };
+            conntrack.read(second(s), state);
+        }
+        let entries = |ms: u64| {
+            let at = Ktime(ms * 1_000_000);
+            conntrack.counted(at, at).map(|c| c.entries)
+        };
+        assert_eq!(entries(20_500), Some(1_000));
+        assert_eq!(entries(21_500), Some(7));
     }
 
     #[test]

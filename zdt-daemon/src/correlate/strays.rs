@@ -12,11 +12,11 @@ const MAX_STRAYS: usize = 4_096;
 /// applications give up far earlier, and ports come back.
 const REMEMBERED_MS: u64 = 120_000;
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Stray {
     at: Ktime,
-    /// A verdict names it.
-    told: bool,
+    /// What the pod's socket told of the connection that this RST ended, until its client gives up.
+    pod_side: Option<Box<Flow>>,
 }
 
 #[derive(Debug, Default)]
@@ -46,27 +46,35 @@ impl Strays {
             oldest.and_then(|oldest| self.strays.remove(&oldest));
         }
         // The first one does the harm.
-        self.strays.entry(key).or_insert(Stray { at, told: false });
+        self.strays.entry(key).or_insert(Stray { at, pod_side: None });
         true
     }
 
-    /// Tells the flow of the RST to its pod. `false`: that connection has had its verdict, when its server's side ended, and
-    /// this is its client that gives up.
+    /// Tells the flow of the RST to its pod. `false`: only the pod's side has ended, and its client does not know yet; it
+    /// still waits for an answer, and its end tells what it had dialled.
     pub(super) fn tell(&mut self, flow: &mut Flow) -> bool {
-        let (Some(dialled), Some(server)) = (flow.dialled, flow.server_addr()) else {
+        let Some(server) = flow.server_addr() else {
             return true;
         };
         let Some(stray) = self.strays.get_mut(&(flow.client_as_seen(), server)) else {
             return true;
         };
-        let other_end = flow.server_got_reset.is_none() && flow.server_end.is_none();
-        if stray.told && other_end && !flow.failed_to_connect() {
-            return false;
-        }
+        let Some(dialled) = flow.dialled else {
+            let reset = flow.client_end.is_none() && flow.server_was_reset().is_some();
+            if reset {
+                stray.pod_side = Some(Box::new(flow.clone()));
+            }
+            return !reset;
+        };
         // Who dials the pod itself sends such a RST when its socket is closed.
         if dialled != server {
             flow.stray_reset = Some(stray.at);
-            stray.told = true;
+        }
+        if let Some(pod_side) = stray.pod_side.take() {
+            flow.server = flow.server.or(pod_side.server);
+            flow.server_got_reset = flow.server_got_reset.or(pod_side.server_got_reset);
+            flow.server_end = flow.server_end.take().or(pod_side.server_end);
+            flow.began = flow.began.min(pod_side.began);
         }
         true
     }
