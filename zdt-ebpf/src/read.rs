@@ -101,9 +101,32 @@ pub fn tuple(sk: Ptr) -> Option<Tuple> {
     })
 }
 
-/// The ends of a received segment as its receiver sees them, its sequence number and the flags byte of its header.
+/// What the headers of a received segment say.
+pub struct Segment {
+    /// As its receiver sees them.
+    pub tuple: Tuple,
+    pub seq: u32,
+    /// The flags byte.
+    pub flags: u8,
+}
+
+impl Segment {
+    pub const ZERO: Self = Self {
+        tuple: Tuple {
+            laddr: Addr([0; 16]),
+            raddr: Addr([0; 16]),
+            lport: 0,
+            rport: 0,
+        },
+        seq: 0,
+        flags: 0,
+    };
+}
+
+/// Reads the headers of a received segment; false: it is neither IPv4 nor IPv6. What it is written into was zero: an
+/// `Option` of it has parts that nobody wrote, and before 6.3 the verifier refuses to copy these.
 #[inline(always)]
-pub fn received(skb: Ptr) -> Option<(Tuple, u32, u8)> {
+pub fn received(to: &mut Segment, skb: Ptr) -> bool {
     let head: Ptr = field!(skb, skb_head);
     let network: u16 = field!(skb, skb_network_header);
     let transport: u16 = field!(skb, skb_transport_header);
@@ -116,16 +139,16 @@ pub fn received(skb: Ptr) -> Option<(Tuple, u32, u8)> {
     } else if version == 6 {
         (Addr(load(ip + 24)), Addr(load(ip + 8)))
     } else {
-        return None;
+        return false;
     };
     // RFC 9293 3.1: source port at 0, destination port at 2, sequence number at 4, flags at 13.
-    let tuple = Tuple {
-        laddr,
-        raddr,
-        lport: u16::from_be(load(tcp + 2)),
-        rport: u16::from_be(load(tcp)),
-    };
-    Some((tuple, u32::from_be(load(tcp + 4)), load(tcp + 13)))
+    to.tuple.laddr = laddr;
+    to.tuple.raddr = raddr;
+    to.tuple.lport = u16::from_be(load(tcp + 2));
+    to.tuple.rport = u16::from_be(load(tcp));
+    to.seq = u32::from_be(load(tcp + 4));
+    to.flags = load(tcp + 13);
+    true
 }
 
 /// Network namespace of a socket (inode number).

@@ -16,7 +16,7 @@ use zdt_common::{Hook, ResetSent};
 use crate::{
     emit::emit,
     filter,
-    read::{self, arg, field, global, tcp},
+    read::{self, Segment, arg, field, global, tcp},
 };
 
 #[btf_tracepoint(function = "tcp_send_reset")]
@@ -31,10 +31,12 @@ fn report(ctx: &BtfTracePointContext) -> Option<()> {
     let skb = arg(ctx, 1);
     let state: u8 = field!(sk, sk_state);
     let full = sk != 0 && state != tcp::LISTEN && state != tcp::NEW_SYN_RECV && state != tcp::TIME_WAIT;
-    let packet = if skb == 0 { None } else { read::received(skb) };
-    let tuple = match packet {
-        Some((tuple, ..)) if !full => tuple,
-        _ => read::tuple(sk)?,
+    let mut answered = Segment::ZERO;
+    let is_answer = skb != 0 && read::received(&mut answered, skb);
+    let tuple = if is_answer && !full {
+        answered.tuple
+    } else {
+        read::tuple(sk)?
     };
     let server = filter::side(&tuple)?;
     let reason = if global!(RESET_REASON_ARG) == 1 {
@@ -52,10 +54,8 @@ fn report(ctx: &BtfTracePointContext) -> Option<()> {
             event.view.netns = read::netns_of_skb(skb);
         }
         event.reason = reason;
-        if let Some((_, seq, flags)) = packet {
-            event.answered_seq = seq;
-            event.answered_flags = flags;
-        }
+        event.answered_seq = answered.seq;
+        event.answered_flags = answered.flags;
         event.has_sk = u8::from(sk != 0);
     });
     Some(())
