@@ -52,12 +52,19 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
         ),
         None => "of an earlier connection".to_owned(),
     };
+    // Whose rollout left the entry: that of the pod, however long it is over.
+    let whose = case.target.pod.and_then(|p| p.state.workload.as_ref());
+    let whose = whose.map_or_else(String::new, |w| format!(" of {} {}", w.kind, w.name));
     let because = format!(
-        "no answer: the conntrack entry {since} still led to {server} of {}",
-        case.pod_name()
+        "no answer: the conntrack entry {since} still led to {server} of {}{whose}, deleted {} before",
+        case.pod_name(),
+        say_ms(began.ms_since(deleted)),
     );
     let mut evidence = vec![
-        case.evidence(deleted, "deletion of the pod seen"),
+        case.evidence(
+            deleted,
+            format!("deletion of the pod{whose} seen: what left the entry"),
+        ),
         case.evidence(
             down,
             "last process of the pod's sandbox ended, its network is removed",
