@@ -34,7 +34,7 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
     let listener = closed_in_the_same_moment(pod, case.server?.port(), reset.at)?;
     let closed = listener.closed?;
     let asked = pod.asked_to_stop(closed)?;
-    let deleted = pod.deletion_seen.filter(|d| *d <= reset.at)?;
+    let deleted = pod.deletion_seen.filter(|_| pod.ending_at(reset.at))?;
     let because = format!(
         "connection reset before it was accepted: {} closed its listener {} after SIGTERM with the connection in its queue",
         case.pod_name(),

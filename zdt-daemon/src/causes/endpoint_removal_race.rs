@@ -39,8 +39,9 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
     let listener = pod.listener_closed(case.server?.port(), reset.at)?;
     let closed = listener.closed?;
     let asked = pod.asked_to_stop(closed)?;
-    // A pod that is asked to stop without being deleted is restarted by its kubelet (liveness): another cause.
-    let deleted = pod.deletion_seen.filter(|d| *d <= reset.at)?;
+    // A pod that is asked to stop without being deleted is restarted by its kubelet (liveness): another cause. This daemon may
+    // have learned of the deletion a moment later than the kubelet.
+    let deleted = pod.deletion_seen.filter(|_| pod.ending_at(reset.at))?;
 
     let began = case.flow.began;
     let after_term = closed.ms_since(asked.at);
@@ -55,7 +56,7 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
         case.pod_name(),
         say_ms(after_term),
         case.node,
-        say_ms(routed),
+        say_ms(routed.max(0.0)),
     );
     let mut evidence = vec![
         case.evidence(deleted, "deletion of the pod seen"),

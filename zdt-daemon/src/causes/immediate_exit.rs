@@ -38,7 +38,7 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
     }
     let asked = container.asked_to_stop(since, at)?;
     // Asked to stop without a deletion: its kubelet restarts it, another cause.
-    let deleted = pod.deletion_seen.filter(|d| *d <= at)?;
+    let deleted = pod.deletion_seen.filter(|_| pod.ending_at(at))?;
     // An end when the grace is over is a SIGKILL's, even when that signal was not seen.
     let grace_ms = pod.deletion.map_or(f64::INFINITY, |d| d.grace_s as f64 * 1_000.0);
     if at.ms_since(deleted) >= grace_ms && grace_ms > 0.0 {

@@ -71,7 +71,7 @@ pub(crate) fn pre_stop_sleep(samples: &[&Sample], setting: &Setting) -> Option<A
     let need = Need {
         longest_ms,
         // A sleep takes the place of another hook, and of the time that it held the server up.
-        served_ms: served.filter(|_| !setting.other_hook).unwrap_or(0.0),
+        served_ms: served.filter(|_| !setting.other_hook).unwrap_or(0.0).max(0.0),
     };
     let more = need.seconds(1.0);
     let mut because = if setting.dropped_ms.is_empty() {

@@ -9,7 +9,7 @@ use crate::{
     input::{
         Observation, PodState, PodUid, Protocol, Side, TcpCounters, TcpState, Translation, Tuple, Wall, What,
     },
-    verdict::{Confidence, Outcome, Trigger},
+    verdict::{Outcome, Trigger},
 };
 
 #[test]
@@ -23,6 +23,27 @@ fn a_syn_refused_after_the_listener_closed_is_the_endpoint_removal_race() {
     assert_eq!(verdict.service, Some(name("web")));
     assert_eq!(verdict.dialled, Some(addr(VIP)));
     assert_eq!(verdict.server, Some(addr(POD)));
+}
+
+#[test]
+fn a_deletion_that_this_daemon_learns_of_later_than_the_kubelet_is_the_same_race() {
+    let mut world = ended_pod();
+    // The reset at 140, the deletion at 155.
+    for input in &mut world.inputs {
+        if matches!(&input.what, What::Pod(pod) if pod.deletion.is_some()) {
+            input.at = ms(155);
+        }
+    }
+    world.reset(140, "NO_SOCKET", true);
+    world.connect_failed(140, 141, 111);
+    world.inputs.sort_by_key(|i| i.at);
+    let verdict = world.only_verdict();
+    assert_eq!(verdict.cause(), "endpoint-removal-race");
+    let text = format!("{:?}", verdict.judgement);
+    assert!(
+        text.contains("still routed to it 0 ms after the deletion"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -228,67 +249,6 @@ fn a_port_used_again_is_another_request() {
     let (verdicts, _) = world.run();
     assert_eq!(verdicts.len(), 2, "{verdicts:#?}");
     assert!(verdicts.iter().all(|v| v.cause() == "endpoint-removal-race"));
-}
-
-#[test]
-fn loss_lowers_confidence_and_changes_no_cause() {
-    let mut world = ended_pod();
-    world.reset(140, "NO_SOCKET", true);
-    world.at(250, What::Tick);
-    world.at(
-        400,
-        What::Loss {
-            source: "ring".into(),
-            count: 3,
-        },
-    );
-    let verdict = world.only_verdict();
-    assert_eq!(verdict.cause(), "endpoint-removal-race");
-    assert_eq!(verdict.confidence, Confidence::Degraded { lost: 3 });
-}
-
-#[test]
-fn a_loss_touches_the_verdicts_that_rest_on_it_and_no_other() {
-    let confidence = |story: fn(&mut World), source: &str| {
-        let mut world = ended_pod();
-        story(&mut world);
-        let source = source.to_owned();
-        world.at(3_400, What::Loss { source, count: 1 });
-        world.inputs.sort_by_key(|i| i.at);
-        world.only_verdict().confidence
-    };
-    let silence: fn(&mut World) = |world| {
-        world.syn_retransmit(300, 1_320);
-        world.translated(1_321, false);
-        world.connect_failed(300, 3_300, 0);
-    };
-    let cut: fn(&mut World) = |world| {
-        world.server_end(
-            3_300,
-            TcpState::Established,
-            TcpState::FinWait1,
-            unanswered(),
-            true,
-        );
-    };
-    let left: fn(&mut World) = |world| {
-        let received = TcpCounters {
-            bytes_received: 101,
-            ..Default::default()
-        };
-        world.server_end(3_300, TcpState::CloseWait, TcpState::LastAck, received, false);
-    };
-    let lost = Confidence::Degraded { lost: 1 };
-    // Which pod ended is told by processes; whether the rules sent it there, by the rules.
-    assert_eq!(confidence(silence, "rules"), lost);
-    assert_eq!(confidence(silence, "ring:percpu_free_percpu/xt_replace"), lost);
-    assert_eq!(confidence(silence, "ring:net_dev_queue"), lost);
-    assert_eq!(confidence(silence, "ring:signal_generate"), lost);
-    // Whether a connection that was cut was pinned is told by the rules, too.
-    assert_eq!(confidence(cut, "rules"), lost);
-    assert_eq!(confidence(left, "rules"), Confidence::Full);
-    assert_eq!(confidence(cut, "ring:kfree_skb"), Confidence::Full);
-    assert_eq!(confidence(cut, "ring:signal_generate"), lost);
 }
 
 #[test]

@@ -6,9 +6,8 @@ use crate::correlate::{Correlator, Settings};
 use crate::{
     input::{
         Attribution, CgroupId, ContainerState, Deletion, EndpointState, Input, Ktime, NetnsInum, NsName,
-        Observation, Place, PodState, PodUid, Protocol, Route, RouteChange, RulesState, ServicePort,
-        ServiceState, Side, SlicePort, SliceState, Sock, Start, TcpCounters, TcpState, Translation, Tuple,
-        Wall, What, Workload,
+        Observation, Place, PodState, PodUid, Protocol, ServicePort, ServiceState, Side, SlicePort,
+        SliceState, Sock, Start, TcpCounters, TcpState, Translation, Tuple, Wall, What, Workload,
     },
     verdict::{Output, RolloutSummary, Verdict},
 };
@@ -333,30 +332,6 @@ impl World {
                 exiting,
                 tgid: 50,
             },
-        );
-    }
-
-    /// The rules of this node begin to lead to the pod, or cease to.
-    pub(super) fn route(&mut self, t: u64, leads: bool) {
-        let routes = vec![Route {
-            protocol: Protocol::Tcp,
-            to: addr(POD),
-        }];
-        let (added, removed) = if leads {
-            (routes, Vec::new())
-        } else {
-            (Vec::new(), routes)
-        };
-        self.at(
-            t,
-            What::Rules(RulesState {
-                backend: None,
-                generation: None,
-                by: None,
-                change: RouteChange { added, removed },
-                resynced: false,
-                first: t == 0,
-            }),
         );
     }
 
