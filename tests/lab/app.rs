@@ -1,9 +1,10 @@
-//! The test server: a small HTTP/1.1 server whose behaviour at start, under load and at SIGTERM is chosen by switches.
+//! The test server: a small HTTP/1.1 server (and one over UDP on the same port) whose behaviour at start, under load and at SIGTERM is chosen by switches.
 
 mod accept;
 mod args;
 mod connection;
 mod crash;
+mod datagrams;
 mod invalid;
 mod socket;
 mod upstream;
@@ -64,6 +65,11 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     }
     let mut signals = accept::Signals::new(&args)?;
     let listener = socket::listener(&args)?;
+    let udp = if args.inherited {
+        None
+    } else {
+        Some(datagrams::bind(&args)?)
+    };
     tracing::info!(listen = %args.listen, "serving");
     let (stages, stage) = watch::channel(Stage::Serving);
     let name = nix::unistd::gethostname();
@@ -77,6 +83,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     });
     let last = tokio::select! {
         never = crash::in_time(&shared.args) => match never {},
+        never = datagrams::answer(udp, &shared) => match never {},
         last = accept::until_told(listener, &mut signals, &stages, &shared) => last,
     };
     // The listener is closed here. Go's Shutdown polls in the same way, from 1 ms on.

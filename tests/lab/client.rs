@@ -2,6 +2,8 @@
 
 mod connection;
 mod pace;
+mod ports;
+mod udp;
 mod writer;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
@@ -14,6 +16,7 @@ use tokio::{
 
 use connection::Connection;
 use pace::{Job, Schedule};
+use ports::Ports;
 use writer::Writer;
 
 /// Whether a connection is used again.
@@ -23,6 +26,8 @@ pub enum Mode {
     Short,
     /// `--connections` connections that are kept open and opened again when they end.
     Keepalive,
+    /// One UDP datagram for each request.
+    Udp,
 }
 
 /// Switches of the load client.
@@ -57,6 +62,9 @@ pub struct Args {
     /// Share of the requests that `--abort-after-ms` applies to
     #[arg(long, default_value_t = 1.0)]
     pub abort_share: f64,
+    /// A fixed set of so many source ports, used in turn (`short`; in `udp` 4 without this)
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub source_ports: Option<u16>,
     /// Path of the requests
     #[arg(long, default_value = "/")]
     pub path: String,
@@ -111,6 +119,7 @@ pub async fn run(args: Args) -> anyhow::Result<Summary> {
     let mut workers = match args.mode {
         Mode::Short => short(&args, requests, &writer).await,
         Mode::Keepalive => keepalive(&args, requests, &writer),
+        Mode::Udp => udp::requests(&args, requests, &writer).await?,
     };
     while let Some(ended) = workers.join_next().await {
         ended.context("a request's task panicked")?;
@@ -125,12 +134,19 @@ pub async fn run(args: Args) -> anyhow::Result<Summary> {
 
 /// One task per request, each with its own connection. Their number is bounded by rate × timeout.
 async fn short(args: &Arc<Args>, mut jobs: mpsc::Receiver<Job>, writer: &Writer) -> JoinSet<()> {
+    let ports = args.source_ports.map(Ports::new);
     let mut tasks = JoinSet::new();
     while let Some(job) = jobs.recv().await {
         let (args, writer) = (Arc::clone(args), writer.clone());
+        let port = match &ports {
+            Some(ports) => ports.take().await,
+            None => None,
+        };
         tasks.spawn(async move {
-            let request = Connection::new(args.target).request(&job, &args).await;
+            let mut connection = Connection::from_port(args.target, port);
+            let request = connection.request(&job, &args).await;
             writer.record(&job, request).await;
+            connection.closed_by_peer().await;
         });
         while tasks.try_join_next().is_some() {}
     }

@@ -11,6 +11,7 @@ pub mod jobs;
 pub mod net;
 pub mod node;
 pub mod run;
+pub mod scan;
 pub mod scenario;
 pub mod score;
 pub mod suite;

@@ -3,7 +3,7 @@
 use std::{io::IsTerminal as _, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use zdt_lab::{app, client, cut, demo, suite};
+use zdt_lab::{app, client, cut, demo, scan, suite};
 
 #[derive(Parser)]
 #[command(
@@ -32,6 +32,8 @@ enum Verb {
     App(app::Args),
     /// The load client: prints a summary, writes the ground truth
     Client(client::Args),
+    /// Connects to ports that nobody serves: background noise
+    Scan(scan::Args),
     /// Cut one connection out of a record: a fixture
     Cut(cut::Args),
 }
@@ -66,6 +68,7 @@ fn verb(verb: Verb) -> anyhow::Result<ExitCode> {
             );
         }
         Verb::Cut(args) => cut::run(&args)?,
+        Verb::Scan(args) => runtime()?.block_on(scan::run(args))?,
         Verb::App(args) => runtime()?.block_on(app::run(args))?,
         Verb::Client(args) => {
             let summary = runtime()?.block_on(client::run(args))?;

@@ -4,17 +4,22 @@ mod actions;
 mod binaries;
 mod cluster;
 mod daemon;
+mod files;
+mod load;
 mod manifest;
+mod noise;
 mod objects;
 mod scrape;
+mod times;
 
 use std::{
+    net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
-use k8s_openapi::api::core::v1::Pod;
+use futures::future::try_join_all;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::{
@@ -26,9 +31,10 @@ use crate::{
 use actions::Operator;
 pub use binaries::Binaries;
 use cluster::Cluster;
+pub use daemon::replay;
 use daemon::{Daemon, events_lost};
-pub use daemon::{Files, replay};
-use objects::CLIENT;
+pub use files::Files;
+use load::Load;
 
 /// The daemon judges a flow 2 s after its end (`judge_grace_ms`), with ticks of 0.25 s.
 const JUDGING_GRACE: Duration = Duration::from_millis(2_500);
@@ -51,9 +57,9 @@ pub struct Ran {
     pub name: String,
     pub seed: u64,
     pub score: Score,
-    /// The daemon's rollout summaries.
+    /// The daemons' rollout summaries.
     pub rollouts: Vec<serde_json::Value>,
-    /// The record gave the same verdicts.
+    /// Each record gave the same verdicts.
     pub replayed: bool,
     pub files: Files,
 }
@@ -73,8 +79,7 @@ pub fn run(setup: &Setup, scenario: &Scenario, seed: u64) -> Result<Ran> {
         }
     });
     drop(runtime);
-    done?;
-    judge(setup, scenario, seed, files)
+    judge(setup, scenario, seed, files, &done?)
 }
 
 fn fresh_folder(out: &Path, name: &str, seed: u64) -> Result<Files> {
@@ -87,10 +92,11 @@ fn fresh_folder(out: &Path, name: &str, seed: u64) -> Result<Files> {
     }
     std::fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let dir = dir.canonicalize()?;
-    Ok(Files { dir })
+    Ok(Files::new(dir))
 }
 
-async fn live(setup: &Setup, scenario: &Scenario, seed: u64, files: &Files) -> Result<()> {
+/// Returns the addresses of the background noise.
+async fn live(setup: &Setup, scenario: &Scenario, seed: u64, files: &Files) -> Result<Vec<IpAddr>> {
     let slot = Slot::take(setup.jobs.max(fitting())).await?;
     let began = Instant::now();
     let progress = |what: &str| {
@@ -104,15 +110,23 @@ async fn live(setup: &Setup, scenario: &Scenario, seed: u64, files: &Files) -> R
     let mut operator = Operator::new(scenario);
     cluster.deploy(&operator).await?;
     progress("pods are Ready, rules are programmed");
-    let daemon = Daemon::start(&cluster.node, &setup.binaries.zdt(), &cluster.kubeconfig, files).await?;
+    if scenario.noise {
+        noise::servers(&cluster).await?;
+        progress("the background is there");
+    }
+    let zdt = setup.binaries.zdt();
+    // One on each node, at the same time, as a DaemonSet's.
+    let starts = cluster.nodes.iter().map(async |node| {
+        let daemon = Daemon::start(node, &zdt, &cluster.kubeconfig, files).await?;
+        daemon.ready().await.map(|()| daemon)
+    });
+    let daemons = try_join_all(starts).await?;
     progress("the daemon is ready");
     let target = cluster.target()?;
-    let client = objects::client(scenario, cluster.node.name(), target, seed, &files.truth());
-    cluster.store.create::<Pod>(client)?;
-    let running = || cluster.client_phase().is_some_and(|p| p != "Pending");
-    cluster
-        .until("the client's start", Duration::from_secs(30), running)
-        .await?;
+    if scenario.noise {
+        noise::clients(&cluster, seed, files)?;
+    }
+    let load = Load::start(&cluster, scenario, target, seed, files).await?;
     progress(&format!(
         "the client sends {} requests a second to {target}",
         scenario.client.rate
@@ -120,63 +134,56 @@ async fn live(setup: &Setup, scenario: &Scenario, seed: u64, files: &Files) -> R
     let start = Instant::now();
     for (n, action) in scenario.actions.iter().enumerate() {
         sleep_until(start + Duration::from_millis(action.at_ms)).await;
-        operator.act(&cluster.store, &cluster.node, action, n).await?;
+        operator.act(&cluster.store, &cluster.nodes, action, n).await?;
         progress(&action.what.to_string());
     }
-    client_ended(&cluster, scenario).await?;
+    load.ended(&cluster, scenario).await?;
     progress("the client has ended");
     cluster.settled(&operator).await?;
     sleep(JUDGING_GRACE).await;
     if setup.scrape {
-        std::fs::write(files.metrics(), scrape::summed_up(&cluster.node).await?)?;
+        try_join_all(daemons.iter().map(Daemon::scrape)).await?;
         progress("the daemon's metrics have the rollout");
     }
-    daemon.stop().await?;
+    let background = noise::addresses(&cluster);
+    try_join_all(daemons.into_iter().map(Daemon::stop)).await?;
     progress("the daemon has ended");
     cluster.stop().await;
-    Ok(())
+    Ok(background)
 }
 
-/// Waits until the client's pod has ended well.
-async fn client_ended(cluster: &Cluster, scenario: &Scenario) -> Result<()> {
-    let limit = Duration::from_secs_f64(scenario.client.seconds)
-        + Duration::from_millis(scenario.client.timeout_ms)
-        + Duration::from_secs(30);
-    let ended = || {
-        cluster
-            .client_phase()
-            .is_some_and(|p| p == "Succeeded" || p == "Failed")
-    };
-    cluster.until("the client's end", limit, ended).await?;
-    if cluster.client_phase().as_deref() == Some("Failed") {
-        bail!("the load client failed; its log is {CLIENT}.{CLIENT}.log in the run's folder");
-    }
-    Ok(())
-}
-
-/// Reads what the client and the daemon wrote, replays the record, and scores.
-fn judge(setup: &Setup, scenario: &Scenario, seed: u64, files: Files) -> Result<Ran> {
+/// Reads what the client and the daemons wrote, replays the records, and scores.
+fn judge(setup: &Setup, scenario: &Scenario, seed: u64, files: Files, background: &[IpAddr]) -> Result<Ran> {
     let truth = Truth::read(&files.truth())?;
+    times::last_answered(&files.dir, &truth.requests).context("cannot write times.jsonl")?;
     let read = |path: PathBuf| {
         std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
     };
-    let text = read(files.verdicts())?;
-    let printed = Printed::parse(&text).with_context(|| files.verdicts().display().to_string())?;
-    let lost = events_lost(&read(files.record())?);
-    let replayed = replay(&setup.binaries.zdt(), &files.record(), "json")? == text;
-    let mut score = score(&truth.requests, &printed.claims, &scenario.expect, lost);
-    if !replayed {
-        score.findings.push(format!(
-            "`zdt replay {}` gives other verdicts than {}",
-            files.record().display(),
-            files.verdicts().display()
-        ));
+    let (mut said, mut lost, mut different) = (Printed::default(), 0, Vec::new());
+    for node in 1..=scenario.topology.nodes {
+        let files = files.of(node);
+        let text = read(files.verdicts())?;
+        let printed = Printed::parse(&text).with_context(|| files.verdicts().display().to_string())?;
+        said.claims.extend(printed.claims);
+        said.rollouts.extend(printed.rollouts);
+        lost += events_lost(&read(files.record())?);
+        if replay(&setup.binaries.zdt(), &files.record(), "json")? != text {
+            different.push(format!(
+                "`zdt replay {}` gives other verdicts than {}",
+                files.record().display(),
+                files.verdicts().display()
+            ));
+        }
     }
+    let claims = said.about_the_workload(background);
+    let mut score = score(&truth.requests, &claims, &scenario.expect, lost);
+    let replayed = different.is_empty();
+    score.findings.extend(different);
     Ok(Ran {
         name: scenario.name.clone(),
         seed,
         score,
-        rollouts: printed.rollouts,
+        rollouts: said.rollouts,
         replayed,
         files,
     })

@@ -6,6 +6,7 @@ mod app;
 mod check;
 mod client;
 mod network;
+mod topology;
 mod workload;
 
 use std::{
@@ -18,8 +19,9 @@ use serde::{Deserialize, Serialize};
 use crate::truth::Outcome;
 pub use action::{Action, Manifest, Step};
 pub use app::{App, OnSigterm};
-pub use client::{Client, Mode, Via};
+pub use client::{Client, Mode, Place, Via};
 pub use network::{Backend, Family, Network};
+pub use topology::{Policy, Service, Topology};
 pub use workload::{Beside, Kind, Probe, Sidecar, Strategy, Workload};
 
 /// Why a scenario cannot be used. Each text names the file, the line and what is allowed.
@@ -42,7 +44,11 @@ pub struct Scenario {
     /// What it shows, in a sentence or two.
     pub description: String,
     #[serde(default)]
+    pub topology: Topology,
+    #[serde(default)]
     pub workload: Workload,
+    #[serde(default)]
+    pub service: Service,
     #[serde(default)]
     pub app: App,
     /// Other workloads of the same namespace.
@@ -52,6 +58,9 @@ pub struct Scenario {
     pub client: Client,
     #[serde(default)]
     pub network: Network,
+    /// Background: a port scanner, clients that hang up, a pod that crashes, healthy connections.
+    #[serde(default)]
+    pub noise: bool,
     /// In the order of their times.
     #[serde(default)]
     pub actions: Vec<Action>,

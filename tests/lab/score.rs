@@ -3,7 +3,10 @@
 mod matching;
 pub mod table;
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +28,9 @@ pub struct Claim {
     /// Absent: unexplained.
     #[serde(default)]
     pub cause: Option<String>,
+    /// The node whose daemon says it.
+    #[serde(default)]
+    pub node: String,
 }
 
 impl Claim {
@@ -56,6 +62,18 @@ pub struct PrintedError {
 }
 
 impl Printed {
+    /// The claims, without those about the background's clients. One that blames a rollout for them stays: it is false.
+    pub fn about_the_workload(&self, background: &[IpAddr]) -> Vec<Claim> {
+        let of_background = |claim: &Claim| {
+            claim.blame != "rollout" && background.contains(&claim.client.ip().to_canonical())
+        };
+        self.claims
+            .iter()
+            .filter(|c| !of_background(c))
+            .cloned()
+            .collect()
+    }
+
     /// Reads `zdt run -o json`. Fields and kinds that the score does not know are left alone.
     pub fn parse(text: &str) -> Result<Self, PrintedError> {
         let mut printed = Self::default();
@@ -150,6 +168,16 @@ fn ratio(part: usize, whole: usize) -> f64 {
     }
 }
 
+/// What one node's daemon said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeCounts {
+    pub verdicts: usize,
+    /// Verdicts that claim a failure.
+    pub claims: usize,
+    /// Claims that are right, and the first about their request.
+    pub right: usize,
+}
+
 /// What a run came to.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Score {
@@ -162,6 +190,8 @@ pub struct Score {
     pub false_claims: Vec<usize>,
     /// Matched verdicts with a cause that the scenario does not allow: (verdict, request).
     pub wrong_causes: Vec<(usize, usize)>,
+    /// Node to what its daemon said.
+    pub by_node: BTreeMap<String, NodeCounts>,
     /// Expectations of the scenario that were missed, in sentences.
     pub findings: Vec<String>,
 }
@@ -221,7 +251,12 @@ pub fn score(truth: &[Request], claims: &[Claim], expect: &Expect, events_lost: 
         }
     }
     for (c, claim) in claims.iter().enumerate() {
-        if claim.claims_a_failure() && matched.get(c) != Some(&true) {
+        let of_node = score.by_node.entry(claim.node.clone()).or_default();
+        let right = matched.get(c) == Some(&true);
+        of_node.verdicts += 1;
+        of_node.claims += usize::from(claim.claims_a_failure());
+        of_node.right += usize::from(right);
+        if claim.claims_a_failure() && !right {
             score.false_claims.push(c);
         }
     }

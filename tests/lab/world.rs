@@ -23,11 +23,20 @@ pub struct World {
 impl World {
     /// Starts a world with one node in `slot`. Must run inside a tokio runtime, as root.
     pub fn start(slot: Slot, store: Store, settings: Settings) -> Result<Self, NodeError> {
+        Self::start_nodes(slot, store, vec![settings])
+    }
+
+    /// The same with a node for each of `settings`; their numbers are 1 to their count.
+    pub fn start_nodes(slot: Slot, store: Store, settings: Vec<Settings>) -> Result<Self, NodeError> {
         let run = Arc::new(Run::start().map_err(NetError::from)?);
-        let lan = Lan::create(&run, slot.addresses())?;
-        let node = Node::start(&run, &lan, &store, settings)?;
+        let count = u8::try_from(settings.len()).unwrap_or(u8::MAX);
+        let lan = Lan::create(&run, slot.addresses(), count)?;
+        let nodes = settings
+            .into_iter()
+            .map(|settings| Node::start(&run, &lan, &store, settings))
+            .collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
-            nodes: vec![node],
+            nodes,
             lan: Some(lan),
             run,
             store,
@@ -38,6 +47,11 @@ impl World {
     /// The first node.
     pub fn node(&self) -> Result<&Arc<Node>, NodeError> {
         self.nodes.first().ok_or(NodeError::Stopped)
+    }
+
+    /// In the order of their numbers.
+    pub fn nodes(&self) -> &[Arc<Node>] {
+        &self.nodes
     }
 
     pub fn run(&self) -> &Run {

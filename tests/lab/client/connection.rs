@@ -9,7 +9,11 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Args, Mode, pace::Job};
+use super::{
+    Args, Mode,
+    pace::Job,
+    ports::{self, Held},
+};
 use crate::{
     clock::monotonic_ns,
     truth::{Outcome, Phase, Request},
@@ -18,6 +22,9 @@ use crate::{
 /// Longest answer that is read.
 const ANSWER_LIMIT: usize = 1 << 20;
 
+/// The server closes right behind its answer.
+const PEER_CLOSES_WITHIN: Duration = Duration::from_secs(1);
+
 /// A connection that may not have been dialled yet.
 pub(super) struct Connection {
     remote: SocketAddr,
@@ -25,6 +32,7 @@ pub(super) struct Connection {
     local: Option<SocketAddr>,
     served: u64,
     reusable: bool,
+    port: Option<Held>,
 }
 
 /// What the peer sent back.
@@ -56,6 +64,23 @@ impl Connection {
             local: None,
             served: 0,
             reusable: false,
+            port: None,
+        }
+    }
+
+    /// From this port; None: from one that the kernel chooses.
+    pub(super) fn from_port(remote: SocketAddr, port: Option<Held>) -> Self {
+        Self {
+            port,
+            ..Self::new(remote)
+        }
+    }
+
+    /// Where the source port is to be used again: waits until the server has closed, for the side that closes first is
+    /// the one that holds the port for a minute (RFC 9293, 3.6.1).
+    pub(super) async fn closed_by_peer(mut self) {
+        if let (Some(stream), Some(_)) = (&mut self.stream, &self.port) {
+            let _ = timeout(PEER_CLOSES_WITHIN, stream.read(&mut [0])).await;
         }
     }
 
@@ -113,7 +138,9 @@ impl Connection {
                 outcome_of(errno)
             }
         };
-        if !self.reusable {
+        let answered = matches!(outcome, Outcome::Ok | Outcome::ServedError);
+        let waits_for_peer = answered && self.port.is_some();
+        if !self.reusable && !waits_for_peer {
             // Closed here, after the outcome is known: the socket of a timed-out request ends now, not later.
             self.stream = None;
         }
@@ -145,10 +172,10 @@ impl Connection {
             }
             *phase = Phase::Request;
         }
-        let close = if args.mode == Mode::Short {
-            "Connection: close\r\n"
-        } else {
+        let close = if args.mode == Mode::Keepalive {
             ""
+        } else {
+            "Connection: close\r\n"
         };
         let text = format!(
             "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: zdt-lab\r\n{close}\r\n",
@@ -168,7 +195,18 @@ impl Connection {
         )?;
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
+        if let Some(held) = &self.port {
+            // The port's last connection may not be gone to the end.
+            socket.set_reuse_address(true)?;
+            socket.bind(&ports::any(self.remote, held.port).into())?;
+        }
         let connected = socket.connect(&self.remote.into());
+        let taken = |error: &io::Error| error.raw_os_error() == Some(libc::EADDRNOTAVAIL);
+        if self.port.is_some() && connected.as_ref().is_err_and(taken) {
+            // It still tries to end its last connection, with a pod that does not answer: the kernel's choice, then.
+            self.port = None;
+            return self.dial();
+        }
         self.local = socket
             .local_addr()
             .ok()
@@ -181,7 +219,7 @@ impl Connection {
     }
 }
 
-fn outcome_of(errno: Option<i32>) -> Outcome {
+pub(super) fn outcome_of(errno: Option<i32>) -> Outcome {
     match errno {
         Some(libc::ECONNREFUSED) => Outcome::Refused,
         Some(libc::ECONNRESET | libc::EPIPE | libc::ECONNABORTED) => Outcome::Reset,

@@ -103,7 +103,8 @@ fn schedule(store: &Store, settings: &[String], key: &Key, turn: &mut usize) -> 
     Ok(true)
 }
 
-/// Nodes that are not cordoned and have room for a pod; those of the settings when there are no Node objects.
+/// Nodes of the settings that are not cordoned and have room for a pod; all of the settings when there are no Node
+/// objects.
 fn fitting(store: &Store, settings: &[String]) -> Vec<String> {
     let nodes = store.list::<Node>();
     if nodes.is_empty() {
@@ -123,8 +124,10 @@ fn fitting(store: &Store, settings: &[String]) -> Vec<String> {
             .as_ref()
             .and_then(|status| status.allocatable.as_ref());
         let room = room.and_then(|all| all.get("pods")?.0.parse::<usize>().ok());
-        spec.unschedulable != Some(true)
-            && room.is_none_or(|room| on(node.metadata.name.as_deref().unwrap_or_default()) < room)
+        let name = node.metadata.name.as_deref().unwrap_or_default();
+        settings.iter().any(|n| n == name)
+            && spec.unschedulable != Some(true)
+            && room.is_none_or(|room| on(name) < room)
     };
     nodes
         .into_iter()

@@ -10,11 +10,13 @@ pub struct Lan {
     switch: Netns,
     outside: Netns,
     addresses: Addresses,
+    nodes: u8,
     v6: bool,
 }
 
 impl Lan {
-    pub fn create(run: &Run, addresses: Addresses) -> Result<Self, NetError> {
+    /// For `nodes` nodes, which are made later.
+    pub fn create(run: &Run, addresses: Addresses, nodes: u8) -> Result<Self, NetError> {
         let v6 = std::path::Path::new("/proc/sys/net/ipv6").exists();
         let switch = Netns::create(run.netns("lan"))?;
         let outside = Netns::create(run.netns("outside"))?;
@@ -64,6 +66,7 @@ impl Lan {
             switch,
             outside,
             addresses,
+            nodes,
             v6,
         })
     }
@@ -76,6 +79,11 @@ impl Lan {
     /// Where clients outside of the cluster run.
     pub fn outside(&self) -> &str {
         self.outside.name()
+    }
+
+    /// How many nodes there are, or will be.
+    pub fn nodes(&self) -> u8 {
+        self.nodes
     }
 
     pub fn addresses(&self) -> Addresses {

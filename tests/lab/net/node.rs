@@ -79,6 +79,24 @@ impl NodeNet {
                 node.addresses.router_v6()
             );
         }
+        // The way to the other nodes' pods, as the CNI's routes lead it.
+        for other in (1..=lan.nodes()).filter(|other| *other != number) {
+            let a = node.addresses;
+            let _ = writeln!(
+                commands,
+                "route add {}/24 via {}",
+                a.pod_v4(other, 0),
+                a.node_v4(other)
+            );
+            if v6 {
+                let _ = writeln!(
+                    commands,
+                    "route add {}/64 via {}",
+                    a.pod_v6(other, 0),
+                    a.node_v6(other)
+                );
+            }
+        }
         ip_batch(node.netns(), &commands)?;
         let mut settings = vec![
             ("net/ipv4/ip_forward", "1"),

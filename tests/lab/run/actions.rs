@@ -1,6 +1,6 @@
 //! What happens to the cluster while the client runs: one arm for each action of the schema.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use jiff::Timestamp;
@@ -27,6 +27,7 @@ const GIVEN_UP_AFTER: Duration = Duration::from_secs(6);
 /// Whoever operates the cluster: knows what it applied last.
 pub(super) struct Operator {
     applied: Vec<Applied>,
+    nodes: u8,
 }
 
 impl Operator {
@@ -43,6 +44,7 @@ impl Operator {
         });
         Self {
             applied: [web].into_iter().chain(beside).collect(),
+            nodes: scenario.topology.nodes,
         }
     }
 
@@ -56,7 +58,7 @@ impl Operator {
         self.applied.iter().all(|applied| {
             let wanted = match applied.workload.kind {
                 Kind::Job => 0,
-                Kind::DaemonSet => 1,
+                Kind::DaemonSet => self.nodes.into(),
                 _ => applied.workload.replicas as usize,
             };
             let pods = pods(store, &applied.name);
@@ -96,7 +98,14 @@ impl Operator {
     }
 
     /// `n` tells one rollout from the next.
-    pub(super) async fn act(&mut self, store: &Store, node: &Node, action: &Action, n: usize) -> Result<()> {
+    pub(super) async fn act(
+        &mut self,
+        store: &Store,
+        nodes: &[Arc<Node>],
+        action: &Action,
+        n: usize,
+    ) -> Result<()> {
+        let node = nodes.first().context("no node")?;
         let name = action.on.as_deref().unwrap_or(WEB);
         let kind = self.find(name)?.workload.kind;
         match &action.what {
@@ -132,7 +141,10 @@ impl Operator {
             Step::PreemptPod => drop(controllers::preempt(store, NAMESPACE, &first(store, name)?)?),
             Step::RestartContainer => {
                 let pod = first(store, name)?;
-                let sent = node.signal(NAMESPACE, &pod, Signal::SIGTERM).await?;
+                let mut sent = false;
+                for node in nodes {
+                    sent |= node.signal(NAMESPACE, &pod, Signal::SIGTERM).await?;
+                }
                 if !sent {
                     bail!("restart-container: pod {pod} has no container");
                 }

@@ -1,4 +1,4 @@
-//! The cluster of one run: a node, an API server, controllers, and waiting for what they do.
+//! The cluster of one run: nodes, an API server, controllers, and waiting for what they do.
 
 use std::{
     future::Future,
@@ -14,25 +14,27 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use tokio::{task::JoinSet, time::timeout};
 
 use super::actions::{self, Operator};
-use super::objects::{self, APP_PORT, CLIENT, NAMESPACE, NODE_PORT, WEB};
+use super::objects::{self, APP_PORT, NAMESPACE, NODE_PORT, WEB};
 use crate::{
     api::{self, ApiServer, Store},
     controllers,
     net::{Slot, enter_on_exec, in_netns},
-    node::{self, Delay, Node},
-    scenario::{Backend, Family, Scenario, Via},
+    node::{self, Delay, Node, runc::Process},
+    scenario::{Backend, Family, Place, Scenario, Via},
+    times::Times,
     world::World,
 };
 
-/// The port that kubeadm gives the API server. Bound in the node's namespace.
+/// The port that kubeadm gives the API server. Bound in the first node's namespace.
 const API_PORT: u16 = 6443;
 
-/// A cluster of one node. Dropping it ends and removes everything.
+/// A cluster. Dropping it ends and removes everything.
 pub(super) struct Cluster {
     pub(super) store: Store,
-    pub(super) node: Arc<Node>,
+    /// In the order of their numbers.
+    pub(super) nodes: Vec<Arc<Node>>,
     pub(super) kubeconfig: PathBuf,
-    scenario: Scenario,
+    pub(super) scenario: Scenario,
     _api: ApiServer,
     controllers: JoinSet<()>,
     world: World,
@@ -48,18 +50,13 @@ impl Cluster {
         out: &Path,
     ) -> Result<Self> {
         let store = Store::new();
-        let mut settings = node::Settings::new(lab, out.to_owned());
-        settings.seed = seed;
-        settings.backend = match scenario.network.backend {
-            Backend::IptablesNft => node::Backend::Nft,
-            Backend::IptablesLegacy => node::Backend::Legacy,
-            Backend::Nftables => node::Backend::Nftables,
-        };
-        settings.udp_cleanup = scenario.network.udp_cleanup;
-        settings.timings.min_sync_period_ms = Delay::fixed(scenario.network.min_sync_period_ms as f64);
-        settings.timings.crash_back_off_ms = Delay::fixed(f64::from(scenario.workload.crash_back_off_ms));
-        settings.timings.proxy_late_ms = Delay::fixed(scenario.network.rules_delay_ms as f64);
-        let world = World::start(slot, store.clone(), settings)?;
+        let settings = (1..=scenario.topology.nodes)
+            .map(|number| settings(scenario, seed, number, &lab, out))
+            .collect();
+        let times = Times::open(out).context("cannot write times.jsonl")?;
+        let mut controllers = JoinSet::new();
+        controllers.spawn(super::times::follow(store.clone(), times));
+        let world = World::start_nodes(slot, store.clone(), settings)?;
         let node = Arc::clone(world.node()?);
         let addr = SocketAddr::new(node.net().ip().into(), API_PORT);
         let listener = in_netns(node.net().netns(), || TcpListener::bind(addr))
@@ -68,14 +65,15 @@ impl Cluster {
         let kubeconfig = out.join("kubeconfig");
         std::fs::write(&kubeconfig, api::kubeconfig(api.addr()))
             .with_context(|| format!("cannot write {}", kubeconfig.display()))?;
-        let mut controllers = JoinSet::new();
+        let names = pods_on(scenario);
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
         controllers.spawn(controllers::run(
             store.clone(),
-            controllers::Settings::new(seed, &[node.name()]),
+            controllers::Settings::new(seed, &names),
         ));
         Ok(Self {
             store,
-            node,
+            nodes: world.nodes().to_vec(),
             kubeconfig,
             scenario: scenario.clone(),
             _api: api,
@@ -87,7 +85,7 @@ impl Cluster {
     /// Ends everything and waits until it is removed.
     pub(super) async fn stop(mut self) {
         self.controllers.shutdown().await;
-        drop(self.node);
+        drop(self.nodes);
         self.world.stop().await;
     }
 
@@ -103,14 +101,14 @@ impl Cluster {
     }
 
     /// Pods of `web` that are Ready and stay, in the order of names.
-    fn ready_pods(&self) -> Vec<Pod> {
+    pub(super) fn ready_pods(&self) -> Vec<Pod> {
         let mut pods = actions::pods(&self.store, WEB);
         pods.retain(|p| p.metadata.deletion_timestamp.is_none() && controllers::pods::ready(p));
         pods
     }
 
     /// Address of a pod in the scenario's family.
-    fn address(&self, pod: &Pod) -> Option<IpAddr> {
+    pub(super) fn address(&self, pod: &Pod) -> Option<IpAddr> {
         let ips = pod.status.as_ref()?.pod_ips.as_ref()?;
         let v6 = self.scenario.network.family == Family::V6;
         ips.iter()
@@ -118,7 +116,7 @@ impl Cluster {
             .find(|ip| ip.is_ipv6() == v6)
     }
 
-    /// Waits until the node's rules translate to each Ready pod: what the rules are is asked of the kernel.
+    /// Waits until every node's rules translate to each Ready pod: what the rules are is asked of the kernel.
     async fn rules_programmed(&self) -> Result<()> {
         let targets: Vec<String> = self
             .ready_pods()
@@ -131,8 +129,15 @@ impl Cluster {
         );
         let wait = async {
             loop {
-                let rules = self.nat_rules()?;
-                if targets.iter().all(|t| rules.contains(t)) {
+                let rules = self
+                    .nodes
+                    .iter()
+                    .map(|n| self.nat_rules(n))
+                    .collect::<Result<Vec<_>>>()?;
+                if rules
+                    .iter()
+                    .all(|rules| targets.iter().all(|t| rules.contains(t)))
+                {
                     return Ok(());
                 }
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -140,7 +145,7 @@ impl Cluster {
         };
         timeout(limit, wait).await.with_context(|| {
             format!(
-                "after {limit:?} the node's rules still lack one of: {}",
+                "after {limit:?} a node's rules still lack one of: {}",
                 targets.join(", ")
             )
         })?
@@ -154,7 +159,7 @@ impl Cluster {
         }
     }
 
-    fn nat_rules(&self) -> Result<String> {
+    fn nat_rules(&self, node: &Node) -> Result<String> {
         let nat: &[&str] = &["-t", "nat"];
         let v6 = self.scenario.network.family == Family::V6;
         let (program, args) = match (self.scenario.network.backend, v6) {
@@ -167,7 +172,7 @@ impl Cluster {
         };
         let mut save = Command::new(program);
         save.args(args);
-        enter_on_exec(&mut save, self.node.net().netns())?;
+        enter_on_exec(&mut save, node.net().netns())?;
         let output = save
             .output()
             .with_context(|| format!("cannot run {program}: cargo xtask setup installs it"))?;
@@ -187,7 +192,9 @@ impl Cluster {
             Via::ClusterIp => Ok(objects::service_addr(self.world.addresses(), family)),
             Via::NodePort => {
                 let v6 = family == Family::V6;
-                let ip = self.node.ips().into_iter().find(|ip| ip.is_ipv6() == v6);
+                let at = usize::from(self.scenario.client.dial_node).saturating_sub(1);
+                let node = self.nodes.get(at).context("no such node to dial")?;
+                let ip = node.ips().into_iter().find(|ip| ip.is_ipv6() == v6);
                 Ok(SocketAddr::new(
                     ip.context("the node has no address of this family")?,
                     NODE_PORT,
@@ -200,9 +207,18 @@ impl Cluster {
         }
     }
 
-    /// Phase of the client's pod.
-    pub(super) fn client_phase(&self) -> Option<String> {
-        self.store.get::<Pod>(NAMESPACE, CLIENT)?.status?.phase
+    /// Phase of a pod.
+    pub(super) fn phase(&self, name: &str) -> Option<String> {
+        self.store.get::<Pod>(NAMESPACE, name)?.status?.phase
+    }
+
+    /// Starts a load client beyond the nodes' router.
+    pub(super) async fn spawn_outside(&self, args: Vec<String>, log: &Path) -> Result<Process> {
+        let node = self.world.node()?;
+        let argv = [node.settings().exe.display().to_string(), "client".to_owned()];
+        let argv = argv.into_iter().chain(args).collect();
+        let started = node.spawn(self.world.outside(), argv, Vec::new(), log).await;
+        started.context("cannot start the load client outside of the cluster")
     }
 
     /// Waits for `done`, which is asked again after each change of a pod.
@@ -230,6 +246,37 @@ impl Cluster {
         };
         within("end of the rollout", limit, wait).await
     }
+}
+
+/// How one node behaves.
+fn settings(scenario: &Scenario, seed: u64, number: u8, lab: &Path, out: &Path) -> node::Settings {
+    let network = &scenario.network;
+    let mut settings = node::Settings::new(lab.to_owned(), out.to_owned());
+    settings.number = number;
+    // Nodes draw their delays apart.
+    settings.seed = seed.wrapping_add(u64::from(number - 1) << 32);
+    settings.backend = match network.backend {
+        Backend::IptablesNft => node::Backend::Nft,
+        Backend::IptablesLegacy => node::Backend::Legacy,
+        Backend::Nftables => node::Backend::Nftables,
+    };
+    settings.udp_cleanup = network.udp_cleanup;
+    let timings = &mut settings.timings;
+    timings.min_sync_period_ms = Delay::fixed(network.min_sync_period_ms as f64);
+    timings.crash_back_off_ms = Delay::fixed(f64::from(scenario.workload.crash_back_off_ms));
+    if network.rules_delay_node.is_none_or(|late| late == number) {
+        timings.proxy_late_ms = Delay::fixed(network.rules_delay_ms as f64);
+    }
+    settings
+}
+
+/// The names of the nodes that get the workloads' pods.
+fn pods_on(scenario: &Scenario) -> Vec<String> {
+    let topology = &scenario.topology;
+    let free = u8::from(scenario.client.place == Place::OtherNode);
+    let all = (1..=topology.nodes.saturating_sub(free)).collect();
+    let numbers = topology.pods_on.clone().unwrap_or(all);
+    numbers.iter().map(|n| format!("n{n}")).collect()
 }
 
 pub(super) async fn within<T>(what: &str, limit: Duration, wait: impl Future<Output = T>) -> Result<T> {

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::Signal;
 
-use super::{cluster::within, scrape};
+use super::{Files, cluster::within, scrape};
 use crate::node::{Node, runc::Process};
 
 /// Attaching the hooks and listing over loopback takes half a second here; a loaded machine may take longer.
@@ -22,46 +22,18 @@ const STOP_LIMIT: Duration = Duration::from_secs(20);
 pub(super) struct Daemon {
     node: Arc<Node>,
     process: Process,
-    log: PathBuf,
-}
-
-/// Where a run's files are.
-#[derive(Clone, Debug)]
-pub struct Files {
-    pub dir: PathBuf,
-}
-
-impl Files {
-    pub fn truth(&self) -> PathBuf {
-        self.dir.join("truth.jsonl")
-    }
-
-    pub fn verdicts(&self) -> PathBuf {
-        self.dir.join("verdicts.jsonl")
-    }
-
-    pub fn record(&self) -> PathBuf {
-        self.dir.join("record.jsonl")
-    }
-
-    /// With `--scrape` only.
-    pub fn metrics(&self) -> PathBuf {
-        self.dir.join("metrics.prom")
-    }
-
-    pub fn daemon_log(&self) -> PathBuf {
-        self.dir.join("daemon.log")
-    }
+    files: Files,
 }
 
 impl Daemon {
-    /// Starts it and waits until it says that it is ready.
+    /// Starts it; `files` are the run's.
     pub(super) async fn start(
         node: &Arc<Node>,
         zdt: &Path,
         kubeconfig: &Path,
         files: &Files,
     ) -> Result<Self> {
+        let files = files.of(node.net().number());
         let path = |p: PathBuf| p.display().to_string();
         // The shell only separates the two outputs; exec makes the daemon take its place.
         let script = "out=$1; shift; exec \"$@\" >\"$out\"";
@@ -82,22 +54,31 @@ impl Daemon {
             .spawn("", argv.collect(), Vec::new(), &log)
             .await
             .with_context(|| format!("cannot start {}", zdt.display()))?;
-        let daemon = Self {
+        Ok(Self {
             node: Arc::clone(node),
             process,
-            log,
-        };
-        within("the daemon's line `ready:`", START_LIMIT, daemon.until_ready())
+            files,
+        })
+    }
+
+    /// Waits until it says that it is ready.
+    pub(super) async fn ready(&self) -> Result<()> {
+        within("the daemon's line `ready:`", START_LIMIT, self.until_ready())
             .await
             .and_then(|ready| ready)
-            .with_context(|| format!("the daemon's log is {}", daemon.log.display()))?;
-        Ok(daemon)
+            .with_context(|| format!("the daemon's log is {}", self.files.daemon_log().display()))
+    }
+
+    /// Keeps what its /metrics says of the rollout.
+    pub(super) async fn scrape(&self) -> Result<()> {
+        std::fs::write(self.files.metrics(), scrape::summed_up(&self.node).await?)?;
+        Ok(())
     }
 
     /// Its standard error is a file: there is nothing to wait on but its growth.
     async fn until_ready(&self) -> Result<()> {
         loop {
-            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+            let log = std::fs::read_to_string(self.files.daemon_log()).unwrap_or_default();
             if log.lines().any(|l| l.starts_with("ready:")) {
                 return Ok(());
             }
@@ -124,7 +105,7 @@ impl Daemon {
             );
         };
         if exit.code != 0 {
-            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+            let log = std::fs::read_to_string(self.files.daemon_log()).unwrap_or_default();
             bail!("the daemon ended with {}: {}", exit.code, last_lines(&log));
         }
         Ok(())

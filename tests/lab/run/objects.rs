@@ -3,14 +3,14 @@
 use std::{net::SocketAddr, path::Path};
 
 use k8s_openapi::{
-    api::core::v1::{Container, Pod, PodSpec, Service},
+    api::core::v1::{Container, Pod, PodSpec, Service, ServicePort},
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
 
 use crate::{
     controllers,
     net::Addresses,
-    scenario::{Family, Mode, Scenario},
+    scenario::{Client, Family, Mode, Scenario},
 };
 
 pub(super) const NAMESPACE: &str = "shop";
@@ -35,16 +35,30 @@ pub(super) fn service_addr(addresses: Addresses, family: Family) -> SocketAddr {
 pub(super) fn service(scenario: &Scenario, addresses: Addresses) -> Service {
     let ip = service_addr(addresses, scenario.network.family).ip();
     let target = IntOrString::String("http".to_owned());
-    controllers::service(NAMESPACE, WEB, ip, SERVICE_PORT, target, Some(NODE_PORT))
+    let mut service = controllers::service(NAMESPACE, WEB, ip, SERVICE_PORT, target, Some(NODE_PORT));
+    let spec = service.spec.get_or_insert_default();
+    spec.external_traffic_policy = Some(scenario.service.external_traffic_policy.word().to_owned());
+    spec.internal_traffic_policy = Some(scenario.service.internal_traffic_policy.word().to_owned());
+    if scenario.client.mode == Mode::Udp {
+        // Protocols are numbered apart: the same numbers again.
+        spec.ports.get_or_insert_default().push(ServicePort {
+            name: Some("datagrams".to_owned()),
+            port: SERVICE_PORT.into(),
+            target_port: Some(IntOrString::Int(APP_PORT.into())),
+            node_port: Some(NODE_PORT.into()),
+            protocol: Some("UDP".to_owned()),
+            ..ServicePort::default()
+        });
+    }
+    service
 }
 
-/// The load client: a bare pod on `node`, which writes the ground truth to `truth` (the lab's containers see the
-/// machine's files).
-pub(super) fn client(scenario: &Scenario, node: &str, target: SocketAddr, seed: u64, truth: &Path) -> Pod {
-    let c = &scenario.client;
+/// The load client's switches. It writes the ground truth to `truth`.
+pub(super) fn client_args(c: &Client, target: SocketAddr, seed: u64, truth: &Path) -> Vec<String> {
     let mode = match c.mode {
         Mode::Short => "short",
         Mode::Keepalive => "keepalive",
+        Mode::Udp => "udp",
     };
     let mut args = words(&[
         ("--target", target.to_string()),
@@ -65,18 +79,26 @@ pub(super) fn client(scenario: &Scenario, node: &str, target: SocketAddr, seed: 
             ("--abort-share", c.abort_share.to_string()),
         ]));
     }
+    if let Some(ports) = c.source_ports {
+        args.extend(words(&[("--source-ports", ports.to_string())]));
+    }
+    args
+}
+
+/// A load client: a bare pod on `node` (the lab's containers see the machine's files).
+pub(super) fn client(name: &str, node: &str, args: Vec<String>) -> Pod {
     Pod {
         metadata: ObjectMeta {
             namespace: Some(NAMESPACE.to_owned()),
-            name: Some(CLIENT.to_owned()),
-            labels: Some(controllers::objects::app(CLIENT)),
+            name: Some(name.to_owned()),
+            labels: Some(controllers::objects::app(name)),
             ..ObjectMeta::default()
         },
         spec: Some(PodSpec {
             node_name: Some(node.to_owned()),
             restart_policy: Some("Never".to_owned()),
             containers: vec![Container {
-                name: CLIENT.to_owned(),
+                name: name.to_owned(),
                 image: Some("zdt-lab".to_owned()),
                 command: Some(vec!["zdt-lab".to_owned(), "client".to_owned()]),
                 args: Some(args),

@@ -1,9 +1,10 @@
 //! What the types of a scenario cannot say: bounds, and fields that must fit each other.
 
 mod actions;
+mod client;
 mod workload;
 
-use super::{Family, Mode, Scenario};
+use super::{Family, Scenario};
 
 /// A value that is not allowed.
 #[derive(Debug)]
@@ -27,41 +28,9 @@ pub(super) fn check(s: &Scenario) -> Result<(), Found> {
     workload::check(s)?;
     let v4_only = s.network.family == Family::V6 && !s.app.dual_stack;
     ensure(!v4_only, "app.dual_stack", false, "true with network.family v6")?;
-    check_client(s)?;
+    client::check(s)?;
     actions::check(s)?;
     check_expect(s)
-}
-
-fn check_client(s: &Scenario) -> Result<(), Found> {
-    let c = &s.client;
-    let seconds_fit = c.seconds > 0.0 && c.seconds <= MOST_SECONDS;
-    ensure(
-        seconds_fit,
-        "client.seconds",
-        c.seconds,
-        format!("above 0, at most {MOST_SECONDS}"),
-    )?;
-    let rate_fits = c.rate > 0.0 && c.rate * c.seconds <= MOST_REQUESTS;
-    ensure(
-        rate_fits,
-        "client.rate",
-        c.rate,
-        format!("above 0, with rate x seconds at most {MOST_REQUESTS}"),
-    )?;
-    ensure(c.timeout_ms > 0, "client.timeout_ms", c.timeout_ms, "above 0")?;
-    ensure(
-        share(c.abort_share),
-        "client.abort_share",
-        c.abort_share,
-        "0 to 1",
-    )?;
-    let some = c.mode == Mode::Short || c.connections > 0;
-    ensure(
-        some,
-        "client.connections",
-        c.connections,
-        "at least 1 with mode keepalive",
-    )
 }
 
 fn check_expect(s: &Scenario) -> Result<(), Found> {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The load client, a pod on the same node.
+/// The load client: a pod, or a program outside of the cluster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Client {
@@ -13,7 +13,12 @@ pub struct Client {
     pub seconds: f64,
     /// For a whole request, connecting included.
     pub timeout_ms: u64,
+    pub place: Place,
     pub via: Via,
+    /// With `via: node-port`: the number of the node whose address it dials.
+    pub dial_node: u8,
+    /// A fixed set of so many source ports, used in turn; absent: the kernel chooses (mode `udp`: 4).
+    pub source_ports: Option<u16>,
     /// Connections in mode `keepalive`.
     pub connections: u32,
     /// Hangs up this long after a request began; absent: never.
@@ -31,7 +36,10 @@ impl Default for Client {
             rate: 100.0,
             seconds: 8.0,
             timeout_ms: 3000,
+            place: Place::SameNode,
             via: Via::ClusterIp,
+            dial_node: 1,
+            source_ports: None,
             connections: 8,
             abort_after_ms: None,
             abort_share: 1.0,
@@ -46,6 +54,20 @@ impl Default for Client {
 pub enum Mode {
     Short,
     Keepalive,
+    /// One datagram a request; the Service has a UDP port then.
+    Udp,
+}
+
+/// Where the client is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Place {
+    /// A pod on the first node.
+    SameNode,
+    /// A pod on the last node, which has none of the workloads' pods.
+    OtherNode,
+    /// Beyond the nodes' router, not in the cluster.
+    Outside,
 }
 
 /// What the client dials.

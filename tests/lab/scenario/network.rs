@@ -11,6 +11,8 @@ pub struct Network {
     pub min_sync_period_ms: u64,
     /// What each rewrite of the rules waits besides: a large table, a busy node.
     pub rules_delay_ms: u64,
+    /// The only node that `rules_delay_ms` is for; absent: all.
+    pub rules_delay_node: Option<u8>,
     /// kube-proxy removes the UDP entries of endpoints that are gone.
     pub udp_cleanup: bool,
 }
@@ -22,6 +24,7 @@ impl Default for Network {
             backend: Backend::IptablesNft,
             min_sync_period_ms: 1000,
             rules_delay_ms: 0,
+            rules_delay_node: None,
             udp_cleanup: true,
         }
     }

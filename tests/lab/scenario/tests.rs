@@ -101,6 +101,18 @@ fn what_cannot_be_done_to_a_workload_is_an_error() {
             "workload: {pre_stop_sleep_s: 1, pre_stop_exec: [sleep, '1']}\n",
             "allowed: one preStop hook",
         ),
+        ("topology: {nodes: 9}\n", "topology.nodes is 9"),
+        ("client: {place: other-node}\n", "client.place is other-node"),
+        ("client: {place: outside}\n", "client.place is outside"),
+        ("topology: {nodes: 2, pods_on: [3]}\n", "topology.pods_on is [3]"),
+        (
+            "client: {via: node-port, dial_node: 2}\n",
+            "client.dial_node is 2",
+        ),
+        (
+            "client: {mode: keepalive, source_ports: 3}\n",
+            "client.source_ports is 3",
+        ),
         ("workload: {readiness: nope}\n", "a probe's settings, or `none`"),
         ("beside: [{name: web}]\n", "beside.name is web"),
         (
@@ -166,8 +178,8 @@ fn the_documentation_names_every_field_and_word() {
     let mut names = Vec::new();
     keys(&json, &mut names);
     for words in [
-        "exit close-listener drain-first half-close ignore short keepalive",
-        "cluster-ip node-port pod-ip v4 v6 iptables-nft iptables-legacy nftables",
+        "exit close-listener drain-first half-close ignore short keepalive udp",
+        "cluster-ip node-port pod-ip same-node other-node outside Cluster Local v4 v6 iptables-nft iptables-legacy nftables",
         "rolling-update recreate apply scale autoscale delete-pod force-delete-pod evict-pod preempt-pod",
         "restart-container drain-node uncordon-node switch-selector",
         "deployment stateful-set daemon-set job pods none",

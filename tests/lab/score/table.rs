@@ -69,6 +69,15 @@ pub fn confusion(score: &Score) -> String {
     for ((cause, outcome), count) in &score.confusion {
         let _ = writeln!(text, "  {count:>6}  {cause:<24} {outcome}");
     }
+    if score.by_node.len() > 1 {
+        for (node, n) in &score.by_node {
+            let _ = writeln!(
+                text,
+                "  {:>6}  claims of node {node}, {} right, {} verdicts",
+                n.claims, n.right, n.verdicts
+            );
+        }
+    }
     if !score.missed.is_empty() {
         let _ = writeln!(text, "  {:>6}  (no verdict)", score.missed.len());
     }

@@ -33,6 +33,7 @@ fn claim(port: u16, ended: u64, cause: &str, outcome: &str) -> Claim {
         outcome: outcome.to_owned(),
         blame: "rollout".to_owned(),
         cause: Some(cause.to_owned()),
+        node: "n1".to_owned(),
     }
 }
 
@@ -259,4 +260,30 @@ fn a_torn_line_of_the_daemon_is_an_error_that_names_it() {
         .unwrap_err()
         .to_string();
     assert!(e.contains("line 1") && e.contains("missing field"), "{e}");
+}
+
+#[test]
+fn the_same_failure_claimed_by_two_nodes_is_a_precision_error() {
+    let truth = [request(1, 5 * S, Outcome::Refused)];
+    let mut second = claim(1, 5 * S, "a", "refused");
+    second.node = "n2".to_owned();
+    let claims = [claim(1, 5 * S, "a", "refused"), second];
+    let s = score(&truth, &claims, &Expect::default(), 0);
+    assert_eq!((s.counts.recall(), s.counts.precision()), (1.0, 0.5));
+    assert_eq!(s.by_node["n1"].right + s.by_node["n2"].right, 1);
+    assert_eq!(s.false_claims.len(), 1);
+}
+
+#[test]
+fn a_verdict_about_the_background_counts_only_when_it_blames_the_rollout() {
+    let mut innocent = claim(1, 5 * S, "client-abort", "aborted");
+    innocent.blame = "not-the-rollout".to_owned();
+    let blaming = claim(2, 5 * S, "pod-ip-gone", "timed-out");
+    let printed = Printed {
+        claims: vec![innocent, blaming.clone()],
+        rollouts: Vec::new(),
+    };
+    let background = ["10.244.0.9".parse().unwrap()];
+    assert_eq!(printed.about_the_workload(&background), [blaming]);
+    assert_eq!(printed.about_the_workload(&[]).len(), 2);
 }

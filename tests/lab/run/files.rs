@@ -1,0 +1,72 @@
+//! Where a run's files are.
+
+use std::path::PathBuf;
+
+/// A run's folder. What there is one of for each node has the node's number, but for the first node's.
+#[derive(Clone, Debug)]
+pub struct Files {
+    pub dir: PathBuf,
+    /// Number of the node, from 1.
+    node: u8,
+}
+
+impl Files {
+    /// Of the first node.
+    pub fn new(dir: PathBuf) -> Self {
+        Self { dir, node: 1 }
+    }
+
+    /// Those of another node of the same run.
+    #[must_use]
+    pub fn of(&self, node: u8) -> Self {
+        let dir = self.dir.clone();
+        Self { dir, node }
+    }
+
+    pub fn truth(&self) -> PathBuf {
+        self.dir.join("truth.jsonl")
+    }
+
+    /// What the clients of the background saw.
+    pub fn noise_truth(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("{name}.truth.jsonl"))
+    }
+
+    pub fn verdicts(&self) -> PathBuf {
+        self.one("verdicts", "jsonl")
+    }
+
+    pub fn record(&self) -> PathBuf {
+        self.one("record", "jsonl")
+    }
+
+    /// With `--scrape` only.
+    pub fn metrics(&self) -> PathBuf {
+        self.one("metrics", "prom")
+    }
+
+    pub fn daemon_log(&self) -> PathBuf {
+        self.one("daemon", "log")
+    }
+
+    fn one(&self, name: &str, ending: &str) -> PathBuf {
+        let node = match self.node {
+            1 => String::new(),
+            other => format!("-n{other}"),
+        };
+        self.dir.join(format!("{name}{node}.{ending}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_node_has_its_own_files_and_the_truth_is_one() {
+        let files = Files::new("/x".into());
+        assert_eq!(files.record(), PathBuf::from("/x/record.jsonl"));
+        assert_eq!(files.of(2).record(), PathBuf::from("/x/record-n2.jsonl"));
+        assert_eq!(files.of(2).truth(), files.truth());
+    }
+}
