@@ -11,9 +11,9 @@
 use std::mem::{align_of, size_of};
 
 use zdt_common::{
-    ABI, DecodeError, Event, Forwarded, HEADER_LEN, HOOK_COUNT, Header, Hook, IcmpError, Listener, OFFSET_SPECS, Offsets,
-    OomVictim, ProcessExit, ResetSent, Retransmit, Signal, SkbDropped, SockErr, SockView, StateChange,
-    TableReplaced, decode,
+    ABI, DecodeError, Event, Forwarded, HEADER_LEN, HOOK_COUNT, Header, Hook, IcmpError, Listener,
+    OFFSET_SPECS, Offsets, OomVictim, ProcessExit, ResetSent, Retransmit, Signal, SkbDropped, SockErr,
+    SockView, StateChange, TableReplaced, decode,
 };
 use zerocopy::IntoBytes;
 

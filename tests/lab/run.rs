@@ -25,7 +25,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::{
     net::{Slot, fitting},
     scenario::Scenario,
-    score::{Printed, Score, score},
+    score::{Printed, Score, score, stages},
+    times::Times,
     truth::Truth,
 };
 use actions::Operator;
@@ -61,6 +62,8 @@ pub struct Ran {
     pub rollouts: Vec<serde_json::Value>,
     /// Each record gave the same verdicts.
     pub replayed: bool,
+    /// How far the stages of the propagation are from what the lab did.
+    pub stages: stages::Errors,
     pub files: Files,
 }
 
@@ -166,6 +169,7 @@ fn judge(setup: &Setup, scenario: &Scenario, seed: u64, files: Files, background
         let printed = Printed::parse(&text).with_context(|| files.verdicts().display().to_string())?;
         said.claims.extend(printed.claims);
         said.rollouts.extend(printed.rollouts);
+        said.propagations.extend(printed.propagations);
         lost += events_lost(&read(files.record())?);
         if replay(&setup.binaries.zdt(), &files.record(), "json")? != text {
             different.push(format!(
@@ -179,12 +183,29 @@ fn judge(setup: &Setup, scenario: &Scenario, seed: u64, files: Files, background
     let mut score = score(&truth.requests, &claims, &scenario.expect, lost);
     let replayed = different.is_empty();
     score.findings.extend(different);
+    let stages = stages::errors(&said.propagations, &Times::read(&files.dir)?, &truth.requests);
+    score.findings.extend(late_stages(scenario, &stages));
     Ok(Ran {
         name: scenario.name.clone(),
         seed,
         score,
+        stages,
         rollouts: said.rollouts,
         replayed,
         files,
+    })
+}
+
+/// Stages that the scenario judges and that were too far from what the lab did.
+fn late_stages<'a>(scenario: &'a Scenario, errors: &'a stages::Errors) -> impl Iterator<Item = String> + 'a {
+    let limit = scenario.expect.stages_within_ms;
+    errors.iter().filter_map(move |(stage, errors)| {
+        let (limit, p95) = (limit?, stages::p95(errors)?);
+        (p95 > limit).then(|| {
+            format!(
+                "stage {stage}: {p95:.1} ms from what the lab did (p95 of {}), allowed {limit} ms",
+                errors.len()
+            )
+        })
     })
 }

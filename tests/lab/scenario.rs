@@ -80,6 +80,8 @@ pub struct Expect {
     pub recall: f64,
     pub precision: f64,
     pub cause_accuracy: f64,
+    /// 95th percentile of how far each stage of the propagation may be from what the lab did; absent: shown, not judged.
+    pub stages_within_ms: Option<f64>,
 }
 
 impl Default for Expect {
@@ -90,6 +92,7 @@ impl Default for Expect {
             recall: 0.99,
             precision: 0.99,
             cause_accuracy: 0.99,
+            stages_within_ms: None,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Truth against verdicts: matches each verdict with the request it is about, and counts. Pure.
 
 mod matching;
+pub mod stages;
 pub mod table;
 
 use std::{
@@ -50,6 +51,8 @@ pub struct Printed {
     pub claims: Vec<Claim>,
     /// Rollout summaries, as they are.
     pub rollouts: Vec<serde_json::Value>,
+    /// Propagations of single pods, as they are.
+    pub propagations: Vec<serde_json::Value>,
 }
 
 /// A line that is not one of the daemon's.
@@ -89,6 +92,7 @@ impl Printed {
                     .claims
                     .push(serde_json::from_value(value).map_err(|e| wrong(e.to_string()))?),
                 Some("rollout") => printed.rollouts.push(value),
+                Some("propagation") => printed.propagations.push(value),
                 Some(_) => {}
                 None => return Err(wrong("no kind".to_owned())),
             }

@@ -10,7 +10,7 @@ use crate::{
     net::{SLOTS, fitting, require_root},
     run::{Binaries, Ran, Setup},
     scenario::Scenario,
-    score::{Counts, table},
+    score::{Counts, stages, table},
 };
 
 /// Where the daemon is and where the results go.
@@ -128,7 +128,21 @@ fn text(ran: &[Ran]) -> String {
             missed: r.score.findings.len(),
         })
         .collect();
-    format!("{}\n{}", details(ran), table::table(&rows, &total(ran)))
+    format!(
+        "{}\n{}\n{}",
+        details(ran),
+        stages::table(&stages_of(ran)),
+        table::table(&rows, &total(ran))
+    )
+}
+
+/// Every run's stages together.
+fn stages_of(ran: &[Ran]) -> stages::Errors {
+    let mut all = stages::Errors::new();
+    for (stage, errors) in ran.iter().flat_map(|r| &r.stages) {
+        all.entry(stage).or_default().extend(errors);
+    }
+    all
 }
 
 /// Causes by outcome, and each expectation that was missed, with where to look.
@@ -164,7 +178,14 @@ fn object(ran: &[Ran]) -> Value {
             one
         })
         .collect();
-    json!({"scenarios": scenarios, "total": table::fields(&total(ran))})
+    let stages: serde_json::Map<String, Value> = stages_of(ran)
+        .iter()
+        .map(|(stage, errors)| {
+            let one = json!({"compared": errors.len(), "off_ms_p95": stages::p95(errors)});
+            ((*stage).to_owned(), one)
+        })
+        .collect();
+    json!({"scenarios": scenarios, "total": table::fields(&total(ran)), "stages": stages})
 }
 
 /// Cause to outcome to count.

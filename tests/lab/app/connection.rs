@@ -98,7 +98,10 @@ async fn answer(stream: &TcpStream, shared: &Shared, path: Path) -> io::Result<(
     if path == Path::Other {
         let number = 1 + shared.requests.fetch_add(1, Ordering::Relaxed);
         crash::on_request(args, number);
-        if args.invalid_segment_every.is_some_and(|every| number.is_multiple_of(every)) {
+        if args
+            .invalid_segment_every
+            .is_some_and(|every| number.is_multiple_of(every))
+        {
             invalid::send(stream)?;
         }
     }

@@ -51,6 +51,12 @@ fn check_expect(s: &Scenario) -> Result<(), Found> {
         e.cause_accuracy,
         "0 to 1",
     )?;
+    ensure(
+        e.stages_within_ms.is_none_or(|ms| ms > 0.0),
+        "expect.stages_within_ms",
+        e.stages_within_ms.unwrap_or_default(),
+        "above 0",
+    )?;
     for cause in e.causes.iter().flat_map(std::collections::BTreeMap::values) {
         ensure(
             share(cause.min_share),
