@@ -104,13 +104,20 @@ impl Lookups {
     }
 }
 
-/// The connection to ask for: one whose client is on this node and that failed, ended, or retries its SYN.
+/// The connection to ask for: one whose client is on this node and that failed, ended, or retries its SYN or its FIN.
 fn wanted(observation: &Observation) -> Option<Tuple> {
     let sock: &Sock = match observation {
         Observation::FlowEnd { sock, .. }
         | Observation::SockError { sock }
         | Observation::ResetReceived { sock } => sock,
-        Observation::Retransmit { sock, .. } if sock.state == TcpState::SynSent => sock,
+        Observation::Retransmit { sock, .. }
+            if matches!(
+                sock.state,
+                TcpState::SynSent | TcpState::FinWait1 | TcpState::LastAck
+            ) =>
+        {
+            sock
+        }
         _ => return None,
     };
     (sock.side == Side::Client).then_some(Tuple {

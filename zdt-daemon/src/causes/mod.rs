@@ -13,6 +13,7 @@ mod cut;
 mod ended;
 mod endpoint_removal_race;
 mod grace_period_exceeded;
+mod half_open_purge;
 mod immediate_exit;
 mod invalid_spurious_reset;
 mod keep_alive;
@@ -28,6 +29,7 @@ mod pod_ip_gone;
 pub(crate) mod pre_stop;
 mod pre_stop_overrun;
 mod refused_by_conntrack;
+mod response_lost_in_teardown;
 pub(crate) mod sample;
 mod stale_conntrack_entry;
 mod stale_node_port;
@@ -87,6 +89,8 @@ pub const RULES: &[&Rule] = &[
     &traffic_before_listening::RULE,
     &accept_queue_flush::RULE,
     &stale_udp_entry::RULE,
+    &half_open_purge::RULE,
+    &response_lost_in_teardown::RULE,
     &stale_conntrack_entry::RULE,
     &stale_node_port::RULE,
     &pod_ip_gone::RULE,

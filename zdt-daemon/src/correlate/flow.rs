@@ -1,11 +1,15 @@
 //! One connection attempt, from up to two socket views, packets without a socket, and the node's translation.
 
 mod side;
+mod silence;
 
 use std::net::SocketAddr;
 
 use self::side::unanswered;
-pub use self::side::{End, ResetSeen};
+pub use self::{
+    side::{End, ResetSeen},
+    silence::{GivenUp, LostAnswer},
+};
 use super::packets::{DropSeen, ForwardedSeen, IcmpSeen};
 use crate::{
     input::{Ktime, Protocol, Side, Sock, TcpState, Tuple},
@@ -74,6 +78,10 @@ pub struct Flow {
     /// A RST that the client's kernel sent to the pod's own address, though the client dialled another. Set when the flow is
     /// handed out to be judged.
     pub stray_reset: Option<Ktime>,
+    /// What the server's kernel could not send any more.
+    pub lost_answer: Option<LostAnswer>,
+    /// The client closed, and nobody acknowledged even that.
+    pub given_up: Option<GivenUp>,
     pub syn_retransmits: u32,
     pub request_retransmits: u32,
     pub answer_retransmits: u32,
@@ -116,6 +124,8 @@ impl Flow {
             server_got_reset: None,
             soft_error: None,
             stray_reset: None,
+            lost_answer: None,
+            given_up: None,
             syn_retransmits: 0,
             request_retransmits: 0,
             answer_retransmits: 0,
@@ -194,6 +204,13 @@ impl Flow {
         if let Some(reset) = &self.server_reset {
             ends.push((reset.at, Side::Server));
         }
+        if let Some(lost) = &self.lost_answer {
+            ends.push((lost.at, Side::Server));
+        }
+        // Who hangs up on silence has not ended it.
+        if let Some(given_up) = &self.given_up {
+            ends.push((given_up.at, Side::Server));
+        }
         if let Some(reset) = &self.client_reset {
             ends.push((reset.at, Side::Client));
         }
@@ -213,6 +230,9 @@ impl Flow {
                 .client_end
                 .as_ref()
                 .is_some_and(|e| e.err == ECONNRESET || e.err == EPIPE);
+        if self.lost_answer.is_some() || self.cut_off().is_some() {
+            return Some(Outcome::TimedOut);
+        }
         match self.ended_by()? {
             Side::Server => {
                 let unanswered = self.server_end.as_ref().is_some_and(End::request_unanswered)
@@ -222,7 +242,8 @@ impl Flow {
                         .is_some_and(|e| e.nothing_came_back() || (client_reset_by_peer && e.awaiting()));
                 let aborted = self.server_reset.as_ref().is_some_and(|r| r.has_socket);
                 match (unanswered, aborted || client_reset_by_peer) {
-                    _ if self.late_request().is_some() => Some(Outcome::Reset),
+                    // The FIN came first: the client reads the end of the stream.
+                    _ if self.late_request().is_some() => Some(Outcome::ClosedEarly),
                     // A RST because of unread data is an unanswered request whatever else is known.
                     (_, true) if self.aborted_unread() => Some(Outcome::Reset),
                     (true, true) => Some(Outcome::Reset),
@@ -266,6 +287,22 @@ impl Flow {
             e.new == TcpState::FinWait1 || goodbye
         });
         (!cut && !closes_itself).then_some(reset)
+    }
+
+    /// The client gave up on silence: its request was never acknowledged, or its answer never ended. The latter is a
+    /// failure only where the server's process is gone: a living one may lose a packet, or a client its patience.
+    pub fn cut_off(&self) -> Option<&GivenUp> {
+        let own_end = self.client_end.is_some() || self.server_end.is_some();
+        self.given_up.as_ref().filter(|g| {
+            !own_end
+                && (g.request() > CLOSE_NOTIFY_MOST
+                    || (g.request() == 0 && g.state == TcpState::FinWait1 && g.tcp.bytes_received > 0))
+        })
+    }
+
+    /// That the answer had not ended is all that speaks for a failure.
+    pub fn only_unfinished(&self) -> bool {
+        self.lost_answer.is_none() && self.cut_off().is_some_and(|g| g.request() == 0)
     }
 
     /// The server closed with unread data: the kernel answers with a RST (net/ipv4/tcp.c __tcp_close).

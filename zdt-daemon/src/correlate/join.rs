@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::{
     endpoints::Endpoints,
-    flow::{End, Flow, ResetSeen, began},
+    flow::{End, Flow, GivenUp, LostAnswer, ResetSeen, began},
 };
 use crate::input::{Ktime, Observation, Side, Sock, TcpState};
 
@@ -22,15 +22,18 @@ pub(super) struct Seen<'a> {
     pub sock: &'a Sock,
 }
 
+/// Whether `dialled` may have been translated to `server`.
+pub(super) fn leads_to(endpoints: &Endpoints, dialled: SocketAddr, server: SocketAddr) -> bool {
+    dialled == server
+        || endpoints
+            .service_at(dialled)
+            .or_else(|| endpoints.node_port(dialled.port()))
+            .is_some_and(|s| endpoints.serves(s, server))
+}
+
 /// The client's address is equal; is the other end the same one under another name?
 pub(super) fn same_connection(flow: &Flow, seen: &Seen<'_>, endpoints: &Endpoints) -> bool {
-    let behind = |dialled: SocketAddr, server: SocketAddr| {
-        dialled == server
-            || endpoints
-                .service_at(dialled)
-                .or_else(|| endpoints.node_port(dialled.port()))
-                .is_some_and(|s| endpoints.serves(s, server))
-    };
+    let behind = |dialled, server| leads_to(endpoints, dialled, server);
     match seen.side {
         Side::Server => match (flow.server_addr(), flow.dialled) {
             (Some(server), _) => server == seen.other,
@@ -72,6 +75,38 @@ pub(super) fn same_attempt(flow: &Flow, seen: &Seen<'_>, observation: &Observati
         },
         _ => true,
     }
+}
+
+/// The segment did not leave: no route, no device (negative errno of the transmission; ENETDOWN, ENETUNREACH, EHOSTUNREACH).
+fn no_way_out(err: i32) -> bool {
+    matches!(err, -100 | -101 | -113)
+}
+
+/// Its process has closed it; the kernel alone still owes what is not acknowledged, and the FIN.
+fn closed_by_server(state: TcpState) -> bool {
+    matches!(state, TcpState::FinWait1 | TcpState::LastAck | TcpState::Closing)
+}
+
+/// A RST that was sent.
+pub(super) fn reset_seen(at: Ktime, observation: &Observation) -> Option<ResetSeen> {
+    let Observation::ResetSent {
+        sock,
+        reason,
+        to_syn,
+        has_socket,
+        ..
+    } = observation
+    else {
+        return None;
+    };
+    Some(ResetSeen {
+        at,
+        reason: reason.clone(),
+        to_syn: *to_syn,
+        has_socket: *has_socket,
+        cgroup: sock.cgroup,
+        tcp: sock.tcp,
+    })
 }
 
 /// Initial sequence number of the client's SYN, where the observation has one.
@@ -142,18 +177,10 @@ pub(super) fn note(flow: &mut Flow, seen: &Seen<'_>, observation: &Observation) 
             ends = true;
         }
         Observation::ResetSent {
-            reason,
-            to_syn,
-            has_socket,
-            ..
+            to_syn, has_socket, ..
         } => {
-            let reset = ResetSeen {
-                at,
-                reason: reason.clone(),
-                to_syn: *to_syn,
-                has_socket: *has_socket,
-                cgroup: sock.cgroup,
-                tcp: sock.tcp,
+            let Some(reset) = reset_seen(at, observation) else {
+                return alias;
             };
             match side {
                 // A failed connection can draw several RSTs; the first one tells.
@@ -169,7 +196,7 @@ pub(super) fn note(flow: &mut Flow, seen: &Seen<'_>, observation: &Observation) 
             };
             ends = true;
         }
-        Observation::Retransmit { .. } => match (side, sock.state) {
+        Observation::Retransmit { err, .. } => match (side, sock.state) {
             (Side::Client, TcpState::SynSent) => {
                 flow.syn_retransmits += 1;
                 flow.last_syn = flow.last_syn.max(Some(at));
@@ -180,8 +207,37 @@ pub(super) fn note(flow: &mut Flow, seen: &Seen<'_>, observation: &Observation) 
                     flow.ended = None;
                 }
             }
-            (Side::Client, _) => flow.request_retransmits += 1,
-            (Side::Server, _) => flow.answer_retransmits += 1,
+            (Side::Client, state) => {
+                flow.request_retransmits += 1;
+                let tcp = sock.tcp.unwrap_or_default();
+                // It has given up, and not even its FIN is acknowledged.
+                if matches!(state, TcpState::FinWait1 | TcpState::LastAck)
+                    && tcp.retransmits <= 1
+                    && flow.given_up.is_none()
+                {
+                    flow.given_up = Some(GivenUp { at, state, tcp });
+                    ends = true;
+                }
+            }
+            (Side::Server, _) => {
+                // The first that cannot be sent, or one behind others that could: a later one is the same loss again.
+                let tcp = sock.tcp.unwrap_or_default();
+                let first = tcp.retransmits <= 1 || flow.answer_retransmits > 0;
+                flow.answer_retransmits += 1;
+                if flow.lost_answer.is_none()
+                    && first
+                    && no_way_out(*err)
+                    && closed_by_server(sock.state)
+                    && tcp.unacked > 1
+                {
+                    flow.lost_answer = Some(LostAnswer {
+                        at,
+                        bytes: tcp.unacked - 1,
+                        acked: tcp.bytes_acked,
+                    });
+                    ends = true;
+                }
+            }
         },
         Observation::SockError { .. } if soft_error(side, sock) => {
             flow.soft_error.get_or_insert(at);

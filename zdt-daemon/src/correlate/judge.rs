@@ -8,6 +8,7 @@ use super::{
     conntrack::Conntrack,
     endpoints::Endpoints,
     flow::Flow,
+    history::PodHistory,
     loss::{Losses, RestsOn},
     pods::Pods,
     rollout::Rollouts,
@@ -56,6 +57,14 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
         .server_addr()
         .or_else(|| flow.dialled.filter(|d| context.endpoints.is_endpoint(*d)));
     let pod = server.and_then(|s| context.pods.owner(s.ip(), flow.began));
+    // A living server may lose a packet, or a client its patience.
+    let gone = || {
+        pod.and_then(PodHistory::network_down)
+            .is_some_and(|down| down <= ended)
+    };
+    if flow.only_unfinished() && !gone() {
+        return None;
+    }
     let endpoint = server.and_then(|s| context.endpoints.endpoint(s.ip(), flow.began));
     let service = flow
         .dialled
@@ -115,7 +124,9 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
 
     // Where the service had nobody left to send it to: the endpoint that it lost last.
     let lost = case.lost().map(|(.., endpoint)| endpoint);
-    let lost = lost.filter(|_| server.is_none());
+    let untranslated =
+        server.is_none_or(|s| flow.dialled == Some(s) && context.endpoints.service_at(s).is_some());
+    let lost = lost.filter(|_| untranslated);
     let of_node = || context.pods.get(&lost?.pod.as_ref()?.0);
     let pod_ref = pod.or_else(of_node).filter(|p| p.known).map(|p| PodRef {
         uid: p.state.uid.clone(),

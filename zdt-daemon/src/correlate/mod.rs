@@ -21,6 +21,8 @@ mod signs;
 mod strays;
 mod table;
 mod tables;
+mod told;
+mod unowned;
 
 #[cfg(test)]
 mod tests;
@@ -28,7 +30,7 @@ mod tests;
 pub use case::{Case, Phase, Target};
 pub use conntrack::{Conntrack, Counted};
 pub use endpoints::{Choice, Dialled, EndpointHistory, Endpoints, Policy};
-pub use flow::{End, Flow, Left, ResetSeen};
+pub use flow::{End, Flow, GivenUp, Left, LostAnswer, ResetSeen};
 pub use history::{ContainerHistory, Ending, ExitSeen, ListenerHistory, PodHistory, SignalSeen};
 pub use packets::{DropSeen, ForwardedSeen, IcmpSeen};
 pub use pods::Pods;
@@ -110,6 +112,7 @@ pub struct Correlator {
     attempts: attempts::Attempts,
     left: left::Leftovers,
     strays: strays::Strays,
+    told: told::Told,
     conntrack: Conntrack,
     routes: Routes,
     losses: loss::Losses,
@@ -131,6 +134,7 @@ impl Correlator {
             attempts: attempts::Attempts::default(),
             left: left::Leftovers::default(),
             strays: strays::Strays::default(),
+            told: told::Told::default(),
             conntrack: Conntrack::default(),
             routes: Routes::default(),
             losses: loss::Losses::default(),
@@ -320,7 +324,7 @@ impl Correlator {
     fn judge_known(&mut self, mut flow: Flow, out: &mut Vec<Output>) {
         self.left.pass(&mut flow);
         self.failed_to_connect(&flow);
-        if !self.strays.tell(&mut flow) {
+        if !self.strays.tell(&mut flow) || self.told.already(&flow) {
             return;
         }
         let context = judge::Context {
@@ -335,6 +339,7 @@ impl Correlator {
             rollouts: &self.rollouts,
         };
         if let Some(verdict) = judge::judge(&flow, &context) {
+            self.told.keep(&flow);
             self.rollouts.verdict(self.now, &verdict);
             out.push(Output::Verdict(Box::new(verdict)));
         }
@@ -346,6 +351,7 @@ impl Correlator {
         self.endpoints.forget(before);
         self.left.forget(self.now);
         self.strays.forget(self.now);
+        self.told.forget(self.now);
         self.conntrack.forget(before);
         self.routes.forget(before);
         self.rollouts.forget(before, &self.pods);

@@ -9,8 +9,9 @@ use std::{
 use super::{
     endpoints::Endpoints,
     flow::{Flow, Translated, began},
-    join::{Seen, isn, note, same_attempt, same_connection, soft_error},
+    join::{Seen, isn, leads_to, note, reset_seen, same_attempt, same_connection, soft_error},
     signs::Sent,
+    unowned::Unowned,
 };
 use crate::input::{Ktime, Observation, Protocol, Side, Translation};
 
@@ -25,6 +26,7 @@ pub(super) struct Flows {
     next: u64,
     max: usize,
     evicted: u64,
+    unowned: Unowned,
 }
 
 impl Flows {
@@ -37,6 +39,7 @@ impl Flows {
             next: 0,
             max,
             evicted: 0,
+            unowned: Unowned::default(),
         }
     }
 
@@ -85,13 +88,30 @@ impl Flows {
         let id = match found {
             Some(id) => id,
             None if opens => self.open(client, began(sock).unwrap_or(at)),
-            None => return,
+            None => {
+                if let (Side::Server, Some(reset)) = (side, reset_seen(at, observation)) {
+                    self.unowned.keep(client, other, reset);
+                }
+                return;
+            }
         };
         let Some(flow) = self.flows.get_mut(&id) else {
             return;
         };
         let ended_before = flow.ended;
         let alias = note(flow, &seen, observation);
+        // The RST comes before the end that it makes.
+        if side == Side::Client
+            && flow.server_reset.is_none()
+            && matches!(observation, Observation::FlowEnd { .. })
+        {
+            let may_be =
+                |server| flow.server.is_none_or(|s| s == server) && leads_to(endpoints, other, server);
+            if let Some((server, reset)) = self.unowned.take(client, at, may_be) {
+                flow.server = Some(server);
+                flow.server_reset = Some(reset);
+            }
+        }
         if let Some(alias) = alias {
             self.by_client.entry(alias).or_default().push(id);
         }

@@ -216,7 +216,7 @@ fn a_request_on_a_connection_that_a_terminating_server_closed_is_the_keep_alive_
         let verdict = world.only_verdict();
         assert_eq!(
             (verdict.cause(), verdict.outcome),
-            ("keep-alive-race", Outcome::Reset)
+            ("keep-alive-race", Outcome::ClosedEarly)
         );
         assert_eq!(verdict.client, addr(CLIENT));
     }

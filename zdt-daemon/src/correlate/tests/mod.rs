@@ -9,6 +9,7 @@ mod node_rules;
 mod packets;
 mod propagation;
 mod routes;
+mod silence;
 mod stories;
 mod triggers;
 mod turned_away;

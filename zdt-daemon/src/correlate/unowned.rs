@@ -1,0 +1,53 @@
+//! RSTs of a server's side without a socket, to anything but a SYN. Most trail a connection that ended well. Some are all
+//! that is left of a handshake: the client's own end then says whose it was.
+
+use std::{collections::VecDeque, net::SocketAddr};
+
+use super::flow::ResetSeen;
+use crate::input::Ktime;
+
+/// Most kept; the oldest goes first.
+const MAX_KEPT: usize = 1_024;
+
+/// A client's socket ends with the RST that it gets: within the network's delay.
+const FITS_MS: u64 = 1_000;
+
+#[derive(Debug)]
+struct Reset {
+    client: SocketAddr,
+    server: SocketAddr,
+    reset: ResetSeen,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Unowned(VecDeque<Reset>);
+
+impl Unowned {
+    pub(super) fn keep(&mut self, client: SocketAddr, server: SocketAddr, reset: ResetSeen) {
+        if self.0.len() >= MAX_KEPT {
+            self.0.pop_front();
+        }
+        self.0.push_back(Reset {
+            client,
+            server,
+            reset,
+        });
+    }
+
+    /// The first RST that this client got in the last moment from a server that may be its own.
+    pub(super) fn take(
+        &mut self,
+        client: SocketAddr,
+        at: Ktime,
+        may_be: impl Fn(SocketAddr) -> bool,
+    ) -> Option<(SocketAddr, ResetSeen)> {
+        while self.0.front().is_some_and(|s| s.reset.at.plus_ms(FITS_MS) < at) {
+            self.0.pop_front();
+        }
+        let own = self
+            .0
+            .iter()
+            .position(|s| s.client == client && s.reset.at <= at && may_be(s.server))?;
+        self.0.remove(own).map(|s| (s.server, s.reset))
+    }
+}
