@@ -59,6 +59,9 @@ pub struct Args {
     /// With `keepalive`: use an idle connection again without looking whether its server has closed it
     #[arg(long)]
     pub stale_pool: bool,
+    /// Time between a connection and its first request
+    #[arg(long, default_value_t = 0)]
+    pub send_delay_ms: u64,
     /// Share of the requests that `--abort-after-ms` applies to
     #[arg(long, default_value_t = 1.0)]
     pub abort_share: f64,

@@ -74,6 +74,9 @@ pub struct Args {
     /// Pending connections that the kernel keeps
     #[arg(long, default_value_t = 4096)]
     pub backlog: u32,
+    /// Finish a handshake only when the first data comes, or after so many seconds (TCP_DEFER_ACCEPT, nginx' `deferred`)
+    #[arg(long)]
+    pub defer_accept_s: Option<u32>,
     /// Time between two accepts: a server that is too slow for its clients
     #[arg(long, default_value_t = 0)]
     pub accept_delay_ms: u64,

@@ -23,7 +23,7 @@ const RESTART_AFTER: Duration = Duration::from_millis(100);
 pub(super) async fn supervise(args: &Args) -> anyhow::Result<()> {
     let mut term = signal(SignalKind::terminate())?;
     let mut quit = signal(SignalKind::quit())?;
-    let listener = socket::bind(args.listen, args.backlog)
+    let listener = socket::bind(args.listen, args.backlog, args.defer_accept_s)
         .with_context(|| format!("cannot listen on {}: is the port taken?", args.listen))?;
     let mut pids = Vec::new();
     let mut workers = JoinSet::new();

@@ -171,6 +171,7 @@ impl Connection {
                 return Err(error.into());
             }
             *phase = Phase::Request;
+            tokio::time::sleep(Duration::from_millis(args.send_delay_ms)).await;
         }
         let close = if args.mode == Mode::Keepalive {
             ""

@@ -69,6 +69,7 @@ pub(super) fn client_args(c: &Client, target: SocketAddr, seed: u64, truth: &Pat
         ("--connections", c.connections.to_string()),
         ("--seed", seed.to_string()),
         ("--truth", truth.display().to_string()),
+        ("--send-delay-ms", c.send_delay_ms.to_string()),
     ]);
     if c.stale_pool {
         args.push("--stale-pool".to_owned());

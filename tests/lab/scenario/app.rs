@@ -40,6 +40,8 @@ pub struct App {
     pub body_delay_ms: u64,
     /// Bytes a second that the kernel sends of each connection.
     pub pace_bytes_s: Option<u32>,
+    /// Finishes a handshake only when the first data comes, or after so many seconds.
+    pub defer_accept_s: Option<u32>,
     /// Pending connections that the kernel keeps.
     pub backlog: u32,
     /// Time between two accepts.
@@ -83,6 +85,7 @@ impl Default for App {
             body_bytes: 3,
             body_delay_ms: 0,
             pace_bytes_s: None,
+            defer_accept_s: None,
             backlog: 4096,
             accept_delay_ms: 0,
             keep_alive_ms: None,

@@ -27,6 +27,8 @@ pub struct Client {
     pub abort_share: f64,
     /// Uses an idle connection again without looking whether its server has closed it.
     pub stale_pool: bool,
+    /// Time between the connection and its first request.
+    pub send_delay_ms: u64,
 }
 
 impl Default for Client {
@@ -44,6 +46,7 @@ impl Default for Client {
             abort_after_ms: None,
             abort_share: 1.0,
             stale_pool: false,
+            send_delay_ms: 0,
         }
     }
 }
