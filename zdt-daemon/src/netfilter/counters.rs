@@ -70,6 +70,20 @@ impl Counters {
     }
 }
 
+/// How many entries this namespace has.
+pub(super) fn entries() -> Result<u64, Error> {
+    let mut state = ConntrackState::default();
+    let mut malformed = None;
+    Asker::open(PATIENCE)?.ask(STATS, 0, 0, &[], |datagram| {
+        malformed = add(&mut state, datagram).err();
+        ControlFlow::Continue(())
+    })?;
+    match malformed {
+        Some(why) => Err(Error::Answer(why.to_string())),
+        None => Ok(state.entries),
+    }
+}
+
 /// Adds what a datagram of either answer says; the counters of each CPU come in a message of their own.
 pub fn add(state: &mut ConntrackState, datagram: &[u8]) -> Result<(), Malformed> {
     for frame in Frames(datagram) {

@@ -4,7 +4,7 @@
 //! net/netfilter/nf_conntrack_netlink.c) makes the kernel compare one address while it walks the table, so what is copied
 //! out is what was asked for. Not every kernel does so: one that does not know the attribute sends everything, and 6.18
 //! sends of IPv6 what does *not* match. So answers are compared, and a family whose filter does not work has all addresses
-//! share one dump that is compared here, up to a bound.
+//! share one dump that is compared here, up to a bound. So they do where that is cheaper.
 
 use std::{
     collections::BTreeMap,
@@ -16,6 +16,7 @@ use std::{
 use super::{
     asker::{Asker, Ended},
     conntrack::Error,
+    counters,
     entry::{self, Entry, GET, TCP_ESTABLISHED, TCP_SYN_SENT, TUPLE_IP, TUPLE_REPLY, V4_SRC, V6_SRC},
     netlink::{NLM_F_DUMP, nest, put},
 };
@@ -33,6 +34,12 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// (`--conntrack-max-per-core` 32768), about 50 MB of messages.
 pub const MOST_UNFILTERED: usize = 262_144;
 
+/// What a dump costs, in ns of one CPU (docs/conntrack.md): the kernel's walk through its hash table of 262,144 buckets,
+/// an entry that it compares on the way, an entry that it sends and that is compared here.
+const WALK_NS: u64 = 8_000_000;
+const COMPARED_NS: u64 = 400;
+const SENT_NS: u64 = 2_900;
+
 /// What is known of the kernel's filter for one family.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Filter {
@@ -42,6 +49,22 @@ enum Filter {
     Works,
     /// An answer had others.
     Useless,
+}
+
+impl Filter {
+    /// Whether a dump for each of so many addresses is cheaper than one of all entries.
+    fn pays(self, addresses: usize, entries: u64) -> bool {
+        let dumps = u64::try_from(addresses).unwrap_or(u64::MAX);
+        let dumps = match self {
+            Self::Useless => return false,
+            Self::Works => dumps,
+            // The first may need another one for its proof.
+            Self::Unproven => dumps.saturating_add(1),
+        };
+        let each = WALK_NS.saturating_add(entries.saturating_mul(COMPARED_NS));
+        let all = WALK_NS.saturating_add(entries.saturating_mul(SENT_NS));
+        dumps.saturating_mul(each) <= all
+    }
 }
 
 /// Counts entries by the address that replies come from.
@@ -65,16 +88,37 @@ impl Default for Counter {
 }
 
 impl Counter {
+    /// Does not ask the kernel to filter.
+    pub fn unfiltered() -> Self {
+        Self {
+            v4: Filter::Useless,
+            v6: Filter::Useless,
+            ..Self::default()
+        }
+    }
+
     /// Entries of the calling thread's network namespace whose replies come from each of `servers`: the pods that
     /// connections were translated to, or that were dialled. Takes as long as the kernel's walk through the table; keep it
     /// off threads that must not wait.
     pub fn pinned(&mut self, servers: &[IpAddr]) -> Result<Vec<Pinned>, Error> {
+        let entries = counters::entries()?;
+        if entries == 0 {
+            return Ok(servers.iter().map(|ip| none(*ip)).collect());
+        }
         let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = servers.iter().partition(|ip| ip.is_ipv4());
         let mut pinned = Vec::new();
-        for family in [v4, v6].iter().filter(|family| !family.is_empty()) {
-            pinned.extend(match self.filtered(family)? {
+        for (family, filter) in [(v4, self.v4), (v6, self.v6)] {
+            if family.is_empty() {
+                continue;
+            }
+            let filtered = if filter.pays(family.len(), entries) {
+                self.filtered(&family)?
+            } else {
+                None
+            };
+            pinned.extend(match filtered {
                 Some(counts) => counts,
-                None => self.shared(family)?,
+                None => self.shared(&family)?,
             });
         }
         Ok(pinned)

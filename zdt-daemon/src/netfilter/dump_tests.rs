@@ -76,9 +76,22 @@ fn entries_are_counted_by_the_pod_that_they_lead_to() {
         let _open = traffic();
         let mut counter = Counter::default();
         assert_eq!(counted(&mut counter), COUNTS);
-        assert_eq!(counter.v4, Filter::Works, "this kernel knows CTA_FILTER");
-        assert_eq!(counter.take_cut(), 0);
         assert_eq!(counted(&mut counter), COUNTS, "and again");
+        assert_eq!(counter.take_cut(), 0);
+    });
+}
+
+#[test]
+fn the_kernel_filters_ipv4() {
+    in_namespace(|| {
+        let _open = traffic();
+        let mut counter = Counter::default();
+        let pinned = counter
+            .filtered(&[ip("10.0.0.5"), ip("10.0.0.6")])
+            .unwrap()
+            .unwrap();
+        assert_eq!(pinned.iter().map(|p| p.udp).collect::<Vec<_>>(), [3, 4]);
+        assert_eq!(counter.v4, Filter::Works, "this kernel knows CTA_FILTER");
     });
 }
 
@@ -87,24 +100,32 @@ fn entries_are_counted_by_the_pod_that_they_lead_to() {
 fn a_filter_that_does_the_reverse_is_noticed_also_when_its_answer_is_empty() {
     in_namespace(|| {
         let _open = traffic();
-        let mut counter = Counter::default();
-        let pinned = counter.pinned(&[ip("fd00::5")]).unwrap();
-        assert_eq!(pinned.first().map(|p| p.udp), Some(5));
         let reversed = !only(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |_| {}).unwrap().0;
+        let mut counter = Counter::default();
+        let pinned = counter.filtered(&[ip("fd00::5")]).unwrap();
+        assert_eq!(pinned.is_none(), reversed);
         let expected = if reversed { Filter::Useless } else { Filter::Works };
         assert_eq!(counter.v6, expected);
+        assert_eq!(counted(&mut counter), COUNTS);
     });
+}
+
+#[test]
+fn a_filter_pays_for_few_pods_among_many_entries() {
+    assert!(Filter::Works.pays(1, 10));
+    assert!(Filter::Works.pays(1, 100_000));
+    assert!(Filter::Works.pays(6, 100_000));
+    assert!(!Filter::Works.pays(10, 100_000));
+    assert!(!Filter::Works.pays(2, 1_000));
+    assert!(!Filter::Unproven.pays(1, 1_000), "its proof is a walk of its own");
+    assert!(!Filter::Useless.pays(1, 100_000));
 }
 
 #[test]
 fn one_dump_for_all_counts_the_same_where_the_kernel_does_not_filter() {
     in_namespace(|| {
         let _open = traffic();
-        let mut counter = Counter {
-            v4: Filter::Useless,
-            v6: Filter::Useless,
-            ..Counter::default()
-        };
+        let mut counter = Counter::unfiltered();
         assert_eq!(counted(&mut counter), COUNTS);
         assert_eq!(counter.take_cut(), 0);
     });
@@ -115,6 +136,11 @@ fn a_table_without_entries_proves_nothing() {
     in_namespace(|| {
         let mut counter = Counter::default();
         assert_eq!(counted(&mut counter), [(0, 0, 0); 4]);
+        let pinned = counter
+            .filtered(&[ip("10.0.0.5"), ip("fd00::5")])
+            .unwrap()
+            .unwrap();
+        assert!(pinned.iter().all(|p| p.udp + p.established + p.unanswered == 0));
         assert_eq!((counter.v4, counter.v6), (Filter::Unproven, Filter::Unproven));
     });
 }
@@ -124,10 +150,8 @@ fn a_dump_beyond_its_bound_is_cut_and_counted() {
     in_namespace(|| {
         let _open = traffic();
         let mut counter = Counter {
-            v4: Filter::Useless,
-            v6: Filter::Useless,
             most: 4,
-            cut: 0,
+            ..Counter::unfiltered()
         };
         let counts = counted(&mut counter);
         let read: u32 = counts.iter().map(|(e, u, d)| e + u + d).sum();
