@@ -24,9 +24,16 @@ pub struct Job<'a> {
     pub seed: u64,
 }
 
-/// Runs all, `setup.jobs` at a time. An error or Ctrl-C starts no further run; those that go on then remove what they
-/// made, too.
-pub fn all(setup: &Setup, jobs: &[Job<'_>]) -> Result<Vec<Ran>> {
+/// What came of all runs, in the order of the jobs.
+#[derive(Debug)]
+pub struct Done {
+    pub ran: Vec<Ran>,
+    /// Runs that could not be made to the end.
+    pub errors: Vec<anyhow::Error>,
+}
+
+/// Runs all, `setup.jobs` at a time. Ctrl-C starts no further run and is an error; what runs then removes what it made.
+pub fn all(setup: &Setup, jobs: &[Job<'_>]) -> Result<Done> {
     let queue = Queue {
         setup,
         jobs,
@@ -60,15 +67,17 @@ pub fn all(setup: &Setup, jobs: &[Job<'_>]) -> Result<Vec<Ran>> {
         let _ = listener.join();
     });
     let results = queue.results.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let mut ran = Vec::with_capacity(jobs.len());
-    // The first error in the order of the scenarios; a run that was not made has none.
+    let (mut ran, mut errors) = (Vec::with_capacity(jobs.len()), Vec::new());
     for result in results.into_iter().flatten() {
-        ran.push(result?);
+        match result {
+            Ok(one) => ran.push(one),
+            Err(error) => errors.push(error),
+        }
     }
-    if ran.len() < jobs.len() {
+    if queue.stopped.load(Ordering::Acquire) {
         bail!("interrupted after {} of {} runs", ran.len(), jobs.len());
     }
-    Ok(ran)
+    Ok(Done { ran, errors })
 }
 
 struct Queue<'a> {
@@ -93,8 +102,8 @@ impl Queue<'_> {
             );
             let result = run(self.setup, job.scenario, job.seed)
                 .with_context(|| format!("scenario {} with seed {}", job.scenario.name, job.seed));
-            if result.is_err() {
-                self.stopped.store(true, Ordering::Release);
+            if let Err(error) = &result {
+                tracing::error!("{error:#}");
             }
             let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(place) = results.get_mut(n) {

@@ -7,6 +7,7 @@ mod daemon;
 mod files;
 mod load;
 mod manifest;
+mod nat;
 mod noise;
 mod objects;
 mod scrape;
@@ -24,8 +25,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::{
     net::{Slot, fitting},
-    scenario::Scenario,
-    score::{Printed, Score, score, stages},
+    scenario::{Scenario, Via},
+    score::{Printed, Score, nat::Masquerades, score, stages},
     times::Times,
     truth::Truth,
 };
@@ -129,6 +130,9 @@ async fn live(setup: &Setup, scenario: &Scenario, seed: u64, files: &Files) -> R
     if scenario.noise {
         noise::clients(&cluster, seed, files)?;
     }
+    if scenario.client.via == Via::NodePort {
+        nat::follow(&cluster, files).await?;
+    }
     let load = Load::start(&cluster, scenario, target, seed, files).await?;
     progress(&format!(
         "the client sends {} requests a second to {target}",
@@ -163,8 +167,12 @@ fn judge(setup: &Setup, scenario: &Scenario, seed: u64, files: Files, background
         std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
     };
     let (mut said, mut lost, mut different) = (Printed::default(), 0, Vec::new());
+    let mut masquerades = Masquerades::default();
     for node in 1..=scenario.topology.nodes {
         let files = files.of(node);
+        if scenario.client.via == Via::NodePort {
+            masquerades.read(&read(files.translations())?);
+        }
         let text = read(files.verdicts())?;
         let printed = Printed::parse(&text).with_context(|| files.verdicts().display().to_string())?;
         said.claims.extend(printed.claims);
@@ -179,7 +187,8 @@ fn judge(setup: &Setup, scenario: &Scenario, seed: u64, files: Files, background
             ));
         }
     }
-    let claims = said.about_the_workload(background);
+    let mut claims = said.about_the_workload(background);
+    masquerades.undo(&mut claims, &truth.requests);
     let mut score = score(&truth.requests, &claims, &scenario.expect, lost);
     let replayed = different.is_empty();
     score.findings.extend(different);

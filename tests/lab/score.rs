@@ -1,6 +1,7 @@
 //! Truth against verdicts: matches each verdict with the request it is about, and counts. Pure.
 
 mod matching;
+pub mod nat;
 pub mod stages;
 pub mod table;
 

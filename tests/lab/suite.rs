@@ -2,11 +2,11 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
 use crate::{
-    jobs::{Job, all},
+    jobs::{Done, Job, all},
     net::{SLOTS, fitting, require_root},
     run::{Binaries, Ran, Setup},
     scenario::Scenario,
@@ -78,9 +78,9 @@ pub fn run_files(args: &RunArgs) -> Result<ExitCode> {
         .map(|f| Scenario::read(f))
         .collect::<Result<Vec<_>, _>>()?;
     let setup = args.place.setup()?;
-    let ran = all(&setup, &each(&scenarios, &[args.seed]))?;
-    println!("{}", text(&ran));
-    Ok(code(&ran))
+    let done = all(&setup, &each(&scenarios, &[args.seed]))?;
+    println!("{}", text(&done.ran));
+    verdict(&done)
 }
 
 /// `zdt-lab score --scenarios DIR`
@@ -88,14 +88,23 @@ pub fn score(args: &ScoreArgs) -> Result<ExitCode> {
     let scenarios = Scenario::read_dir(&args.scenarios)?;
     let setup = args.place.setup()?;
     let seeds: Vec<u64> = (1..=args.seeds).collect();
-    let ran = all(&setup, &each(&scenarios, &seeds))?;
+    let done = all(&setup, &each(&scenarios, &seeds))?;
     if args.json {
-        println!("{}", object(&ran));
-        eprint!("{}", details(&ran));
+        println!("{}", object(&done.ran));
+        eprint!("{}", details(&done.ran));
     } else {
-        println!("{}", text(&ran));
+        println!("{}", text(&done.ran));
     }
-    Ok(code(&ran))
+    verdict(&done)
+}
+
+/// An error when a run could not be made; what the others came to is printed by then.
+fn verdict(done: &Done) -> Result<ExitCode> {
+    if done.errors.is_empty() {
+        return Ok(code(&done.ran));
+    }
+    let texts: Vec<String> = done.errors.iter().map(|e| format!("{e:#}")).collect();
+    bail!("{} runs could not be made:\n{}", texts.len(), texts.join("\n"))
 }
 
 /// Every seed of a scenario, then the next scenario.

@@ -14,7 +14,7 @@ use super::{Files, cluster::within, scrape};
 use crate::node::{Node, runc::Process};
 
 /// Attaching the hooks and listing over loopback takes half a second here; a loaded machine may take longer.
-const START_LIMIT: Duration = Duration::from_secs(30);
+const START_LIMIT: Duration = Duration::from_mins(2);
 /// What is left to judge at SIGTERM is little.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 

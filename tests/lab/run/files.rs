@@ -40,6 +40,11 @@ impl Files {
         self.one("record", "jsonl")
     }
 
+    /// What conntrack translated, with a client that dials a node port.
+    pub fn translations(&self) -> PathBuf {
+        self.one("conntrack", "log")
+    }
+
     /// With `--scrape` only.
     pub fn metrics(&self) -> PathBuf {
         self.one("metrics", "prom")

@@ -52,7 +52,7 @@ pub(super) fn pairs(
     pairs
 }
 
-fn overlap(claim: &Claim, request: &Request) -> bool {
+pub(super) fn overlap(claim: &Claim, request: &Request) -> bool {
     claim.began.saturating_sub(TOLERANCE_NS) <= request.ended_ns
         && request.began_ns <= claim.ended.saturating_add(TOLERANCE_NS)
 }
