@@ -11,8 +11,8 @@ use super::{
     routes::RoutesAsked,
 };
 use crate::{
-    input::{CgroupId, Ktime, NsName, Side},
-    verdict::{Evidence, Outcome},
+    input::{CgroupId, Ktime, NsName, Side, Workload},
+    verdict::{Evidence, Outcome, Trigger},
 };
 
 /// How far the connection got.
@@ -31,6 +31,13 @@ pub struct Target<'a> {
     pub endpoint: Option<&'a EndpointHistory>,
 }
 
+/// The end of a pod.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EndOf<'a> {
+    pub trigger: Trigger,
+    pub workload: Option<&'a Workload>,
+}
+
 /// One failed flow, ready to be judged.
 #[derive(Clone, Copy, Debug)]
 pub struct Case<'a> {
@@ -45,6 +52,9 @@ pub struct Case<'a> {
     pub server: Option<SocketAddr>,
     pub service: Option<&'a NsName>,
     pub target: Target<'a>,
+    /// Who ended the pod, and the workload that it was of; where the service had nobody left, of the endpoint that it lost
+    /// last.
+    pub end_of: EndOf<'a>,
     /// Since when a rollout to the pod's template had been going, when it had by then and was not long over.
     pub brought: Option<Ktime>,
     pub node: &'a str,
@@ -65,6 +75,12 @@ impl<'a> Case<'a> {
             .pod
             .and_then(|p| p.deletion_seen)
             .or_else(|| self.target.endpoint.and_then(|e| e.terminating))
+    }
+
+    /// The service had no ready endpoint when this connection began, whatever its rules did about it.
+    pub fn nobody_ready(&self) -> bool {
+        self.choice_when_begun(Policy::Cluster)
+            .is_some_and(|choice| choice.ready == 0)
     }
 
     /// Whether the node's rules sent new connections to the server when this one began. None: not known.

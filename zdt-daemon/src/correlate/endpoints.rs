@@ -56,6 +56,8 @@ pub struct Endpoints {
     by_addr: HashMap<IpAddr, Vec<EndpointHistory>>,
     /// The addresses that each service's slices hold or held.
     addrs_of: BTreeMap<NsName, BTreeSet<IpAddr>>,
+    /// When each service's selector last changed.
+    selector_changed: BTreeMap<NsName, Ktime>,
     /// Since when each service's slices are known.
     known_since: BTreeMap<NsName, Ktime>,
     /// What each slice holds now, and for which service.
@@ -117,7 +119,16 @@ impl Endpoints {
             .is_some_and(|all| all.iter().any(|e| e.ports.contains(&server.port())))
     }
 
-    pub(super) fn service_applied(&mut self, service: &ServiceState) {
+    /// When the service was seen to select other pods than before.
+    pub fn selector_changed(&self, service: &NsName) -> Option<Ktime> {
+        self.selector_changed.get(service).copied()
+    }
+
+    pub(super) fn service_applied(&mut self, at: Ktime, service: &ServiceState) {
+        let before = self.services.get(&service.service);
+        if before.is_some_and(|b| b.selector != service.selector) {
+            self.selector_changed.insert(service.service.clone(), at);
+        }
         self.service_gone(&service.service);
         for port in &service.ports {
             for vip in &service.vips {
@@ -249,6 +260,7 @@ impl Endpoints {
     }
 
     pub(super) fn forget(&mut self, before: Ktime) {
+        self.selector_changed.retain(|_, at| *at >= before);
         self.by_addr.retain(|_, all| {
             all.retain(|e| e.removed.is_none_or(|r| r >= before));
             !all.is_empty()

@@ -4,7 +4,7 @@
 use std::cell::Cell;
 
 use super::{
-    case::{Case, Phase, Target},
+    case::{Case, EndOf, Phase, Target},
     conntrack::Conntrack,
     endpoints::Endpoints,
     flow::Flow,
@@ -13,11 +13,12 @@ use super::{
     pods::Pods,
     rollout::Rollouts,
     routes::{Routes, RoutesAsked},
+    trigger,
 };
 use crate::{
     causes::{self, RULES, unexplained},
     input::{Ktime, Start, Wall, Workload},
-    verdict::{Blame, Judgement, PodRef, Trigger, Verdict},
+    verdict::{Blame, Judgement, PodRef, Verdict},
 };
 
 /// What judging may look at.
@@ -76,7 +77,7 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
         .or_else(|| endpoint.map(|e| &e.service));
     let connect = flow.failed_to_connect();
     let asked_routes = Cell::new(false);
-    let case = Case {
+    let mut case = Case {
         flow,
         outcome,
         phase: if connect {
@@ -89,6 +90,7 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
         server,
         service,
         target: Target { pod, endpoint },
+        end_of: EndOf::default(),
         brought: pod.and_then(|p| context.rollouts.brought(&p.state, ended)),
         node: context.start.map_or("", |(_, s)| s.node.as_str()),
         node_addrs: context.start.map_or(&[], |(_, s)| s.node_addrs.as_slice()),
@@ -101,6 +103,21 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
         conntrack: context.conntrack,
         losses: context.losses,
         now: context.now,
+    };
+
+    // Where the service had nobody left to send it to: the endpoint that it lost last.
+    let lost = case.lost().map(|(.., endpoint)| endpoint);
+    let untranslated =
+        server.is_none_or(|s| flow.dialled == Some(s) && context.endpoints.service_at(s).is_some());
+    let lost = lost.filter(|_| untranslated);
+    let of_node = || context.pods.get(&lost?.pod.as_ref()?.0);
+    case.end_of = EndOf {
+        trigger: pod
+            .map(|p| &p.state.uid)
+            .or_else(|| Some(&endpoint.or(lost)?.pod.as_ref()?.0))
+            .map(|uid| context.rollouts.trigger(uid))
+            .unwrap_or_default(),
+        workload: pod.or_else(of_node).and_then(|p| p.state.workload.as_ref()),
     };
 
     let mut matched = RULES
@@ -122,12 +139,6 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
     };
     let also_matched = matched.map(|(rule, _)| rule.name).collect();
 
-    // Where the service had nobody left to send it to: the endpoint that it lost last.
-    let lost = case.lost().map(|(.., endpoint)| endpoint);
-    let untranslated =
-        server.is_none_or(|s| flow.dialled == Some(s) && context.endpoints.service_at(s).is_some());
-    let lost = lost.filter(|_| untranslated);
-    let of_node = || context.pods.get(&lost?.pod.as_ref()?.0);
     let pod_ref = pod.or_else(of_node).filter(|p| p.known).map(|p| PodRef {
         uid: p.state.uid.clone(),
         pod: p.state.pod.clone(),
@@ -165,7 +176,7 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
         dialled: flow.dialled,
         server,
         service: service.cloned(),
-        trigger: trigger(&case, blame, pod_ref.as_ref(), context),
+        trigger: trigger::of(&case, blame),
         pod: pod_ref,
         amplifiers,
         judgement,
@@ -180,20 +191,4 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
             packets: connect,
         }),
     })
-}
-
-/// Who started what broke the request. A pod's end has somebody who ended it; a pod that lives was brought by somebody, or
-/// its container ended by itself.
-fn trigger(case: &Case<'_>, blame: Blame, pod: Option<&PodRef>, context: &Context<'_>) -> Trigger {
-    let lives = case
-        .target
-        .pod
-        .is_some_and(|p| p.known && !p.ending_at(case.ended));
-    match blame {
-        Blame::NotARequest => Trigger::None,
-        Blame::NotTheRollout => causes::ended_by(case).unwrap_or_default(),
-        Blame::Rollout | Blame::Unknown if lives && case.brought.is_some() => Trigger::RollingUpdate,
-        Blame::Rollout | Blame::Unknown if lives => causes::ended_by(case).unwrap_or_default(),
-        Blame::Rollout | Blame::Unknown => pod.map(|p| context.rollouts.trigger(&p.uid)).unwrap_or_default(),
-    }
 }

@@ -22,12 +22,13 @@ mod strays;
 mod table;
 mod tables;
 mod told;
+mod trigger;
 mod unowned;
 
 #[cfg(test)]
 mod tests;
 
-pub use case::{Case, Phase, Target};
+pub use case::{Case, EndOf, Phase, Target};
 pub use conntrack::{Conntrack, Counted};
 pub use endpoints::{Choice, Dialled, EndpointHistory, Endpoints, Policy};
 pub use flow::{End, Flow, GivenUp, Left, LostAnswer, ResetSeen};
@@ -176,7 +177,7 @@ impl Correlator {
                 let news = self.endpoints.slice_gone(at, slice);
                 self.told(at, &news);
             }
-            What::Service(service) => self.endpoints.service_applied(service),
+            What::Service(service) => self.endpoints.service_applied(at, service),
             What::ServiceGone { service } => self.endpoints.service_gone(service),
             What::ReplicaSet(rs) => self.rollouts.replica_set(at, rs),
             What::ReplicaSetGone { replica_set } => self.rollouts.replica_set_gone(replica_set),

@@ -22,6 +22,10 @@ use crate::{
 /// A rollout in which nothing has happened for so long is stuck, milliseconds (progressDeadlineSeconds, 600 by default).
 const PROGRESS_MS: u64 = 600_000;
 
+/// Evictions of several pods of one node within this time are its drain: it evicts all at once, and again every 5 s those
+/// that a budget holds back (kubectl drain); a choice with room for slow budgets.
+const DRAIN_MS: f64 = 60_000.0;
+
 /// Namespace and workload.
 type Key = (String, Workload);
 
@@ -213,9 +217,23 @@ impl Rollouts {
         self.member_trigger(key, member)
     }
 
+    /// The Eviction API took another pod of this node, too, at about the time of this one.
+    fn several_drained(&self, member: &Member) -> bool {
+        let deleted = member.deleted.unwrap_or_default();
+        let near = |m: &&Member| {
+            let apart = m.deleted.unwrap_or_default().ms_since(deleted).abs();
+            m.disrupted == Some(Trigger::Drain) && apart <= DRAIN_MS
+        };
+        let rollouts = self.open.values().chain(self.closed.iter().map(|(_, r)| r));
+        rollouts.flat_map(|r| r.members.values()).filter(near).count() > 1
+    }
+
     fn member_trigger(&self, key: &Key, member: &Member) -> Trigger {
-        if let Some(trigger) = member.disrupted {
-            return trigger;
+        match member.disrupted {
+            // The same API serves whoever wants one pod gone; draining a node empties it.
+            Some(Trigger::Drain) if !self.several_drained(member) => return Trigger::Eviction,
+            Some(trigger) => return trigger,
+            None => {}
         }
         if member.forced {
             return Trigger::ForceDelete;

@@ -3,8 +3,15 @@
 //! An amplifier is said of one failed request, by a causal link as a cause is (invariant I12): without it, this request
 //! would not have failed, or not for so long. Only what a rollout broke has amplifiers.
 
+mod daemon_set_gap;
+mod drain;
+mod force_delete;
+mod no_surge;
 mod pinned_connection;
+mod recreate;
+mod single_replica;
 mod slow_endpoint_removal;
+mod stateful_set_order;
 mod stuck_after_fix;
 
 use crate::correlate::Case;
@@ -23,8 +30,15 @@ pub struct Amplifier {
 
 /// Every amplifier, by name. A verdict names all that apply.
 pub const AMPLIFIERS: &[&Amplifier] = &[
+    &daemon_set_gap::AMPLIFIER,
+    &drain::AMPLIFIER,
+    &force_delete::AMPLIFIER,
+    &no_surge::AMPLIFIER,
     &pinned_connection::AMPLIFIER,
+    &recreate::AMPLIFIER,
+    &single_replica::AMPLIFIER,
     &slow_endpoint_removal::AMPLIFIER,
+    &stateful_set_order::AMPLIFIER,
     &stuck_after_fix::AMPLIFIER,
 ];
 

@@ -1,8 +1,11 @@
 //! Who ended a pod, from what the API says of it and of its ReplicaSets.
 
-use super::world::{World, ms, name, pod};
+use super::world::{POD, VIP, World, addr, ms, name, pod};
 use crate::{
-    input::{Deletion, Input, PodState, PodUid, ReplicaSetState, Wall, What},
+    input::{
+        Deletion, EndpointState, Input, PodState, PodUid, ReplicaSetState, ServicePort, ServiceState,
+        SlicePort, SliceState, Wall, What,
+    },
     verdict::Trigger,
 };
 
@@ -75,7 +78,7 @@ fn fewer_replicas_wanted_is_a_scale_down_and_as_many_is_a_delete() {
 #[test]
 fn a_pods_own_status_says_who_disrupted_it() {
     for (disruption, reason, expected) in [
-        (Some("EvictionByEvictionAPI"), None, Trigger::Drain),
+        (Some("EvictionByEvictionAPI"), None, Trigger::Eviction),
         (Some("PreemptionByScheduler"), None, Trigger::Preemption),
         (Some("DeletionByTaintManager"), None, Trigger::Eviction),
         (
@@ -110,4 +113,60 @@ fn an_object_that_vanishes_untold_was_deleted_by_force() {
         (verdict.cause(), verdict.trigger),
         ("endpoint-removal-race", Trigger::ForceDelete)
     );
+}
+
+#[test]
+fn several_pods_of_one_node_that_the_eviction_api_takes_are_a_drain() {
+    let evicted = |uid: &str, ip: &str| PodState {
+        deletion: Some(Deletion {
+            timestamp: Wall(0),
+            grace_s: 30,
+        }),
+        disruption: Some("DisruptionTarget:EvictionByEvictionAPI".into()),
+        ..pod(uid, "1", ip)
+    };
+    let other = vec![(105, What::Pod(evicted("other", "10.244.1.8")))];
+    assert_eq!(trigger(other, evicted("old", "10.244.1.5")), Trigger::Drain);
+}
+
+#[test]
+fn a_living_pod_that_a_service_came_to_select_is_a_selector_switch() {
+    let mut world = World::new();
+    let service = |color: &str| {
+        What::Service(ServiceState {
+            service: name("web"),
+            vips: vec![addr(VIP).ip()],
+            ports: vec![ServicePort {
+                port: 80,
+                protocol: "TCP".into(),
+                ..Default::default()
+            }],
+            selector: [("app".to_owned(), color.to_owned())].into(),
+            ..Default::default()
+        })
+    };
+    world
+        .inputs
+        .retain(|i| !matches!(i.what, What::Slice(_) | What::Kernel(_)));
+    world.at(0, service("blue"));
+    world.at(100, service("green"));
+    let slice = SliceState {
+        slice: name("web-abcde"),
+        service: "web".into(),
+        ports: vec![SlicePort {
+            port: 8080,
+            protocol: "TCP".into(),
+            ..Default::default()
+        }],
+        endpoints: vec![EndpointState {
+            addrs: vec![addr(POD).ip()],
+            ready: true,
+            serving: true,
+            pod: Some((PodUid("old".into()), "web-1-old".into())),
+            ..Default::default()
+        }],
+    };
+    world.at(110, What::Slice(slice));
+    world.reset(140, "NO_SOCKET", true);
+    assert_eq!(world.only_verdict().trigger, Trigger::SelectorSwitch);
 }
