@@ -41,6 +41,10 @@ use load::Load;
 /// The daemon judges a flow 2 s after its end (`judge_grace_ms`), with ticks of 0.25 s.
 const JUDGING_GRACE: Duration = Duration::from_millis(2_500);
 
+/// That nobody answers a client outside is certain when its SYN did not come again: 3.2 s after the last one, or twice the
+/// pause before it (zdt-daemon/src/correlate/attempts/one.rs).
+const SILENCE: Duration = Duration::from_millis(3_500);
+
 /// What to run with.
 #[derive(Debug)]
 pub struct Setup {
@@ -147,7 +151,8 @@ async fn live(setup: &Setup, scenario: &Scenario, seed: u64, files: &Files) -> R
     load.ended(&cluster, scenario).await?;
     progress("the client has ended");
     cluster.settled(&operator).await?;
-    sleep(JUDGING_GRACE).await;
+    let outside = scenario.client.place == crate::scenario::Place::Outside;
+    sleep(JUDGING_GRACE + if outside { SILENCE } else { Duration::ZERO }).await;
     if setup.scrape {
         try_join_all(daemons.iter().map(Daemon::scrape)).await?;
         progress("the daemon's metrics have the rollout");

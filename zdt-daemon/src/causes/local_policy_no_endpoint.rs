@@ -52,7 +52,7 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
     }
     let (lost, addr, last) = case.endpoints.last_lost(&dialled, here, began)?;
     // Its rules still led there: that pod did not answer.
-    if case.routes.routed(addr, began) == Some(true) {
+    if case.routes.routed(addr, began) == Some(true) && !case.turned_away_untranslated() {
         return None;
     }
     let service = dialled.service;

@@ -52,6 +52,8 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
     let none_usable = case.choice_when_begun(Policy::Cluster)?.is_empty();
     let held = match (case.any_routed_when_begun(), none_usable) {
         (Some(false) | None, true) => "no usable endpoint",
+        // What the rules did shows it before this daemon is told of them.
+        (Some(true), true) if case.turned_away_untranslated() => "no usable endpoint",
         // There is one again, and the rules do not know of it yet.
         (Some(false), false) => "an endpoint again that the rules did not lead to yet",
         // They led to one: it is that one's failure. Or they are no rules that this daemon can read, and there was one.

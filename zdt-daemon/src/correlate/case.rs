@@ -141,6 +141,14 @@ impl<'a> Case<'a> {
         reply.is_some_and(|r| Some(r.from) != self.flow.dialled)
     }
 
+    /// This node was seen to drop or refuse it, and no rule had translated it: whatever is known of the rules then, they did
+    /// not lead it to a pod. They are in force a little before this daemon is told.
+    pub fn turned_away_untranslated(&self) -> bool {
+        let flow = self.flow;
+        let turned_away = !flow.drops.is_empty() || flow.icmp.is_some() || flow.soft_error.is_some();
+        turned_away && !self.translated_to_a_pod()
+    }
+
     /// Somebody answered the client with a RST, whichever side of it was seen.
     pub fn any_reset(&self) -> bool {
         let flow = self.flow;

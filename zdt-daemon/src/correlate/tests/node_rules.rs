@@ -66,6 +66,16 @@ fn a_client_outside_is_dropped_where_the_policy_is_local_and_no_endpoint_is_here
 }
 
 #[test]
+fn a_drop_that_is_seen_before_the_rules_that_dropped_it_is_theirs() {
+    let mut world = only_elsewhere();
+    policy_is_local(&mut world);
+    for t in [240, 1_260] {
+        world.kernel(t, dropped(turned_away(), "NETFILTER_DROP"));
+    }
+    assert_eq!(world.one().cause(), "local-policy-no-endpoint");
+}
+
+#[test]
 fn a_drop_without_a_local_policy_is_not_explained_by_one() {
     let mut world = only_elsewhere();
     dropped_again_and_again(&mut world, &turned_away());
