@@ -140,6 +140,14 @@ fn type_information(btf: &Path) -> Check {
         Ok(facts) if facts.absent.is_empty() => {
             check(State::Fine, "BTF", "every field that zdt reads is in it")
         }
+        // They are missing together, and loading the module mends it.
+        Ok(facts) if facts.absent.iter().all(|name| name.starts_with("ct_")) => check(
+            State::Degraded,
+            "BTF",
+            "it has no struct nf_conn, nor has /sys/kernel/btf/nf_conntrack (the module may not be loaded yet: \
+             `modprobe nf_conntrack`, then start zdt again); costs, of packets without a socket here, the client behind \
+             a masquerade and the service that it dialled",
+        ),
         Ok(facts) => check(
             State::Degraded,
             "BTF",

@@ -13,6 +13,8 @@ use btfparse::{
 use zdt_common::{ABSENT, OFFSET_SPECS, OffsetSpec, Offsets};
 use zerocopy::{FromBytes, IntoBytes};
 
+use super::split_btf;
+
 /// Where the kernel shows its BTF (CONFIG_DEBUG_INFO_BTF).
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
@@ -24,6 +26,9 @@ const DROP_REASONS: (&str, &str) = ("skb_drop_reason", "SKB_DROP_REASON_");
 
 /// The enum that names helpers, and the helper that finds a task's registers (5.15 and later).
 const TASK_PT_REGS: (&str, &str) = ("bpf_func_id", "BPF_FUNC_task_pt_regs");
+
+/// The struct of an entry of conntrack, and the module that has it.
+const CONNTRACK: (&str, &str) = ("nf_conn", "nf_conntrack");
 
 /// Typedefs of the prototypes of raw tracepoints (include/trace/bpf_probe.h).
 const TRACEPOINT_PREFIX: &str = "btf_trace_";
@@ -88,8 +93,19 @@ impl KernelFacts {
             reason,
         };
         // Some 150,000 types: walk them once, keep little.
-        let types = TypeInformation::new(&Bytes(&bytes)).map_err(|e| parse(e.message().to_owned()))?;
-        let index = Index::new(&types);
+        let walk = |bytes: &[u8]| {
+            let types = TypeInformation::new(&Bytes(bytes)).map_err(|e| parse(e.message().to_owned()))?;
+            let index = Index::new(&types);
+            Ok((types, index))
+        };
+        let (mut types, mut index) = walk(&bytes)?;
+        // A kernel that does not use the struct itself leaves it to the module, which may not be loaded.
+        if index.lacks(CONNTRACK.0)
+            && let Ok(module) = fs::read(path.with_file_name(CONNTRACK.1))
+            && let Some(both) = split_btf::join(&bytes, &module)
+        {
+            (types, index) = walk(&both)?;
+        }
         let (offsets, absent) = offsets(&types, &index)?;
         let offsets = Offsets::read_from_bytes(offsets.as_bytes())
             .map_err(|_| parse("OFFSET_SPECS and Offsets differ in length".to_owned()))?;
@@ -136,6 +152,10 @@ struct Index {
 }
 
 impl Index {
+    fn lacks(&self, of: &str) -> bool {
+        self.structs.get(of).is_none_or(|(size, _)| *size == 0)
+    }
+
     fn new(types: &TypeInformation) -> Self {
         let mut index = Self {
             structs: OFFSET_SPECS.iter().map(|spec| (spec.of, (0, 0))).collect(),

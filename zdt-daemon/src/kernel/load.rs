@@ -221,7 +221,7 @@ impl Loaded {
         let loaded = attached::program(&mut self.ebpf, program)?;
         loaded
             .load(program.tracepoint, &self.btf)
-            .map_err(|e| chain(&e))?;
+            .map_err(|e| shortened(&chain(&e)))?;
         let link = loaded.attach().map_err(|e| chain(&e))?;
         if program.class == Class::Armed {
             // It was attached to see that it can be.
@@ -256,6 +256,19 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// A refusal by the verifier without the thousands of lines that led to it: what was refused stands near the end.
+fn shortened(text: &str) -> String {
+    const LAST: usize = 5;
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    match (lines.first(), lines.len().checked_sub(LAST)) {
+        (Some(first), Some(from @ 1..)) => {
+            let last = lines.get(from..).unwrap_or_default().join(" | ");
+            format!("{first} … {last}")
+        }
+        _ => lines.join(" | "),
+    }
+}
+
 /// Somewhere below is a refusal by the kernel.
 fn refused(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut next = Some(error);
@@ -266,4 +279,22 @@ fn refused(error: &(dyn std::error::Error + 'static)) -> bool {
         next = error.source();
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shortened;
+
+    #[test]
+    fn refusal_by_the_verifier_keeps_its_beginning_and_its_end() {
+        let log: Vec<String> = (0..9_000).map(|n| format!("{n}: (bf) r6 = r1")).collect();
+        let text = format!(
+            "Permission denied\n{}\ninvalid read from stack\n\n",
+            log.join("\n")
+        );
+        let short = shortened(&text);
+        assert!(short.starts_with("Permission denied … 8996: "), "{short}");
+        assert!(short.ends_with("| invalid read from stack"), "{short}");
+        assert_eq!(shortened("one\ntwo"), "one | two");
+    }
 }

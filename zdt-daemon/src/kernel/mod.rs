@@ -10,6 +10,7 @@ mod loss;
 mod map;
 mod packet;
 mod ring;
+mod split_btf;
 pub mod table;
 mod translate;
 

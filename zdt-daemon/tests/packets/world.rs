@@ -148,6 +148,10 @@ impl World {
         }
         world.node("sysctl -qw net.ipv4.ip_forward=1");
         world.node("sysctl -qw net.ipv6.conf.all.forwarding=1");
+        for family in [v4(), v6()] {
+            world.reaches("client", family.node);
+            world.reaches("node", family.pod);
+        }
         world
     }
 
@@ -178,6 +182,21 @@ impl World {
         thread
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    /// Waits until a link carries packets: IPv6 drops what comes before a device is ready (net/ipv6/addrconf.c
+    /// addrconf_notify). A port without a listener answers with a RST.
+    fn reaches(&self, from: &str, to: IpAddr) {
+        let closed = SocketAddr::new(to, 1);
+        for _ in 0..20 {
+            let error = self.inside(from, move || {
+                TcpStream::connect_timeout(&closed, Duration::from_millis(500)).unwrap_err()
+            });
+            if error.kind() == std::io::ErrorKind::ConnectionRefused {
+                return;
+            }
+        }
+        panic!("{from} does not reach {to}");
     }
 
     /// Sends connections to a service's address on to an address, as kube-proxy's chains do.
