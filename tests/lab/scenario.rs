@@ -143,17 +143,22 @@ impl Scenario {
         Self::parse(path, &text)
     }
 
-    /// Every `*.yaml` of a folder, in the order of their names.
+    /// Every `*.yaml` of a folder and of the folders in it, in the order of their paths.
     pub fn read_dir(dir: &Path) -> Result<Vec<Self>, ScenarioError> {
-        let read = |source| ScenarioError::Read {
-            path: dir.to_owned(),
-            source,
-        };
         let mut paths = Vec::new();
-        for entry in std::fs::read_dir(dir).map_err(read)? {
-            let path = entry.map_err(read)?.path();
-            if path.extension().is_some_and(|e| e == "yaml" || e == "yml") {
-                paths.push(path);
+        let mut folders = vec![dir.to_owned()];
+        while let Some(folder) = folders.pop() {
+            let read = |source| ScenarioError::Read {
+                path: folder.clone(),
+                source,
+            };
+            for entry in std::fs::read_dir(&folder).map_err(read)? {
+                let path = entry.map_err(read)?.path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|e| e == "yaml" || e == "yml") {
+                    paths.push(path);
+                }
             }
         }
         if paths.is_empty() {

@@ -46,9 +46,9 @@ pub struct RunArgs {
 pub struct ScoreArgs {
     #[command(flatten)]
     pub place: Place,
-    /// Folder of scenario files
-    #[arg(long, value_name = "DIR")]
-    pub scenarios: PathBuf,
+    /// Folder of scenario files, with the folders in it; may be given more than once
+    #[arg(long, value_name = "DIR", required = true)]
+    pub scenarios: Vec<PathBuf>,
     /// Runs of each scenario, with the seeds 1 to N
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub seeds: u64,
@@ -85,7 +85,10 @@ pub fn run_files(args: &RunArgs) -> Result<ExitCode> {
 
 /// `zdt-lab score --scenarios DIR`
 pub fn score(args: &ScoreArgs) -> Result<ExitCode> {
-    let scenarios = Scenario::read_dir(&args.scenarios)?;
+    let mut scenarios = Vec::new();
+    for dir in &args.scenarios {
+        scenarios.extend(Scenario::read_dir(dir)?);
+    }
     let setup = args.place.setup()?;
     let seeds: Vec<u64> = (1..=args.seeds).collect();
     let done = all(&setup, &each(&scenarios, &seeds))?;

@@ -8,7 +8,7 @@ use crate::{build, child, layout};
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Folder of scenarios (*.yaml); the default is tests/scenarios/core.
+    /// Folder of scenarios (*.yaml, also in folders in it); the default is tests/scenarios with the folders in it.
     #[arg(long)]
     scenarios: Option<PathBuf>,
     /// Runs of each scenario, with the seeds 1 to N.
@@ -27,7 +27,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let scenarios = match &args.scenarios {
         // Relative to where the developer is, not to the repository.
         Some(dir) => std::path::absolute(dir).context("the scenario folder has no absolute path")?,
-        None => layout::scenarios().join("core"),
+        None => layout::scenarios(),
     };
     let mut lab = child::as_root(layout::binary("zdt-lab", true))?;
     lab.arg("score").arg("--zdt").arg(layout::binary("zdt", true));

@@ -26,7 +26,7 @@ const STEPS: &[Step] = &[
     ),
     ("fuzz: the parsers of the kernel's bytes, 10 s each", fuzz::short),
     ("build: the daemon and the lab", || build::all(false)),
-    ("score: the scenarios of tests/scenarios/core", score),
+    ("score: the scenarios of core and data-plane", score),
 ];
 
 pub fn run(args: &Args) -> ExitCode {
@@ -78,6 +78,8 @@ fn cargo_test() -> Result<Command> {
 fn score() -> Result<()> {
     let mut lab = child::as_root(layout::binary("zdt-lab", false))?;
     lab.arg("score").arg("--zdt").arg(layout::binary("zdt", false));
-    lab.arg("--scenarios").arg(layout::scenarios().join("core"));
+    for folder in ["core", "data-plane"] {
+        lab.arg("--scenarios").arg(layout::scenarios().join(folder));
+    }
     child::run(&mut lab)
 }

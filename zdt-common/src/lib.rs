@@ -18,7 +18,9 @@ pub use decode::{DecodeError, Decoded, Event, decode};
 pub use header::{ABI, HEADER_LEN, Header};
 pub use hook::{HOOK_COUNT, Hook};
 pub use offsets::{ABSENT, OFFSET_SPECS, OffsetSpec, Offsets};
-pub use packet::{Ends, Forwarded, IcmpError, IPS_SEEN_REPLY, IPS_TEMPLATE, NO_REASON, PacketView, Service, SkbDropped};
+pub use packet::{
+    Ends, Forwarded, IPS_SEEN_REPLY, IPS_TEMPLATE, IcmpError, NO_REASON, PacketView, Service, SkbDropped,
+};
 pub use payload::{
     CGROUP_NAME_LEN, COMM_LEN, Cgroup, Listener, OomVictim, ProcessExit, ResetSent, Retransmit,
     SIGNAL_NO_CODE, Signal, SockErr, SockView, StateChange, TABLE_NAME_LEN, TABLE_QUIET_NS, TableReplaced,

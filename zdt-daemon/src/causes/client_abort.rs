@@ -7,6 +7,10 @@ use crate::{
     verdict::{Blame, Finding, Outcome},
 };
 
+/// Between what ends a connection and what the other side shows of it. A choice: some round trips and a retransmission
+/// timeout of 200 ms (TCP_RTO_MIN, include/net/tcp.h) or two.
+const FIRST_MOVE_MS: u64 = 1_000;
+
 pub static RULE: Rule = Rule {
     name: "client-abort",
     id: "X1",
@@ -31,6 +35,11 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
         || flow.request_retransmits > 0
         || flow.answer_retransmits > 0
     {
+        return None;
+    }
+    // That the server's side did nothing first is concluded from what was not seen, also shortly before the first sight of
+    // an established connection.
+    if !case.whole_since(flow.began.minus_ms(FIRST_MOVE_MS)) {
         return None;
     }
     // A pod whose network has ended cannot answer, whoever closes first.

@@ -277,7 +277,7 @@ impl Flow {
     /// it. Not the rest of a request that was cut (its socket ended unanswered), and not what a client says while it
     /// closes itself, as TLS does (RFC 8446 6.1): a client that waits for an answer has not closed.
     pub fn late_request(&self) -> Option<&ResetSeen> {
-        let reset = self.server_reset.as_ref().filter(|r| r.to_data_after_close())?;
+        let reset = self.server_reset.as_ref().filter(|r| r.to_bytes_after_close())?;
         let cut = self.server_end.as_ref().is_some_and(End::request_unanswered)
             || reset.tcp.is_some_and(|t| unanswered(&t, t.bytes_received, false));
         let closes_itself = self.client_end.as_ref().is_some_and(|e| {

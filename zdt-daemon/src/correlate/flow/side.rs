@@ -85,7 +85,7 @@ impl ResetSeen {
     /// It answers data that came after this side had closed: a FIN was out already. net/ipv4/tcp_minisocks.c
     /// tcp_timewait_state_process (TCP_TW_RST, a FIN_WAIT2 whose FIN was acknowledged) and net/ipv4/tcp_input.c
     /// tcp_rcv_state_process (FIN_WAIT1 and FIN_WAIT2 of a socket that nobody holds any more).
-    pub fn to_data_after_close(&self) -> bool {
+    pub fn to_bytes_after_close(&self) -> bool {
         matches!(
             self.reason.as_deref(),
             Some("TCP_TIMEWAIT_SOCKET" | "TCP_ABORT_ON_DATA")
