@@ -34,6 +34,16 @@ pub fn host() -> Result<String> {
     Ok(host.context("`rustc -vV` names no host")?.to_owned())
 }
 
+/// `cargo` that runs what it builds (tests, benchmarks) with root's rights.
+pub fn cargo_as_root() -> Result<Command> {
+    let mut cargo = cargo();
+    if !is_root()? {
+        let host = host()?.replace('-', "_").to_uppercase();
+        cargo.env(format!("CARGO_TARGET_{host}_RUNNER"), "sudo --preserve-env --");
+    }
+    Ok(cargo)
+}
+
 /// Runs to the end; an exit status other than 0 is an error that names the command.
 pub fn run(command: &mut Command) -> Result<()> {
     let shown = show(command);

@@ -1,5 +1,6 @@
 //! Everything a developer runs: `cargo xtask <verb>`. One verb per file; CI calls nothing else.
 
+mod bench;
 mod build;
 mod child;
 mod demo;
@@ -37,6 +38,8 @@ enum Verb {
     Demo(demo::Args),
     /// Run scenarios in the lab and print recall, precision and cause accuracy.
     Score(score::Args),
+    /// Measure what zdt costs, beside what is measured and beside others who look on.
+    Bench(bench::Args),
     /// Run the fuzz targets of fuzz/: what parses the kernel's bytes.
     Fuzz(fuzz::Args),
     /// rustfmt and clippy, as CI asks for them.
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Verb::Run(args) => run::run(&args),
         Verb::Demo(args) => demo::run(&args),
         Verb::Score(args) => score::run(&args),
+        Verb::Bench(args) => bench::run(&args),
         Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Lint => lint::run(),
         Verb::Test(args) | Verb::Ci(args) => Ok(test::run(&args)),

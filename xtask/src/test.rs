@@ -1,6 +1,6 @@
 //! `cargo xtask test` (and `ci`): everything that CI checks, step by step, so that green here is green there.
 
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Result;
 
@@ -61,17 +61,7 @@ pub fn run(args: &Args) -> ExitCode {
 
 /// Also the tests that make namespaces and load hooks: they fail without root, so sudo runs them where it is needed.
 fn tests() -> Result<()> {
-    child::run(cargo_test()?.args(["--locked", "--workspace"]))
-}
-
-fn cargo_test() -> Result<Command> {
-    let mut cargo = child::cargo();
-    cargo.arg("test");
-    if !child::is_root()? {
-        let host = child::host()?.replace('-', "_").to_uppercase();
-        cargo.env(format!("CARGO_TARGET_{host}_RUNNER"), "sudo --preserve-env --");
-    }
-    Ok(cargo)
+    child::run(child::cargo_as_root()?.args(["test", "--locked", "--workspace"]))
 }
 
 /// With the binaries that the tests built: an optimised build takes longer than all scenarios.
