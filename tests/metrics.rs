@@ -134,6 +134,8 @@ fn printed(lines: &str) -> Series {
                 text(&output, "/pod/workload/name"),
             );
             add(&mut wanted, name, 1.0);
+        } else if output["kind"] == "propagation" {
+            stages(&mut wanted, &output);
         }
     }
     for output in last.values() {
@@ -150,24 +152,34 @@ fn printed(lines: &str) -> Series {
             format!("zdt_rollouts_total{{{labels},trigger=\"{trigger}\",workload=\"{workload}\"}}"),
             1.0,
         );
-        for pod in output["propagation"].as_array().unwrap() {
-            for (stage, field) in [
-                ("slice", "slice_ms"),
-                ("rules", "rules_ms"),
-                ("stopped-serving", "stopped_serving_ms"),
-            ] {
-                let Some(ms) = pod[field].as_f64() else { continue };
-                let labels = format!("{{{labels},stage=\"{stage}\",workload=\"{workload}\"}}");
-                add(&mut wanted, format!("zdt_propagation_seconds_count{labels}"), 1.0);
-                add(
-                    &mut wanted,
-                    format!("zdt_propagation_seconds_sum{labels}"),
-                    ms.max(0.0) / 1000.0,
-                );
-            }
-        }
     }
     wanted
+}
+
+/// The stages of one pod that ended or began: each is said once.
+fn stages(wanted: &mut Series, pod: &Value) {
+    let removal = pod["change"] == "removal";
+    let named = |removed: &'static str, added: &'static str| if removal { removed } else { added };
+    for (stage, field) in [
+        (named("slice", "slice-ready"), "slice_ms"),
+        (named("rules", "first-rule"), "rules_ms"),
+        (named("last-connection", "first-connection"), "connection_ms"),
+        ("stopped-serving", "stopped_serving_ms"),
+    ] {
+        let Some(ms) = pod[field].as_f64() else { continue };
+        let labels = format!(
+            "{{namespace=\"{}\",stage=\"{stage}\",workload=\"{}/{}\"}}",
+            text(pod, "/namespace"),
+            text(pod, "/workload/kind"),
+            text(pod, "/workload/name")
+        );
+        add(wanted, format!("zdt_propagation_seconds_count{labels}"), 1.0);
+        add(
+            wanted,
+            format!("zdt_propagation_seconds_sum{labels}"),
+            ms.max(0.0) / 1000.0,
+        );
+    }
 }
 
 fn promtool_is_content_with(text: &str) {
