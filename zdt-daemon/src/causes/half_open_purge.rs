@@ -41,7 +41,7 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
     let listener = pod.listener_closed(case.server?.port(), reset.at)?;
     let closed = listener.closed?;
     let asked = pod.asked_to_stop(closed)?;
-    let deleted = pod.deletion_seen.filter(|d| *d <= reset.at)?;
+    let deleted = pod.deletion_seen.filter(|_| pod.ending_at(reset.at))?;
     let because = format!(
         "connection reset before its handshake was over: {} closed its listener {} after SIGTERM",
         case.pod_name(),
