@@ -5,14 +5,15 @@ use crate::{
     input::{Ktime, Side},
 };
 
-/// When it did. A RST to data behind an orderly close is another matter, and so is what the kernel reset in the accept
-/// queue, which no application had.
+/// When it did. A RST to data behind the orderly close of a connection that was idle is another matter, and so is what the
+/// kernel reset in the accept queue, which no application had.
 pub(super) fn cut(case: &Case<'_>) -> Option<Ktime> {
     let flow = case.flow;
     if case.phase != Phase::Established || case.ended_by != Some(Side::Server) {
         return None;
     }
-    if !flow.cut_by_server() || flow.late_request().is_some() {
+    let late = flow.late_request().is_some() && !flow.closed_before_any_answer();
+    if !flow.cut_by_server() || late {
         return None;
     }
     let end = flow.server_end.as_ref().map(|e| e.at);

@@ -2,7 +2,7 @@
 
 use super::{Rule, pre_stop::pre_stop_sleep, sample::say_ms};
 use crate::{
-    correlate::{Case, Phase},
+    correlate::{Case, End, Phase},
     input::{Side, TcpState},
     verdict::{Blame, Finding, Measure},
 };
@@ -33,8 +33,9 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
         .server_reset
         .as_ref()
         .filter(|r| !r.has_socket && !r.to_syn)?;
-    let client = flow.client_end.as_ref()?;
-    if flow.server_end.is_some() || !client.nothing_came_back() || client.old != TcpState::Established {
+    let own = |client: &End| client.nothing_came_back() && client.old == TcpState::Established;
+    // A client elsewhere has no socket here.
+    if !flow.half_open() && (flow.server_end.is_some() || !flow.client_end.as_ref().is_some_and(own)) {
         return None;
     }
     let pod = case.target.pod?;

@@ -47,6 +47,7 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
     let exiting = end.is_some_and(|e| e.exiting);
     let after = at.ms_since(asked.at);
     let how = match (reset, exiting) {
+        (Some(_), _) if case.flow.closed_before_any_answer() => "before its first request came (FIN)",
         (Some(_), _) => "with the request unread (RST)",
         (None, true) => "with the request read (FIN)",
         (None, false) => "which it closed itself (FIN)",

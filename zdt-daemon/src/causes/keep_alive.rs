@@ -15,7 +15,9 @@ pub(super) fn late<'a>(case: &Case<'a>) -> Option<&'a ResetSeen> {
     if case.phase != Phase::Established || case.ended_by != Some(Side::Server) {
         return None;
     }
-    case.flow.late_request()
+    case.flow
+        .late_request()
+        .filter(|_| !case.flow.closed_before_any_answer())
 }
 
 pub(super) fn evidence(case: &Case<'_>, late: &ResetSeen) -> Vec<Evidence> {

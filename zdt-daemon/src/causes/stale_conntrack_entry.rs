@@ -1,4 +1,4 @@
-//! A5: an entry that an unanswered connection left in conntrack took a new one to a dead pod.
+//! A5: an entry that an earlier connection left in conntrack took a new one to a dead pod.
 
 use super::{Rule, Sample, Setting, sample::say_ms};
 use crate::{
@@ -10,18 +10,17 @@ pub static RULE: Rule = Rule {
     name: "stale-conntrack-entry",
     id: "A5",
     blame: Blame::Rollout,
-    what: "a client that used its port again met the conntrack entry of an earlier, unanswered connection, which still led \
-           to a pod that had ended",
+    what: "a client that used its port again met the conntrack entry of an earlier connection, unanswered or reset by the \
+           pod, which still led to a pod that had ended",
     told_by: "conntrack sent the connection to a pod whose network had ended, and when it began the node's rules no longer \
               did; where the rules are not known, an earlier unanswered attempt between the same ends was sent there, less \
-              than the 120 s ago that such an entry lives. Not a connection that the rules sent there (pod-ip-gone). The rollout to blame is the one that left the entry.",
+              than the 120 s ago that such an entry lives, or the entry has seen an answer though nobody answered this \
+              connection. Not a connection that the rules sent there (pod-ip-gone). The rollout to blame is the one that left the entry.",
     remedy: "a preStop sleep that is long enough leaves no such entries; in the client a short connect timeout and a new \
              port; nf_conntrack_tcp_timeout_syn_sent below 120 s",
     needs: &["inet_sock_set_state", "tcp_retransmit_skb"],
     judge,
-    summarise: |_, _| {
-        "sent to an ended pod by the conntrack entry of an earlier unanswered connection".to_owned()
-    },
+    summarise: |_, _| "sent to an ended pod by the conntrack entry of an earlier connection".to_owned(),
     advise,
 };
 
@@ -33,7 +32,12 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
     // Either the rules tell that they did not send it there, or the attempt that left the entry was seen.
     let routed = case.routed_when_begun();
     let left = case.flow.left;
-    if routed == Some(true) || (routed.is_none() && left.is_none()) || !case.flow.unanswered_syn() {
+    let answered_earlier = case.flow.met_an_answered_entry();
+    let older = left.is_some() || answered_earlier;
+    if routed == Some(true) || (routed.is_none() && !older) {
+        return None;
+    }
+    if !answered_earlier && !case.flow.unanswered_syn() {
         return None;
     }
     let began = case.flow.began;
@@ -77,6 +81,10 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
         let text = format!("an earlier connection from {}, never answered", case.flow.client);
         evidence.push(case.evidence(left.began, text));
         evidence.push(case.evidence(left.ended, "it was given up; its entry stays SYN_SENT for 120 s"));
+    }
+    if answered_earlier {
+        let text = "conntrack: the entry has seen an answer, which was not to this connection";
+        evidence.push(case.evidence(began, text));
     }
     evidence.push(case.evidence(
         began,

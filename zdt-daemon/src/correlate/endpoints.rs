@@ -93,6 +93,16 @@ impl Endpoints {
             .is_some_and(|all| all.iter().any(serves))
     }
 
+    /// The nodes of the endpoints that this service has or had, where its slices name them.
+    pub fn nodes_of<'a>(&'a self, service: &'a NsName) -> impl Iterator<Item = &'a str> + Clone {
+        let addrs = self.addrs_of.get(service).into_iter().flatten();
+        addrs
+            .filter_map(|addr| self.by_addr.get(addr))
+            .flatten()
+            .filter(move |e| e.service == *service)
+            .filter_map(|e| e.node.as_deref())
+    }
+
     /// The addresses and ports that this pod served at this address.
     pub fn served_by<'a>(&'a self, ip: IpAddr, uid: &'a PodUid) -> impl Iterator<Item = SocketAddr> + 'a {
         let own = self.of_pod(ip, uid);

@@ -147,6 +147,18 @@ impl Flow {
             && self.translated.is_some_and(|t| t.reply.is_some() && !t.replied)
     }
 
+    /// Nobody answered it, and its conntrack entry has seen an answer: that was to an earlier connection between the same
+    /// ends. Conntrack takes a new SYN for that one's where the pod's side had ended it with a RST
+    /// (net/netfilter/nf_conntrack_proto_tcp.c nf_conntrack_tcp_packet reopens what was closed otherwise).
+    pub fn met_an_answered_entry(&self) -> bool {
+        self.protocol == Protocol::Tcp
+            && self.failed_to_connect()
+            && self.server_reset.is_none()
+            && self.client_got_reset.is_none()
+            && self.told_by_packets != Some(Outcome::Refused)
+            && self.translated.is_some_and(|t| t.reply.is_some() && t.replied)
+    }
+
     /// The pod's side after translation: seen on its socket or packets, or as conntrack says, or dialled directly.
     pub fn server_addr(&self) -> Option<SocketAddr> {
         self.server
@@ -244,8 +256,9 @@ impl Flow {
                 match (unanswered, aborted || client_reset_by_peer) {
                     // The FIN came first: the client reads the end of the stream.
                     _ if self.late_request().is_some() => Some(Outcome::ClosedEarly),
-                    // A RST because of unread data is an unanswered request whatever else is known.
-                    (_, true) if self.aborted_unread() => Some(Outcome::Reset),
+                    // A RST because of unread data is an unanswered request whatever else is known, and one to a connection
+                    // that nobody ever used has failed an attempt.
+                    _ if self.aborted_unread() || self.reset_unused() => Some(Outcome::Reset),
                     (true, true) => Some(Outcome::Reset),
                     (true, false) => Some(Outcome::ClosedEarly),
                     (false, _) => None,
@@ -289,6 +302,13 @@ impl Flow {
         (!cut && !closes_itself).then_some(reset)
     }
 
+    /// The server closed it before its first request came: nothing had been answered on it, so that it was not idle between
+    /// two requests.
+    pub fn closed_before_any_answer(&self) -> bool {
+        let reset = self.late_request().filter(|r| r.has_socket);
+        reset.and_then(|r| r.tcp).is_some_and(|t| t.bytes_sent == 0)
+    }
+
     /// The client gave up on silence: its request was never acknowledged, or its answer never ended. The latter is a
     /// failure only where the server's process is gone: a living one may lose a packet, or a client its patience.
     pub fn cut_off(&self) -> Option<&GivenUp> {
@@ -310,6 +330,32 @@ impl Flow {
         self.server_reset
             .as_ref()
             .is_some_and(|r| r.reason.as_deref() == Some("TCP_ABORT_ON_CLOSE"))
+    }
+
+    /// The server's kernel reset a connection on which it had neither got nor sent a byte, a FIN included: it waited to be
+    /// accepted, or its application wanted no request of it (SO_LINGER 0).
+    fn reset_unused(&self) -> bool {
+        // All that is left of a handshake.
+        if self.half_open() {
+            return true;
+        }
+        let reset = self.server_reset.as_ref().filter(|r| r.has_socket && !r.to_syn);
+        let unused = reset
+            .and_then(|r| r.tcp)
+            .is_some_and(|t| t.bytes_received == 0 && t.bytes_sent == 0);
+        let client_left = self
+            .client_end
+            .as_ref()
+            .is_some_and(|e| e.new == TcpState::FinWait1);
+        unused && !client_left
+    }
+
+    /// Known by nothing but a RST that no socket sent, to something else than a SYN.
+    pub fn half_open(&self) -> bool {
+        let reset = self.server_reset.as_ref();
+        reset.is_some_and(|r| !r.has_socket && !r.to_syn)
+            && self.server_end.is_none()
+            && self.client_end.is_none()
     }
 
     fn connect_outcome(&self) -> Outcome {

@@ -10,6 +10,7 @@ use super::{
     flow::Flow,
     history::PodHistory,
     loss::{Losses, RestsOn},
+    ownership::{self, Server},
     pods::Pods,
     rollout::Rollouts,
     routes::{Routes, RoutesAsked},
@@ -67,6 +68,17 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
         return None;
     }
     let endpoint = server.and_then(|s| context.endpoints.endpoint(s.ip(), flow.began));
+    let node = context.start.map_or("", |(_, s)| s.node.as_str());
+    let whose = Server {
+        pod,
+        endpoint,
+        endpoints: context.endpoints,
+        node,
+        whole: context.losses.within(flow.began, context.now) == 0,
+    };
+    if ownership::counted_by_the_pods_node(flow, outcome, &whose) {
+        return None;
+    }
     let service = flow
         .dialled
         .and_then(|d| {
@@ -92,7 +104,7 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
         target: Target { pod, endpoint },
         end_of: EndOf::default(),
         brought: pod.and_then(|p| context.rollouts.brought(&p.state, ended)),
-        node: context.start.map_or("", |(_, s)| s.node.as_str()),
+        node,
         node_addrs: context.start.map_or(&[], |(_, s)| s.node_addrs.as_slice()),
         endpoints: context.endpoints,
         routes: RoutesAsked {

@@ -32,7 +32,7 @@ impl Leftovers {
             l.server == server && l.ended < flow.began && flow.began < l.ended.plus_ms(ENTRY_LIVES_MS)
         };
         flow.left = self.entries.get(&orig).filter(alive).copied();
-        if !flow.unanswered_syn() {
+        if !flow.unanswered_syn() && !flow.met_an_answered_entry() {
             self.entries.remove(&orig);
         } else if self.entries.len() < MAX_LEFT || self.entries.contains_key(&orig) {
             // The first one of a chain is the one to blame.

@@ -11,6 +11,7 @@ mod join;
 mod judge;
 mod left;
 mod loss;
+mod ownership;
 mod packets;
 mod pods;
 mod propagation;
@@ -39,7 +40,7 @@ pub use routes::{Routes, RoutesAsked};
 pub use tables::TableFill;
 
 use crate::{
-    input::{Input, Ktime, Observation, Sock, Start, What},
+    input::{Input, Ktime, Observation, Side, Sock, Start, What},
     verdict::Output,
 };
 
@@ -277,11 +278,26 @@ impl Correlator {
             | Observation::ResetReceived { sock }
             | Observation::SockError { sock }
             | Observation::Retransmit { sock, .. } => {
-                if !self.foreign(at, sock) && !self.strays.observe(at, observation) {
+                let side = self.side(at, sock);
+                if !self.foreign(at, sock) && !self.strays.observe(at, side, observation) {
+                    let grace_ms = self.settings.judge_grace_ms;
                     self.flows
-                        .observe(at, observation, &self.endpoints, self.settings.judge_grace_ms);
+                        .observe(at, side, observation, &self.endpoints, grace_ms);
                 }
             }
+        }
+    }
+
+    /// Which end of its connection a socket is. The filter knows the servers by the endpoint slices; what no service selects
+    /// is told by its listener.
+    fn side(&self, at: Ktime, sock: &Sock) -> Side {
+        let listens = || {
+            let pod = self.pods.owner(sock.local.ip(), at);
+            pod.is_some_and(|p| p.has_listened(sock.local.port(), at))
+        };
+        match sock.side {
+            Side::Client if listens() => Side::Server,
+            side => side,
         }
     }
 
@@ -303,6 +319,20 @@ impl Correlator {
     }
 
     fn judge_due(&mut self, out: &mut Vec<Output>) {
+        let of_node = |ip| {
+            self.start
+                .as_ref()
+                .is_some_and(|(_, s)| s.node_addrs.contains(&ip))
+        };
+        let (pods, grace_ms) = (&self.pods, self.settings.judge_grace_ms);
+        // A client of this node tells it itself.
+        let half_open = |left: &unowned::Reset| {
+            let (client, server, at) = (left.client.ip(), left.server, left.reset.at);
+            let elsewhere = !of_node(client) && pods.owner(client, at).is_none();
+            let pod = pods.owner(server.ip(), at).filter(|_| elsewhere);
+            pod.is_some_and(|pod| pod.listener_closed(server.port(), at).is_some())
+        };
+        self.flows.open_unowned(self.now, grace_ms, half_open);
         while let Some(flow) = self.flows.take_due(self.now) {
             self.judge(flow, out);
         }

@@ -27,7 +27,7 @@ pub(super) struct Strays {
 
 impl Strays {
     /// Takes a RST that no socket sent, on a client's side and not to a SYN. `true`: it belongs to no socket view.
-    pub(super) fn observe(&mut self, at: Ktime, observation: &Observation) -> bool {
+    pub(super) fn observe(&mut self, at: Ktime, side: Side, observation: &Observation) -> bool {
         let Observation::ResetSent {
             sock,
             has_socket: false,
@@ -37,7 +37,7 @@ impl Strays {
         else {
             return false;
         };
-        if sock.side != Side::Client {
+        if side != Side::Client {
             return false;
         }
         let key = (sock.local, sock.remote);

@@ -11,9 +11,9 @@ use super::{
     flow::{Flow, Translated, began},
     join::{Seen, isn, leads_to, note, reset_seen, same_attempt, same_connection, soft_error},
     signs::Sent,
-    unowned::Unowned,
+    unowned::{Reset, Unowned},
 };
-use crate::input::{Ktime, Observation, Protocol, Side, Translation};
+use crate::input::{Ktime, Observation, Protocol, Side, Sock, TcpState, Translation};
 
 #[derive(Debug)]
 pub(super) struct Flows {
@@ -50,6 +50,7 @@ impl Flows {
     pub(super) fn observe(
         &mut self,
         at: Ktime,
+        side: Side,
         observation: &Observation,
         endpoints: &Endpoints,
         grace_ms: u64,
@@ -63,7 +64,11 @@ impl Flows {
             _ => return,
         };
         // Who answers a SYN with a RST is the server's side, whatever port it was.
-        let side = if to_syn { Side::Server } else { sock.side };
+        let side = if to_syn || self.dialled_by_its_peer(sock) {
+            Side::Server
+        } else {
+            side
+        };
         let (client, other) = match side {
             Side::Server => (sock.remote, sock.local),
             Side::Client => (sock.local, sock.remote),
@@ -81,6 +86,8 @@ impl Flows {
             // A RST without a socket to anything but a SYN trails some connection; alone it proves no request. That of
             // a client's side trails, too.
             Observation::ResetSent { has_socket, .. } => to_syn || (*has_socket && side == Side::Server),
+            // The end that follows does not show whether a RST or an ICMP error refused the connection.
+            Observation::ResetReceived { sock } => side == Side::Client && sock.state == TcpState::SynSent,
             // An ICMP error in connect(2): the end that follows no longer shows it.
             Observation::SockError { sock } => soft_error(side, sock),
             _ => false,
@@ -229,6 +236,14 @@ impl Flows {
         }
     }
 
+    /// The other end of this socket is known as a client that dialled it.
+    fn dialled_by_its_peer(&self, sock: &Sock) -> bool {
+        let flows = self.by_client.get(&sock.remote).into_iter().flatten();
+        flows
+            .filter_map(|id| self.flows.get(id))
+            .any(|f| f.client_end.is_some() && f.dialled == Some(sock.local))
+    }
+
     /// The flow that an observation belongs to.
     fn find(&self, seen: &Seen<'_>, observation: &Observation, endpoints: &Endpoints) -> Option<u64> {
         let fits = |id: &u64| {
@@ -260,6 +275,24 @@ impl Flows {
         self.flows.insert(id, Flow::new(client, began));
         self.by_client.entry(client).or_default().push(id);
         id
+    }
+
+    /// RSTs without a socket that no client of this node has claimed: flows of their own where `half_open` says that they are
+    /// what was left of a handshake.
+    pub(super) fn open_unowned(&mut self, now: Ktime, grace_ms: u64, half_open: impl Fn(&Reset) -> bool) {
+        while let Some(left) = self.unowned.alone(now) {
+            if !half_open(&left) {
+                continue;
+            }
+            let at = left.reset.at;
+            let id = self.open(left.client, at);
+            if let Some(flow) = self.flows.get_mut(&id) {
+                flow.server = Some(left.server);
+                flow.server_reset = Some(left.reset);
+                flow.ended = Some(at);
+                self.due.insert((at.plus_ms(grace_ms), id));
+            }
+        }
     }
 
     /// A flow whose grace is over.

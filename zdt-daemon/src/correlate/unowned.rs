@@ -1,5 +1,6 @@
 //! RSTs of a server's side without a socket, to anything but a SYN. Most trail a connection that ended well. Some are all
-//! that is left of a handshake: the client's own end then says whose it was.
+//! that is left of a handshake: the client's own end then says whose it was. Of a client that has no socket on this node
+//! they are all there is: [`Unowned::alone`] hands them out.
 
 use std::{collections::VecDeque, net::SocketAddr};
 
@@ -13,10 +14,10 @@ const MAX_KEPT: usize = 1_024;
 const FITS_MS: u64 = 1_000;
 
 #[derive(Debug)]
-struct Reset {
-    client: SocketAddr,
-    server: SocketAddr,
-    reset: ResetSeen,
+pub(super) struct Reset {
+    pub client: SocketAddr,
+    pub server: SocketAddr,
+    pub reset: ResetSeen,
 }
 
 #[derive(Debug, Default)]
@@ -41,13 +42,20 @@ impl Unowned {
         at: Ktime,
         may_be: impl Fn(SocketAddr) -> bool,
     ) -> Option<(SocketAddr, ResetSeen)> {
-        while self.0.front().is_some_and(|s| s.reset.at.plus_ms(FITS_MS) < at) {
-            self.0.pop_front();
-        }
-        let own = self
-            .0
-            .iter()
-            .position(|s| s.client == client && s.reset.at <= at && may_be(s.server))?;
+        let own = self.0.iter().position(|s| {
+            let fits = s.reset.at <= at && at <= s.reset.at.plus_ms(FITS_MS);
+            s.client == client && fits && may_be(s.server)
+        })?;
         self.0.remove(own).map(|s| (s.server, s.reset))
+    }
+
+    /// The next RST that no socket of this node has claimed in time.
+    pub(super) fn alone(&mut self, now: Ktime) -> Option<Reset> {
+        let over = self.0.front()?.reset.at.plus_ms(FITS_MS) < now;
+        let first = if over { self.0.pop_front() } else { None }?;
+        // One to the handshake's last ACK, one to the request behind it.
+        self.0
+            .retain(|s| (s.client, s.server) != (first.client, first.server));
+        Some(first)
     }
 }

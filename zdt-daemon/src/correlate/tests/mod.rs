@@ -6,6 +6,7 @@ mod data_plane;
 mod identity;
 mod losses;
 mod node_rules;
+mod ownership;
 mod packets;
 mod propagation;
 mod routes;

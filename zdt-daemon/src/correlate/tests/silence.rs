@@ -1,8 +1,8 @@
 //! Handshakes that the end of a listener cut, answers that did not leave, and ends that come late.
 
-use super::world::{PAUSE, World, answered, ended_pod, unanswered};
+use super::world::{PAUSE, World, answered, ended_pod, pod, unanswered};
 use crate::{
-    input::{Observation, Side, TcpCounters, TcpState},
+    input::{Observation, Side, TcpCounters, TcpState, What},
     verdict::Outcome,
 };
 
@@ -51,6 +51,8 @@ fn a_client_that_took_itself_for_connected_lost_a_half_open_connection() {
 #[test]
 fn a_reset_that_trails_a_connection_is_nothing() {
     let mut world = ended_pod();
+    // A client of this node would tell by its own end that its connection failed.
+    world.at(0, What::Pod(pod("client", "1", "10.244.1.9")));
     world.reset(140, "NO_SOCKET", false);
     assert!(world.run().0.is_empty());
     // Nor is it one of a connection that begins later.
