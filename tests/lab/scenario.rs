@@ -98,6 +98,21 @@ impl Default for Expect {
 }
 
 impl Expect {
+    /// What a request with this outcome is owed: its only cause, or "a or b" where the scenario allows several. None: the
+    /// scenario does not say.
+    pub fn owed(&self, outcome: Outcome) -> Option<String> {
+        let fits = |c: &ExpectedCause| c.outcomes.is_empty() || c.outcomes.contains(&outcome);
+        let causes = self.causes.as_ref()?.iter();
+        let fitting: Vec<&str> = causes
+            .filter(|(_, c)| fits(c))
+            .map(|(name, _)| name.as_str())
+            .collect();
+        Some(match fitting.as_slice() {
+            [] => format!("(none for {})", outcome.name()),
+            some => some.join(" or "),
+        })
+    }
+
     /// Whether this cause is right for a request with this outcome; None: the scenario does not say.
     pub fn is_right(&self, cause: &str, outcome: Outcome) -> Option<bool> {
         let causes = self.causes.as_ref()?;

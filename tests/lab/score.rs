@@ -1,5 +1,7 @@
 //! Truth against verdicts: matches each verdict with the request it is about, and counts. Pure.
 
+pub mod causes;
+pub mod limits;
 mod matching;
 pub mod nat;
 pub mod stages;
@@ -189,6 +191,8 @@ pub struct Score {
     pub counts: Counts,
     /// (cause, outcome as the client saw it) to matched verdicts.
     pub confusion: BTreeMap<(String, &'static str), usize>,
+    /// What was taken for what, where the scenario judges causes.
+    pub confused: causes::Confusion,
     /// Failed requests without a verdict, by their index in the truth.
     pub missed: Vec<usize>,
     /// Verdicts that claim a failure nobody had, by their index.
@@ -231,8 +235,12 @@ pub fn score(truth: &[Request], claims: &[Claim], expect: &Expect, events_lost: 
         if let Some(is_right) = expect.is_right(claim.cause(), request.outcome) {
             counts.judged += 1;
             counts.right_causes += usize::from(is_right);
-            if !is_right {
+            if is_right {
+                score.confused.note(claim.cause(), claim.cause());
+            } else {
                 score.wrong_causes.push((c, r));
+                let owed = expect.owed(request.outcome).unwrap_or_default();
+                score.confused.note(owed, claim.cause());
             }
         }
         *score
@@ -250,6 +258,9 @@ pub fn score(truth: &[Request], claims: &[Claim], expect: &Expect, events_lost: 
                 counts.failed += 1;
                 if has_verdict.get(r) != Some(&true) {
                     score.missed.push(r);
+                    if let Some(owed) = expect.owed(outcome) {
+                        score.confused.note(owed, causes::NO_VERDICT);
+                    }
                 }
             }
             _ => {}
@@ -263,6 +274,7 @@ pub fn score(truth: &[Request], claims: &[Claim], expect: &Expect, events_lost: 
         of_node.right += usize::from(right);
         if claim.claims_a_failure() && !right {
             score.false_claims.push(c);
+            score.confused.note(causes::NO_REQUEST, claim.cause());
         }
     }
     score.findings = findings(&score, expect);
@@ -295,12 +307,17 @@ fn findings(score: &Score, expect: &Expect) -> Vec<String> {
             c.failed, expect.failed.min
         ));
     }
-    for (name, got, least) in [
-        ("recall", c.recall(), expect.recall),
-        ("precision", c.precision(), expect.precision),
-        ("cause accuracy", c.cause_accuracy(), expect.cause_accuracy),
+    for (name, (part, whole), least) in [
+        ("recall", (c.found, c.failed), expect.recall),
+        ("precision", (c.right_claims, c.claims), expect.precision),
+        (
+            "cause accuracy",
+            (c.right_causes, c.judged),
+            expect.cause_accuracy,
+        ),
     ] {
-        if got < least {
+        if limits::short(part, whole, least) {
+            let got = ratio(part, whole);
             missed.push(format!("{name} is {got:.4}; the scenario says at least {least}"));
         }
     }

@@ -1,8 +1,11 @@
 //! `zdt-lab run` and `zdt-lab score`: scenarios, side by side, and the table or the JSON object of their scores.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
 use crate::{
@@ -10,7 +13,7 @@ use crate::{
     net::{SLOTS, fitting, require_root},
     run::{Binaries, Ran, Setup},
     scenario::Scenario,
-    score::{Counts, stages, table},
+    score::{Counts, causes::Confusion, limits, stages, table},
 };
 
 /// Where the daemon is and where the results go.
@@ -92,13 +95,27 @@ pub fn score(args: &ScoreArgs) -> Result<ExitCode> {
     let setup = args.place.setup()?;
     let seeds: Vec<u64> = (1..=args.seeds).collect();
     let done = all(&setup, &each(&scenarios, &seeds))?;
+    let (object, text) = (object(&done.ran), text(&done.ran));
     if args.json {
-        println!("{}", object(&done.ran));
+        println!("{object}");
         eprint!("{}", details(&done.ran));
     } else {
-        println!("{}", text(&done.ran));
+        println!("{text}");
     }
-    verdict(&done)
+    keep(&args.place.out, "score.json", &format!("{object}\n"))?;
+    keep(&args.place.out, "score.txt", &text)?;
+    let short = limits::missed(&total(&done.ran), &confused(&done.ran));
+    for finding in &short {
+        eprintln!("MISSED: {finding}");
+    }
+    let code = verdict(&done)?;
+    Ok(if short.is_empty() { code } else { ExitCode::from(1) })
+}
+
+/// The score as a file beside the runs.
+fn keep(out: &Path, name: &str, text: &str) -> Result<()> {
+    let path = out.join(name);
+    std::fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))
 }
 
 /// An error when a run could not be made; what the others came to is printed by then.
@@ -141,11 +158,21 @@ fn text(ran: &[Ran]) -> String {
         })
         .collect();
     format!(
-        "{}\n{}\n{}",
+        "{}\n{}\n{}\n{}",
         details(ran),
         stages::table(&stages_of(ran)),
+        confused(ran).text(),
         table::table(&rows, &total(ran))
     )
+}
+
+/// What was taken for what in all of them.
+fn confused(ran: &[Ran]) -> Confusion {
+    let mut all = Confusion::default();
+    for r in ran {
+        all.add(&r.score.confused);
+    }
+    all
 }
 
 /// Every run's stages together.
@@ -197,7 +224,14 @@ fn object(ran: &[Ran]) -> Value {
             ((*stage).to_owned(), one)
         })
         .collect();
-    json!({"scenarios": scenarios, "total": table::fields(&total(ran)), "stages": stages})
+    let confused = confused(ran).object();
+    json!({
+        "scenarios": scenarios,
+        "total": table::fields(&total(ran)),
+        "causes": confused["causes"],
+        "confusion": confused["confusion"],
+        "stages": stages,
+    })
 }
 
 /// Cause to outcome to count.

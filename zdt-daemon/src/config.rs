@@ -111,6 +111,8 @@ pub struct Propagation {
 
 #[derive(Debug, Args)]
 pub struct Causes {
+    /// The page of this cause: what it is, how it is told from its look-alikes, what to change (Markdown).
+    pub name: Option<String>,
     #[command(flatten)]
     pub output: OutputFormat,
 }

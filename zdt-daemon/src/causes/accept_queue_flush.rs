@@ -1,6 +1,6 @@
 //! A2: connections that waited for accept(2) when the listener closed.
 
-use super::{Rule, pre_stop::pre_stop_sleep, sample::say_ms};
+use super::{Rule, fix, pre_stop::pre_stop_sleep, sample::say_ms};
 use crate::{
     correlate::{Case, ListenerHistory, Phase, PodHistory, ResetSeen},
     input::{Ktime, Side},
@@ -22,6 +22,7 @@ pub static RULE: Rule = Rule {
               that it had accepted gives TCP_ABORT_ON_CLOSE or a FIN.",
     remedy: "lifecycle.preStop.sleep.seconds, so that no new connections come any more when the listener closes; in the \
              application: accept until the queue is empty, then close. The request was never read: a retry is safe",
+    fix: Some(fix::PRE_STOP),
     needs: &["inet_sock_set_state", "tcp_send_reset", "signal_generate"],
     judge,
     summarise: |_, _| "connections that waited to be accepted were reset when the listener closed".to_owned(),

@@ -19,6 +19,7 @@ pub static RULE: Rule = Rule {
     told_by: "the first FIN or RST came from the client's side, and nothing on the connection had been retransmitted \
               before. A client that gives up on a dead or silent pod retransmits first.",
     remedy: "nothing in the rollout: the client's timeout, or the server's answer time",
+    fix: None,
     needs: &["inet_sock_set_state"],
     judge,
     summarise: |_, _| "the client hung up before the answer".to_owned(),

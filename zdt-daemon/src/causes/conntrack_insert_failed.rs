@@ -17,6 +17,7 @@ pub static RULE: Rule = Rule {
               at any time.",
     remedy: "more source addresses or ports for the masquerade, and --random-fully (kube-proxy's default); connections that are \
              kept; clients that come back with jitter",
+    fix: None,
     needs: &["kfree_skb"],
     judge,
     summarise: |_, setting| format!("node {} could not insert the translation", setting.node),

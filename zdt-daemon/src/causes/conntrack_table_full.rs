@@ -3,7 +3,7 @@
 //! `nf_conntrack_max` is one for all network namespaces, but each counts its own entries against it: its fixtures come from a
 //! node's namespace that was filled up to that bound, which stayed as it was.
 
-use super::{Rule, Sample, Setting, refused_by_conntrack::lost_syn};
+use super::{Rule, Sample, Setting, fix, refused_by_conntrack::lost_syn};
 use crate::{
     correlate::Case,
     verdict::{Advice, Blame, Finding},
@@ -19,6 +19,7 @@ pub static RULE: Rule = Rule {
               counters. It meets every service of the node: a rollout is at most what made the clients connect anew.",
     remedy: "kube-proxy's --conntrack-max-per-core (nf_conntrack_max); shorter timeouts of TIME_WAIT and CLOSE_WAIT; kept \
              connections",
+    fix: Some(fix::CONNTRACK_MAX),
     needs: &["kfree_skb"],
     judge,
     summarise: |_, setting| format!("the conntrack table of node {} was full", setting.node),

@@ -1,7 +1,7 @@
 //! A1: the pod closed its listener before its endpoint was out of every rule set.
 
 use super::{
-    Rule, Sample, Setting,
+    Rule, Sample, Setting, fix,
     pre_stop::pre_stop_sleep,
     sample::{quantile, say_ms, sorted},
 };
@@ -20,6 +20,7 @@ pub static RULE: Rule = Rule {
               to an established connection, or the kubelet's probe.",
     remedy: "lifecycle.preStop.sleep.seconds, long enough for the slowest consumer to drop the endpoint; \
              terminationGracePeriodSeconds above preStop plus the longest request",
+    fix: Some(fix::PRE_STOP),
     needs: &["inet_sock_set_state", "tcp_send_reset", "signal_generate"],
     judge,
     summarise,

@@ -3,7 +3,7 @@
 use super::{
     Rule, Sample, Setting,
     cut::cut,
-    pre_stop,
+    fix, pre_stop,
     sample::{quantile, say_ms, sorted},
 };
 use crate::{
@@ -25,6 +25,7 @@ pub static RULE: Rule = Rule {
               SIGKILL for the sandbox, which is another container.",
     remedy: "terminationGracePeriodSeconds above preStop plus the longest request; an application that ignores SIGTERM must \
              handle it",
+    fix: Some(fix::GRACE),
     needs: &["inet_sock_set_state", "signal_generate"],
     judge,
     summarise,

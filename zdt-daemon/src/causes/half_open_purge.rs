@@ -1,6 +1,6 @@
 //! A3: connections whose handshake was not over when the listener closed.
 
-use super::{Rule, pre_stop::pre_stop_sleep, sample::say_ms};
+use super::{Rule, fix, pre_stop::pre_stop_sleep, sample::say_ms};
 use crate::{
     correlate::{Case, End, Phase},
     input::{Side, TcpState},
@@ -18,6 +18,7 @@ pub static RULE: Rule = Rule {
               another pod by now is pod-ip-reused.",
     remedy: "lifecycle.preStop.sleep.seconds, so that no new connections come any more when the listener closes. The request \
              was never read: a retry is safe",
+    fix: Some(fix::PRE_STOP),
     needs: &["inet_sock_set_state", "tcp_send_reset", "signal_generate"],
     judge,
     summarise: |_, _| "connections whose handshake was not over when the listener closed".to_owned(),

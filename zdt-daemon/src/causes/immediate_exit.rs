@@ -3,6 +3,7 @@
 use super::{
     Rule, Sample, Setting,
     cut::cut,
+    fix,
     sample::{quantile, say_ms, sorted},
 };
 use crate::{
@@ -20,6 +21,7 @@ pub static RULE: Rule = Rule {
               a kill at the end of the grace, not a crash (nobody asked it to stop), not a client that left first.",
     remedy: "handle SIGTERM: finish requests in flight before exit; declare the right STOPSIGNAL; exec-form ENTRYPOINT so \
              that PID 1 gets the signal",
+    fix: Some(fix::STOP_SIGNAL),
     needs: &["inet_sock_set_state", "tcp_send_reset", "signal_generate"],
     judge,
     summarise,

@@ -1,6 +1,6 @@
 //! D7: a packet of the pod that conntrack found invalid reached the client untranslated, and the client's kernel reset the pod.
 
-use super::{Rule, Sample, Setting, say_ms};
+use super::{Rule, Sample, Setting, fix, say_ms};
 use crate::{
     correlate::{Case, Phase},
     verdict::{Advice, Blame, Finding},
@@ -17,6 +17,7 @@ pub static RULE: Rule = Rule {
               hangs up resets with its own socket and to the address that it dialled. Load brings it, not a rollout.",
     remedy: "nf_conntrack_tcp_be_liberal=1, or a rule that drops INVALID: kube-proxy's KUBE-FORWARD has one in iptables mode, \
              for what is forwarded, not for what comes to the node itself; its nftables mode has none",
+    fix: Some(fix::BE_LIBERAL),
     needs: &["tcp_send_reset", "tcp_receive_reset", "inet_sock_set_state"],
     judge,
     summarise: |_, _| {

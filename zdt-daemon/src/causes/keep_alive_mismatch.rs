@@ -17,6 +17,7 @@ pub static RULE: Rule = Rule {
               whose listener is still open.",
     remedy: "a keep-alive timeout of the server above the client's (or the proxy's, the load balancer's); retries of \
              idempotent requests on connections used before",
+    fix: None,
     needs: &["tcp_send_reset"],
     judge,
     summarise: |_, _| "requests on idle connections that a living server had closed".to_owned(),

@@ -18,6 +18,7 @@ pub static RULE: Rule = Rule {
               client's: that pod lives on (keep-alive-mismatch).",
     remedy: "on SIGTERM answer with `Connection: close` (GOAWAY) and let the clients close; a client that retries idempotent \
              requests on connections that it used before; a preStop sleep only moves it",
+    fix: None,
     needs: &["tcp_send_reset", "signal_generate"],
     judge,
     summarise: |_, _| "requests on kept connections that the terminating server had just closed".to_owned(),

@@ -14,6 +14,7 @@ pub static RULE: Rule = Rule {
     told_by: "the connection came from the node itself, from no pod, straight to a pod's address, on a port that the pod \
               declares a probe for. A masqueraded client has no socket on the node, and a host-network proxy is a pod.",
     remedy: "nothing: readiness probes go on while a pod terminates, and are refused once it stops listening",
+    fix: None,
     needs: &["inet_sock_set_state"],
     judge,
     summarise: |_, _| "probes of the kubelet that failed".to_owned(),

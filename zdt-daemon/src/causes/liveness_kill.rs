@@ -3,6 +3,7 @@
 use super::{
     Rule, Sample, Setting,
     ended::{Why, met},
+    fix,
 };
 use crate::{
     correlate::Case,
@@ -16,6 +17,7 @@ pub static RULE: Rule = Rule {
     what: "the kubelet stopped a container of a pod that the rollout brought (its liveness or startup probe failed): requests in flight were cut, and new ones refused until it ran again",
     told_by: "the container runtime sent the stop signal, and nobody had deleted the pod; the pod has the template that a rollout has just brought. A deleted pod gets the same signal from the same process (immediate-exit, endpoint-removal-race). A pod that was there before is ordinary-crash.",
     remedy: "a startupProbe for slow starts; a liveness probe that is looser than the readiness probe and asks nothing of others",
+    fix: Some(fix::LIVENESS),
     needs: &["inet_sock_set_state", "signal_generate"],
     judge,
     summarise: |_, _| "the kubelet restarted a container of the new template".to_owned(),

@@ -1,7 +1,7 @@
 //! D2: the traffic policy is Local, and the node that the client reached had no endpoint of the service left.
 
 use super::{
-    Rule, Sample, Setting,
+    Rule, Sample, Setting, fix,
     sample::{quantile, say_ms, sorted},
 };
 use crate::{
@@ -21,6 +21,7 @@ pub static RULE: Rule = Rule {
               port is sent to any node (kube-proxy's shortcut).",
     remedy: "two pods or more on each node that gets traffic, or externalTrafficPolicy: Cluster; preStop sleep longer than the \
              load balancer's health check needs to see healthCheckNodePort fail (interval times threshold)",
+    fix: Some(fix::TRAFFIC_POLICY),
     needs: &["inet_sock_set_state", "tcp_retransmit_skb", "kfree_skb"],
     judge,
     summarise,

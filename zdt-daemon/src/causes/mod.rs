@@ -12,6 +12,7 @@ mod crash_after_ready;
 mod cut;
 mod ended;
 mod endpoint_removal_race;
+mod fix;
 mod grace_period_exceeded;
 mod half_open_purge;
 mod immediate_exit;
@@ -25,6 +26,7 @@ mod local_policy_no_endpoint;
 mod no_endpoints;
 mod oom_kill;
 mod ordinary_crash;
+mod page;
 mod pod_ip_gone;
 pub(crate) mod pre_stop;
 mod pre_stop_overrun;
@@ -41,6 +43,7 @@ mod unheard;
 mod wrong_port;
 
 pub(crate) use ended::ended_by;
+pub use page::page;
 pub(crate) use pre_stop::{ENOUGH_PODS, MARGIN_MS, savings};
 pub use sample::{Sample, Setting};
 pub(crate) use sample::{quantile, say_ms, sum_up};
@@ -65,6 +68,8 @@ pub struct Rule {
     pub told_by: &'static str,
     /// What to change.
     pub remedy: &'static str,
+    /// The setting that prevents it, as YAML; None: no object of Kubernetes has it.
+    pub fix: Option<&'static str>,
     /// Hooks without which it cannot be named.
     pub needs: &'static [&'static str],
     /// The causal link, or None.

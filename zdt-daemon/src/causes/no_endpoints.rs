@@ -1,7 +1,7 @@
 //! D1: the service had no usable endpoint, and the node's rules refused the connection.
 
 use super::{
-    Rule, Sample, Setting,
+    Rule, Sample, Setting, fix,
     sample::{quantile, say_ms, sorted},
 };
 use crate::{
@@ -22,6 +22,7 @@ pub static RULE: Rule = Rule {
               looks like a timeout.",
     remedy: "strategy.rollingUpdate with maxUnavailable 0 and maxSurge 1 or more, two replicas or more; a readiness probe \
              that does not ask what all pods share; a selector that matches the new pods before the old ones go",
+    fix: Some(fix::NO_GAP),
     needs: &[
         "inet_sock_set_state",
         "tcp_retransmit_skb",

@@ -1,7 +1,7 @@
 //! A4: new connections to a pod whose network had been removed.
 
 use super::{
-    Rule, Sample, Setting,
+    Rule, Sample, Setting, fix,
     pre_stop::pre_stop_sleep,
     sample::{quantile, say_ms, sorted},
 };
@@ -24,6 +24,7 @@ pub static RULE: Rule = Rule {
               Not a RST (the network is alive), not a living pod (overload, policy).",
     remedy: "lifecycle.preStop.sleep.seconds, long enough for the slowest consumer to drop the endpoint; a connect \
              timeout of 1 to 3 s with a retry in the client",
+    fix: Some(fix::PRE_STOP),
     needs: &["inet_sock_set_state", "tcp_retransmit_skb", "sched_process_exit"],
     judge,
     summarise,

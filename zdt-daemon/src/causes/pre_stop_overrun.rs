@@ -3,6 +3,7 @@
 use super::{
     Rule, Sample, Setting,
     cut::cut,
+    fix,
     sample::{quantile, say_ms, sorted},
 };
 use crate::{
@@ -27,6 +28,7 @@ pub static RULE: Rule = Rule {
               behind it cut the connection. Without preStop, or with time left after it, the grace itself is too short \
               (grace-period-exceeded).",
     remedy: "terminationGracePeriodSeconds above preStop plus the longest request: the hook's time counts against the grace",
+    fix: Some(fix::GRACE),
     needs: &["inet_sock_set_state", "signal_generate"],
     judge,
     summarise,

@@ -1,6 +1,6 @@
 //! A5: an entry that an earlier connection left in conntrack took a new one to a dead pod.
 
-use super::{Rule, Sample, Setting, sample::say_ms};
+use super::{Rule, Sample, Setting, fix, sample::say_ms};
 use crate::{
     correlate::{Case, Phase},
     verdict::{Advice, Blame, Finding, Outcome},
@@ -18,6 +18,7 @@ pub static RULE: Rule = Rule {
               connection. Not a connection that the rules sent there (pod-ip-gone). The rollout to blame is the one that left the entry.",
     remedy: "a preStop sleep that is long enough leaves no such entries; in the client a short connect timeout and a new \
              port; nf_conntrack_tcp_timeout_syn_sent below 120 s",
+    fix: Some(fix::PRE_STOP),
     needs: &["inet_sock_set_state", "tcp_retransmit_skb"],
     judge,
     summarise: |_, _| "sent to an ended pod by the conntrack entry of an earlier connection".to_owned(),

@@ -1,7 +1,7 @@
 //! D4: a client outside the cluster came through this node, whose rules still led to a gone pod of another node.
 
 use super::{
-    Rule, Sample, Setting,
+    Rule, Sample, Setting, fix,
     pre_stop::pre_stop_sleep,
     sample::{quantile, say_ms, sorted},
 };
@@ -21,6 +21,7 @@ pub static RULE: Rule = Rule {
               When the pod is this node's own it is pod-ip-gone; when the rules had let go it is stale-conntrack-entry.",
     remedy: "preStop sleep longer than the slowest node keeps routing; a load balancer that dials pods (IP targets), or checks \
              the nodes' kube-proxy on /healthz",
+    fix: Some(fix::PRE_STOP),
     needs: &["net_dev_queue"],
     judge,
     summarise,

@@ -21,6 +21,7 @@ pub static RULE: Rule = Rule {
               the endpoint go, and not always (not those of a service without endpoints, kubernetes#139628).",
     remedy: "a kube-proxy that cleans up (1.32 or later, and its fixes); in the client a new source port for each question; by \
              hand `conntrack -D -p udp --orig-dst ADDRESS`",
+    fix: None,
     needs: &["net_dev_queue"],
     judge,
     summarise,

@@ -1,7 +1,7 @@
 //! D9: no endpoint was ready, so the rules sent new connections to a terminating one, by design; it served no more.
 
 use super::{
-    Rule, Sample, Setting,
+    Rule, Sample, Setting, fix,
     sample::{quantile, say_ms, sorted},
 };
 use crate::{
@@ -20,6 +20,7 @@ pub static RULE: Rule = Rule {
               endpoint in the slices it is endpoint-removal-race or pod-ip-gone.",
     remedy: "strategy.rollingUpdate with maxUnavailable 0 and maxSurge 1 or more, so that a new pod is Ready first; in the \
              application: go on serving after SIGTERM, or fail the readiness probe at once",
+    fix: Some(fix::NO_GAP),
     needs: &["inet_sock_set_state", "tcp_send_reset", "signal_generate"],
     judge,
     summarise,

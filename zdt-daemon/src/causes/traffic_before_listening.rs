@@ -1,7 +1,7 @@
 //! C1: a new pod got connections before it listened.
 
 use super::{
-    Rule, Sample, Setting,
+    Rule, Sample, Setting, fix,
     sample::{quantile, say_ms, sorted},
     unheard::never_heard,
 };
@@ -21,6 +21,7 @@ pub static RULE: Rule = Rule {
               (wrong-port).",
     remedy: "a readinessProbe on the port that serves, and a startupProbe for slow starts; no publishNotReadyAddresses on \
              services that clients use",
+    fix: Some(fix::READINESS),
     needs: &["inet_sock_set_state", "tcp_send_reset"],
     judge,
     summarise,

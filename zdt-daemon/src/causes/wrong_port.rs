@@ -1,6 +1,6 @@
 //! C8b: clients are sent to a port on which the new pods do not listen.
 
-use super::{Rule, Sample, Setting, sample::say_ms, unheard::never_heard};
+use super::{Rule, Sample, Setting, fix, sample::say_ms, unheard::never_heard};
 use crate::{
     correlate::Case,
     verdict::{Advice, Blame, Finding},
@@ -16,6 +16,7 @@ pub static RULE: Rule = Rule {
               other opens this one, too, in the end (traffic-before-listening).",
     remedy: "the service's targetPort, the container's port and the application's setting must agree; to move a port, listen \
              on both for the time of the rollout",
+    fix: Some(fix::TARGET_PORT),
     needs: &["inet_sock_set_state", "tcp_send_reset"],
     judge,
     summarise: |_, _| "sent to a port on which the pod does not listen".to_owned(),

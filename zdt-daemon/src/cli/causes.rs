@@ -5,10 +5,11 @@ use std::{
     process::ExitCode,
 };
 
+use anyhow::Context as _;
 use serde::Serialize;
 
 use crate::{
-    causes::{RULES, Rule, amplifiers::AMPLIFIERS},
+    causes::{RULES, Rule, amplifiers::AMPLIFIERS, page},
     config,
     sink::Format,
     verdict::Blame,
@@ -31,11 +32,22 @@ struct Line<'a> {
     what: &'a str,
     told_by: &'a str,
     remedy: &'a str,
+    fix: Option<&'a str>,
     needs: &'a [&'a str],
 }
 
 pub(super) fn causes(args: &config::Causes) -> anyhow::Result<ExitCode> {
     let mut out = io::BufWriter::new(io::stdout());
+    if let Some(name) = &args.name {
+        let rule = RULES.iter().find(|r| r.name == name);
+        let rule = rule.with_context(|| format!("there is no cause {name}: `zdt causes` lists them"))?;
+        match args.output.format {
+            Format::Json => writeln!(out, "{}", serde_json::to_string(&line(rule))?)?,
+            Format::Text => out.write_all(page(rule).as_bytes())?,
+        }
+        out.flush()?;
+        return Ok(ExitCode::SUCCESS);
+    }
     match args.output.format {
         Format::Json => {
             for rule in RULES {
@@ -81,6 +93,7 @@ fn line(rule: &'static Rule) -> Line<'static> {
         what: rule.what,
         told_by: rule.told_by,
         remedy: rule.remedy,
+        fix: rule.fix,
         needs: rule.needs,
     }
 }
