@@ -228,8 +228,8 @@ fn object(ran: &[Ran]) -> Value {
     json!({
         "scenarios": scenarios,
         "total": table::fields(&total(ran)),
-        "causes": confused["causes"],
-        "confusion": confused["confusion"],
+        "causes": confused.get("causes"),
+        "confusion": confused.get("confusion"),
         "stages": stages,
     })
 }
