@@ -5,14 +5,12 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::{Result, bail};
 
 use crate::{
+    advice::{SETTING, advised, with},
     run::{Ran, Setup, replay, run},
-    scenario::{Expect, Range, Scenario},
+    scenario::Scenario,
     score::Counts,
     suite::{Place, code},
 };
-
-/// The setting that the demo takes from the report.
-const SETTING: &str = "lifecycle.preStop.sleep.seconds";
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
@@ -47,14 +45,7 @@ pub fn demo(args: &Args) -> Result<ExitCode> {
         );
     };
     println!("\n$ the same rolling update with {SETTING}: {seconds}\n");
-    let mut with = scenario;
-    with.name += "-advised";
-    with.workload.pre_stop_sleep_s = Some(u32::try_from(seconds)?);
-    with.expect = Expect {
-        failed: Range { min: 0, max: Some(0) },
-        ..Expect::default()
-    };
-    let second = run(&setup, &with, args.seed)?;
+    let second = run(&setup, &with(&scenario, seconds), args.seed)?;
     report(&setup, &second)?;
     println!(
         "\nscore against what the client saw: {}",
@@ -107,17 +98,4 @@ fn line(c: &Counts) -> String {
         c.unexplained,
         c.events_lost
     )
-}
-
-/// The largest value that a rollout summary advises for the setting.
-fn advised(ran: &Ran) -> Option<u64> {
-    let advice = ran
-        .rollouts
-        .iter()
-        .filter_map(|r| r.get("advice")?.as_array())
-        .flatten();
-    advice
-        .filter(|a| a.get("setting").and_then(|s| s.as_str()) == Some(SETTING))
-        .filter_map(|a| a.get("value")?.as_u64())
-        .max()
 }

@@ -1,5 +1,6 @@
 //! The lab: a real cluster's network and control plane on one machine, without a cluster.
 
+pub mod advice;
 pub mod api;
 pub mod app;
 pub mod client;

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
 use crate::{
+    advice,
     jobs::{Done, Job, all},
     net::{SLOTS, fitting, require_root},
     run::{Binaries, Ran, Setup},
@@ -55,6 +56,9 @@ pub struct ScoreArgs {
     /// Runs of each scenario, with the seeds 1 to N
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub seeds: u64,
+    /// Where the daemon says that a preStop sleep would have prevented every failure: run it again with that, and expect none
+    #[arg(long)]
+    pub advice: bool,
     /// Exactly one JSON object on stdout
     #[arg(long)]
     pub json: bool,
@@ -94,7 +98,10 @@ pub fn score(args: &ScoreArgs) -> Result<ExitCode> {
     }
     let setup = args.place.setup()?;
     let seeds: Vec<u64> = (1..=args.seeds).collect();
-    let done = all(&setup, &each(&scenarios, &seeds))?;
+    let mut done = all(&setup, &each(&scenarios, &seeds))?;
+    if args.advice {
+        try_advice(&setup, &scenarios, &mut done)?;
+    }
     let (object, text) = (object(&done.ran), text(&done.ran));
     if args.json {
         println!("{object}");
@@ -110,6 +117,29 @@ pub fn score(args: &ScoreArgs) -> Result<ExitCode> {
     }
     let code = verdict(&done)?;
     Ok(if short.is_empty() { code } else { ExitCode::from(1) })
+}
+
+/// Adds a run with the advised setting for each that says it needs nothing else.
+fn try_advice(setup: &Setup, scenarios: &[Scenario], done: &mut Done) -> Result<()> {
+    let trials: Vec<(Scenario, u64)> = done
+        .ran
+        .iter()
+        .filter_map(|ran| {
+            let scenario = scenarios.iter().find(|s| s.name == ran.name)?;
+            Some((advice::trial(scenario, ran)?, ran.seed))
+        })
+        .collect();
+    let jobs: Vec<Job<'_>> = trials
+        .iter()
+        .map(|(scenario, seed)| Job {
+            scenario,
+            seed: *seed,
+        })
+        .collect();
+    let mut tried = all(setup, &jobs)?;
+    done.ran.append(&mut tried.ran);
+    done.errors.append(&mut tried.errors);
+    Ok(())
 }
 
 /// The score as a file beside the runs.

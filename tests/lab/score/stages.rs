@@ -13,6 +13,9 @@ use crate::{
     truth::{Outcome, Request},
 };
 
+/// A SYN is sent again after 1 s (TCP_TIMEOUT_INIT, include/net/tcp.h).
+const SYN_AGAIN_NS: u64 = 1_000_000_000;
+
 /// Errors by stage, milliseconds: the daemon's time minus the lab's.
 pub type Errors = BTreeMap<&'static str, Vec<f64>>;
 
@@ -41,7 +44,7 @@ pub fn errors(said: &[Value], lines: &[Line], truth: &[Request]) -> Errors {
             ips: addresses(lines, &pod),
             node,
         };
-        let Some(began) = (if removal { lab.deleted() } else { lab.ready() }) else {
+        let Some(began) = (if removal { lab.deleted() } else { lab.ready(at) }) else {
             continue;
         };
         let mut compare = |stage: &'static str, said_ms: Option<f64>, true_ns: Option<u64>| {
@@ -67,11 +70,13 @@ pub fn errors(said: &[Value], lines: &[Line], truth: &[Request]) -> Errors {
             compare("ready", Some(0.0), Some(began));
             compare("slice-ready", ms("slice_ms"), lab.slice(began, false));
             compare("first-rule", ms("rules_ms"), lab.sync(began, false));
+            // A request that was answered late may have been sent elsewhere, or nowhere, when it began.
             let first = truth
                 .iter()
-                .filter(|r| served_by(r, &pod))
-                .map(|r| r.began_ns)
-                .min();
+                .filter(|r| r.began_ns >= began && served_by(r, &pod))
+                .min_by_key(|r| r.began_ns)
+                .filter(|r| r.ended_ns.saturating_sub(r.began_ns) < SYN_AGAIN_NS)
+                .map(|r| r.began_ns);
             // A pod that was there before the client waited for it, not the client for the pod.
             let client_ran = truth.iter().any(|r| r.began_ns < began);
             compare(
@@ -145,8 +150,11 @@ impl Pod<'_> {
         )
     }
 
-    fn ready(&self) -> Option<u64> {
-        self.first(0, |w| matches!(w, What::PodReady { pod, .. } if pod == self.name))
+    /// A pod may become Ready again, and a StatefulSet's has the name of the one before it.
+    fn ready(&self, said: u64) -> Option<u64> {
+        let mine = |l: &&Line| matches!(&l.what, What::PodReady { pod, .. } if pod == self.name);
+        let times = self.lines.iter().filter(mine).map(|l| l.at_ns);
+        times.min_by_key(|at| at.abs_diff(said))
     }
 
     /// The first slice that says what has become of it.

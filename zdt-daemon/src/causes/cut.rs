@@ -12,8 +12,8 @@ pub(super) fn cut(case: &Case<'_>) -> Option<Ktime> {
     if case.phase != Phase::Established || case.ended_by != Some(Side::Server) {
         return None;
     }
-    let late = flow.late_request().is_some() && !flow.closed_before_any_answer();
-    if !flow.cut_by_server() || late {
+    let unused = flow.closed_before_any_answer();
+    if !unused && (!flow.cut_by_server() || flow.late_request().is_some()) {
         return None;
     }
     let end = flow.server_end.as_ref().map(|e| e.at);

@@ -305,8 +305,12 @@ impl Flow {
     /// The server closed it before its first request came: nothing had been answered on it, so that it was not idle between
     /// two requests.
     pub fn closed_before_any_answer(&self) -> bool {
-        let reset = self.late_request().filter(|r| r.has_socket);
-        reset.and_then(|r| r.tcp).is_some_and(|t| t.bytes_sent == 0)
+        let Some(late) = self.late_request() else {
+            return false;
+        };
+        let server = late.tcp.or(self.server_end.as_ref().map(|e| e.tcp));
+        server.is_some_and(|t| t.bytes_sent == 0)
+            || self.client_end.as_ref().is_some_and(|e| e.received() == 0)
     }
 
     /// The client gave up on silence: its request was never acknowledged, or its answer never ended. The latter is a

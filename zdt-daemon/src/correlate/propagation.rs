@@ -169,7 +169,11 @@ fn stages(uid: &PodUid, change: Change, followed: &Followed, known: &Known<'_>) 
         Change::Addition => (
             each().filter_map(|ip| endpoints.became_ready(ip, uid)).min(),
             served.iter().filter_map(|to| routes.taken_up(*to, lag)).min(),
-            connections().map(|(first, _)| first).min(),
+            // One that it got before is of another time that it was ready.
+            connections()
+                .map(|(first, _)| first)
+                .min()
+                .filter(|first| *first >= lag),
         ),
     };
     let stopped = pod.filter(|_| change == Change::Removal).and_then(|pod| {

@@ -92,7 +92,8 @@ fn suspicious(sk: Ptr, old: u8, new: u8, server: u8) -> bool {
         return sent > 0 && (received <= u64::from(fin) || asked_again);
     }
     if received <= u64::from(fin) {
-        return false; // nobody asked: a probe, or an idle connection
+        // Nobody asked: a probe, or an idle connection. Where the server closes first, the request may be on its way.
+        return fin == 0 && sent == 0 && new == tcp::FIN_WAIT1;
     }
     if sent == 0 || fin == 1 {
         return sent == 0;

@@ -276,6 +276,28 @@ fn the_rest_of_a_request_that_was_cut_is_no_keep_alive_race() {
     assert_eq!(world.only_verdict().cause(), "immediate-exit");
 }
 
+#[test]
+fn a_connection_that_the_exit_closed_before_its_first_request_was_not_idle() {
+    for asked in [true, false] {
+        let mut world = World::new();
+        world.delete(100, 30);
+        world.signal(115, APP, 15);
+        world.exit(116, APP);
+        let (old, new) = (TcpState::Established, TcpState::FinWait1);
+        world.server_end(116, old, new, TcpCounters::default(), true);
+        if asked {
+            world.reset(118, "TCP_TIMEWAIT_SOCKET", false);
+            let verdict = world.only_verdict();
+            assert_eq!(
+                (verdict.cause(), verdict.outcome),
+                ("immediate-exit", Outcome::ClosedEarly)
+            );
+        } else {
+            assert!(world.run().0.is_empty());
+        }
+    }
+}
+
 /// A pod that the API told of before its container ran, and that has not listened.
 fn newborn() -> World {
     let mut world = World::new();
