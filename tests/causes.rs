@@ -9,12 +9,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
     fs,
     path::PathBuf,
 };
 
 use zdt_daemon::{
-    causes::{RULES, page},
+    causes::{RULES, Rule, page},
     verdict::Blame,
 };
 use zdt_lab::scenario::Scenario;
@@ -32,11 +33,8 @@ fn pages() -> BTreeMap<String, String> {
     let mut index = "# Causes\n\nIn the order in which they are asked; the first that matches names the cause. `zdt causes` has \
                      the same.\n\n| cause | id | what |\n|---|---|---|\n"
         .to_owned();
-    for rule in RULES {
-        index += &format!(
-            "| [{}]({}.md) | {} | {} |\n",
-            rule.name, rule.name, rule.id, rule.what
-        );
+    for Rule { name, id, what, .. } in RULES {
+        writeln!(index, "| [{name}]({name}.md) | {id} | {what} |").unwrap();
     }
     pages.insert("README.md".to_owned(), index);
     pages
