@@ -12,8 +12,8 @@ use std::mem::{align_of, size_of};
 
 use zdt_common::{
     ABI, DecodeError, Event, Forwarded, HEADER_LEN, HOOK_COUNT, Header, Hook, IcmpError, Listener,
-    OFFSET_SPECS, Offsets, OomVictim, ProcessExit, ResetSent, Retransmit, Signal, SkbDropped, SockErr,
-    SockView, StateChange, TableReplaced, decode,
+    OFFSET_SPECS, Offsets, OomVictim, ProcessExit, QueueLook, ResetSent, Retransmit, Signal, SkbDropped,
+    SockErr, SockView, StateChange, TableReplaced, decode,
 };
 use zerocopy::IntoBytes;
 
@@ -32,6 +32,7 @@ const NUMBERS: &[(u16, &str)] = &[
     (10, "kfree_skb"),
     (11, "icmp_send"),
     (12, "net_dev_queue"),
+    (13, "inet_sock_set_state/queue"),
 ];
 
 /// Bytes that start at an 8-byte boundary, as ring buffer records do.
@@ -83,6 +84,7 @@ fn bytes_of<'a>(event: &Event<'a>) -> &'a [u8] {
         Event::KfreeSkb(p) => p.as_bytes(),
         Event::IcmpSend(p) => p.as_bytes(),
         Event::NetDevQueue(p) => p.as_bytes(),
+        Event::ListenQueue(p) => p.as_bytes(),
     }
 }
 
@@ -129,6 +131,7 @@ fn a_payload_has_no_padding_that_is_not_written_down() {
         whole::<SkbDropped>(),
         whole::<IcmpError>(),
         whole::<Forwarded>(),
+        whole::<QueueLook>(),
     ];
     for (size, align) in all {
         assert_eq!(

@@ -67,6 +67,8 @@ hooks! {
     IcmpSend = 11, IcmpError, "icmp_send";
     /// A packet for an endpoint in transition was handed to a device of the node's network namespace.
     NetDevQueue = 12, Forwarded, "net_dev_queue";
+    /// The queue of a pod's listener is full, or has dropped something: the first tracepoint, when a connection joins it.
+    ListenQueue = 13, QueueLook, "inet_sock_set_state/queue";
 }
 
 /// Number of hooks; size of the per-hook counter arrays.

@@ -22,7 +22,7 @@ pub use packet::{
     Ends, Forwarded, IPS_SEEN_REPLY, IPS_TEMPLATE, IcmpError, NO_REASON, PacketView, Service, SkbDropped,
 };
 pub use payload::{
-    CGROUP_NAME_LEN, COMM_LEN, Cgroup, Listener, OomVictim, ProcessExit, ResetSent, Retransmit,
+    CGROUP_NAME_LEN, COMM_LEN, Cgroup, Listener, OomVictim, ProcessExit, QueueLook, ResetSent, Retransmit,
     SIGNAL_NO_CODE, Signal, SockErr, SockView, StateChange, TABLE_NAME_LEN, TABLE_QUIET_NS, TableReplaced,
     Task,
 };

@@ -60,6 +60,9 @@ offsets! {
     sk_err: "sock" ["sk_err"] required;
     sk_err_soft: "sock" ["sk_err_soft"] required;
     sk_cgrp: "sock" ["sk_cgrp_data.cgroup" | "sk_cgrp_data.val"] optional;
+    sk_drops: "sock" ["sk_drops.counter"] optional;
+    sk_ack_backlog: "sock" ["sk_ack_backlog"] optional;
+    sk_max_ack_backlog: "sock" ["sk_max_ack_backlog"] optional;
     // struct inet_sock
     inet_sport: "inet_sock" ["inet_sport"] required;
     // struct inet_connection_sock

@@ -219,3 +219,24 @@ pub struct TableReplaced {
     /// 4 or 6.
     pub family: u32,
 }
+
+/// Payload of [`crate::Hook::ListenQueue`]: a look at a listener, behind an earlier one at `since_ns`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct QueueLook {
+    /// The earlier look: `bpf_ktime_get_ns`.
+    pub since_ns: u64,
+    /// The local address of the connection that has joined the queue.
+    pub laddr: Addr,
+    pub lport: u16,
+    pub pad: [u8; 2],
+    /// Inode number of the network namespace.
+    pub netns: u32,
+    /// `sock::sk_drops` of the listener at the earlier look, and now: segments that it has dropped, whatever for.
+    pub drops_before: u32,
+    pub drops: u32,
+    /// `sock::sk_ack_backlog`: connections that wait for accept(2), this one included.
+    pub backlog: u32,
+    /// `sock::sk_max_ack_backlog`: what listen(2) asked for, at most `net.core.somaxconn`. The queue is full with one more.
+    pub max: u32,
+}

@@ -13,6 +13,7 @@ mod filter;
 mod hooks;
 mod maps;
 mod packet;
+mod queue;
 mod rate;
 mod read;
 

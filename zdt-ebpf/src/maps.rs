@@ -9,6 +9,7 @@ use zdt_common::{Addr, Endpoint, HOOK_COUNT, Service};
 
 use crate::{
     hooks::{net_dev_queue::Queued, percpu_free_percpu::Replaced},
+    queue::{Known, Place},
     rate::{Datagrams, Window},
 };
 
@@ -31,6 +32,10 @@ pub static SERVICES: HashMap<Service, u32> = HashMap::with_max_entries(262_144, 
 /// Addresses of endpoints and pods that are going or coming.
 #[map]
 pub static TRANSIT: HashMap<Addr, u32> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+
+/// Pods' listeners.
+#[map]
+pub static LISTENERS: HashMap<Place, Known> = HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
 
 /// The SYN that `net_dev_queue` reported last on each CPU.
 #[map]

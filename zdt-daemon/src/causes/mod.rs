@@ -4,6 +4,7 @@
 //! the same time" (invariant I12). The first rule of [`RULES`] that matches names the cause.
 
 mod accept_queue_flush;
+mod accept_queue_overflow;
 pub mod amplifiers;
 mod client_abort;
 mod conntrack_insert_failed;
@@ -30,12 +31,14 @@ mod page;
 mod pod_ip_gone;
 pub(crate) mod pre_stop;
 mod pre_stop_overrun;
+mod queue_full;
 mod refused_by_conntrack;
 mod response_lost_in_teardown;
 pub(crate) mod sample;
 mod stale_conntrack_entry;
 mod stale_node_port;
 mod stale_udp_entry;
+mod steady_overload;
 mod terminating_endpoint_fallback;
 mod traffic_before_listening;
 pub(crate) mod unexplained;
@@ -93,6 +96,8 @@ pub const RULES: &[&Rule] = &[
     &wrong_port::RULE,
     &traffic_before_listening::RULE,
     &accept_queue_flush::RULE,
+    &accept_queue_overflow::RULE,
+    &steady_overload::RULE,
     &stale_udp_entry::RULE,
     &half_open_purge::RULE,
     &response_lost_in_teardown::RULE,

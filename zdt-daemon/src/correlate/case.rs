@@ -8,6 +8,7 @@ use super::{
     flow::Flow,
     history::{ContainerHistory, PodHistory},
     loss::Losses,
+    queues::Queues,
     routes::RoutesAsked,
 };
 use crate::{
@@ -63,6 +64,7 @@ pub struct Case<'a> {
     pub endpoints: &'a Endpoints,
     pub routes: RoutesAsked<'a>,
     pub conntrack: &'a Conntrack,
+    pub queues: &'a Queues,
     pub(super) losses: &'a Losses,
     /// When it is judged.
     pub now: Ktime,

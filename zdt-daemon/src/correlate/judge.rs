@@ -12,6 +12,7 @@ use super::{
     loss::{Losses, RestsOn},
     ownership::{self, Server},
     pods::Pods,
+    queues::Queues,
     rollout::Rollouts,
     routes::{Routes, RoutesAsked},
     trigger,
@@ -31,6 +32,7 @@ pub(super) struct Context<'a> {
     pub endpoints: &'a Endpoints,
     pub routes: &'a Routes,
     pub conntrack: &'a Conntrack,
+    pub queues: &'a Queues,
     pub losses: &'a Losses,
     pub rollouts: &'a Rollouts,
 }
@@ -113,6 +115,7 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
             asked: &asked_routes,
         },
         conntrack: context.conntrack,
+        queues: context.queues,
         losses: context.losses,
         now: context.now,
     };

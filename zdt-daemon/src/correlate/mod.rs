@@ -15,6 +15,7 @@ mod ownership;
 mod packets;
 mod pods;
 mod propagation;
+mod queues;
 mod revisions;
 mod rollout;
 mod routes;
@@ -36,11 +37,14 @@ pub use flow::{End, Flow, GivenUp, Left, LostAnswer, ResetSeen};
 pub use history::{ContainerHistory, Ending, ExitSeen, ListenerHistory, PodHistory, SignalSeen};
 pub use packets::{DropSeen, ForwardedSeen, IcmpSeen};
 pub use pods::Pods;
+pub use queues::{QueueLook, Queues};
 pub use routes::{Routes, RoutesAsked};
 pub use tables::TableFill;
 
+use std::net::IpAddr;
+
 use crate::{
-    input::{Input, Ktime, Observation, Side, Sock, Start, What},
+    input::{Input, Ktime, NetnsInum, Observation, Side, Sock, Start, What},
     verdict::Output,
 };
 
@@ -115,6 +119,7 @@ pub struct Correlator {
     left: left::Leftovers,
     strays: strays::Strays,
     told: told::Told,
+    queues: Queues,
     conntrack: Conntrack,
     routes: Routes,
     losses: loss::Losses,
@@ -137,6 +142,7 @@ impl Correlator {
             left: left::Leftovers::default(),
             strays: strays::Strays::default(),
             told: told::Told::default(),
+            queues: Queues::default(),
             conntrack: Conntrack::default(),
             routes: Routes::default(),
             losses: loss::Losses::default(),
@@ -273,6 +279,7 @@ impl Correlator {
                     self.connected(sent);
                 }
             }
+            Observation::ListenQueue { .. } => self.queue_looked_at(at, observation),
             Observation::FlowEnd { sock, .. }
             | Observation::ResetSent { sock, .. }
             | Observation::ResetReceived { sock }
@@ -304,18 +311,22 @@ impl Correlator {
     /// One kernel may carry several clusters with the same addresses (kind does): a view from a namespace that is
     /// known not to be the address owner's is another cluster's.
     fn foreign(&self, at: Ktime, sock: &Sock) -> bool {
-        if sock.netns.0 == 0 {
+        self.anothers(at, sock.local.ip(), sock.netns)
+    }
+
+    fn anothers(&self, at: Ktime, local: IpAddr, netns: NetnsInum) -> bool {
+        if netns.0 == 0 {
             return false;
         }
-        let owner = match self.pods.owner(sock.local.ip(), at) {
+        let owner = match self.pods.owner(local, at) {
             Some(pod) => pod.netns,
             None => {
                 let node = self.start.as_ref().map(|(_, s)| s);
-                node.filter(|s| s.netns.0 != 0 && s.node_addrs.contains(&sock.local.ip()))
+                node.filter(|s| s.netns.0 != 0 && s.node_addrs.contains(&local))
                     .map(|s| s.netns)
             }
         };
-        owner.is_some_and(|netns| netns != sock.netns)
+        owner.is_some_and(|owner| owner != netns)
     }
 
     fn judge_due(&mut self, out: &mut Vec<Output>) {
@@ -366,6 +377,7 @@ impl Correlator {
             endpoints: &self.endpoints,
             routes: &self.routes,
             conntrack: &self.conntrack,
+            queues: &self.queues,
             losses: &self.losses,
             rollouts: &self.rollouts,
         };
@@ -383,6 +395,8 @@ impl Correlator {
         self.left.forget(self.now);
         self.strays.forget(self.now);
         self.told.forget(self.now);
+        self.queues
+            .forget(self.now.minus_ms(self.settings.flow_expiry_ms));
         self.conntrack.forget(before);
         self.routes.forget(before);
         self.rollouts.forget(before, &self.pods);

@@ -208,6 +208,22 @@ pub enum Observation {
         kind: u8,
         code: u8,
     },
+    /// `inet_sock_set_state` of a connection that joins its listener's queue: a look at the listener. Seen while the queue is
+    /// full or drops, once in 100 ms, and when that is over.
+    ListenQueue {
+        netns: NetnsInum,
+        /// The pod's address, and the listener's port.
+        local: SocketAddr,
+        /// The look before.
+        since: Ktime,
+        /// SYNs and ends of handshakes that the listener has dropped since then.
+        #[serde(default)]
+        dropped: u32,
+        /// Connections that wait for accept(2).
+        waiting: u32,
+        /// What listen(2) asked for, at most `net.core.somaxconn`: the queue is full with one more.
+        backlog: u32,
+    },
 }
 
 /// A conntrack entry of this node: looked up when a client socket of this node failed or retransmitted, looked up some

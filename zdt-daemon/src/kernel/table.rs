@@ -40,7 +40,7 @@ pub const PROGRAMS: &[Program] = &[
         class: Class::Held,
         required: true,
         since: "4.16",
-        hooks: &[Hook::InetSockSetState, Hook::Listen],
+        hooks: &[Hook::InetSockSetState, Hook::Listen, Hook::ListenQueue],
         costs: &[
             "endpoint-removal-race",
             "pod-ip-gone",

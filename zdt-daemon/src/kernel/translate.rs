@@ -123,6 +123,15 @@ impl Translator {
             Event::NetDevQueue(e) => Observation::Forwarded {
                 packet: packet(&e.packet),
             },
+            Event::ListenQueue(e) => Observation::ListenQueue {
+                netns: NetnsInum(e.netns),
+                local: SocketAddr::new(ip(e.laddr), e.lport),
+                since: Ktime(e.since_ns),
+                // It may wrap.
+                dropped: e.drops.wrapping_sub(e.drops_before),
+                waiting: e.backlog,
+                backlog: e.max,
+            },
         }
     }
 }

@@ -131,6 +131,7 @@ impl Eyes {
             | Observation::Signal { place, .. }
             | Observation::Exit { place, .. }
             | Observation::OomVictim { place, .. } => self.is_our_place(place),
+            Observation::ListenQueue { local, .. } => self.addrs.contains(&local.ip()),
             // Others' tests: tables in tests/iptables_legacy.rs, packets in tests/packets.rs.
             Observation::TableReplaced { .. }
             | Observation::Forwarded { .. }

@@ -1,5 +1,5 @@
-//! `inet_sock_set_state`: a TCP socket changes its state. Two events come from it: a pod's listener opened or
-//! closed, and a connection ended while something was unfinished.
+//! `inet_sock_set_state`: a TCP socket changes its state. Three events come from it: a pod's listener opened or
+//! closed, its queue is full (see queue.rs), and a connection ended while something was unfinished.
 //!
 //! Prototype: `(const struct sock *sk, const int oldstate, const int newstate)` (include/trace/events/sock.h).
 //! Minimum: 4.16. Called by net/ipv4/af_inet.c inet_sock_set_state and inet_sk_set_state before the state is stored.
@@ -18,7 +18,7 @@ use zdt_common::{Hook, Listener, StateChange};
 use crate::{
     cgroup,
     emit::emit,
-    filter,
+    filter, queue,
     read::{self, IPPROTO_TCP, Ptr, arg, field, tcp},
 };
 
@@ -30,6 +30,8 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
     // (net/ipv4/inet_connection_sock.c inet_csk_clone_lock): only LISTEN to CLOSE is a listener's end.
     if new == tcp::LISTEN || (old == tcp::LISTEN && new == tcp::CLOSE) {
         listener(arg(&ctx, 0), new == tcp::LISTEN);
+    } else if old == tcp::SYN_RECV && new == tcp::ESTABLISHED {
+        queue::joined(arg(&ctx, 0));
     } else if is_end(old, new) {
         end(arg(&ctx, 0), old, new);
     }
@@ -130,6 +132,7 @@ fn listener(sk: Ptr, open: bool) -> Option<()> {
     }
     let tuple = read::tuple(sk)?;
     let pod = cgroup::pod_of(read::cgroup_of_sock(sk))?;
+    queue::listener(sk, tuple.lport, open);
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     emit(Hook::Listen, |event: &mut Listener| {
         cgroup::write(&mut event.cgroup, &pod);

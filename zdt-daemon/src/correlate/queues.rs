@@ -1,0 +1,110 @@
+//! When the queues of listeners were full, and when these dropped what came.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::SocketAddr,
+};
+
+use super::Correlator;
+use crate::input::{Ktime, Observation};
+
+/// Most listeners remembered; the one that was looked at longest ago goes first. A few looks of each: what is judged was
+/// some seconds ago, and there are at most some 20 a second.
+const MAX_LISTENERS: usize = 4_096;
+const MAX_LOOKS: usize = 2_048;
+
+/// A SYN's time has a resolution of 1 ms, and the way to the listener takes some 10 µs; looks are exact.
+const SLACK_MS: u64 = 2;
+
+/// A look at a listener.
+#[derive(Clone, Copy, Debug)]
+pub struct QueueLook {
+    /// The look before.
+    pub since: Ktime,
+    pub at: Ktime,
+    /// What it dropped between the two.
+    pub dropped: u32,
+    /// Connections that waited, and what the application had asked for; with one more the queue is full.
+    pub waiting: u32,
+    pub backlog: u32,
+}
+
+impl QueueLook {
+    /// include/net/sock.h sk_acceptq_is_full
+    pub fn full(&self) -> bool {
+        self.waiting > self.backlog
+    }
+}
+
+/// What is known of the queues.
+#[derive(Debug, Default)]
+pub struct Queues {
+    looks: BTreeMap<SocketAddr, VecDeque<QueueLook>>,
+}
+
+impl Queues {
+    pub(super) fn looked(&mut self, local: SocketAddr, look: QueueLook) {
+        if self.looks.len() >= MAX_LISTENERS && !self.looks.contains_key(&local) {
+            let last = |looks: &VecDeque<QueueLook>| looks.back().map(|l| l.at);
+            let oldest = self.looks.iter().min_by_key(|(_, l)| last(l)).map(|(to, _)| *to);
+            oldest.and_then(|oldest| self.looks.remove(&oldest));
+        }
+        let looks = self.looks.entry(local).or_default();
+        if looks.len() >= MAX_LOOKS {
+            looks.pop_front();
+        }
+        looks.push_back(look);
+    }
+
+    /// The look that says that this listener dropped what came at `at`: it dropped something between this look and the one
+    /// before, and its queue was full; or its queue was full before, and nothing has joined it since.
+    pub fn dropped(&self, local: SocketAddr, at: Ktime) -> Option<QueueLook> {
+        let looks = self.looks.get(&local)?;
+        let covers = |l: &QueueLook| l.since <= at.plus_ms(SLACK_MS) && at <= l.at;
+        let counted = looks
+            .iter()
+            .enumerate()
+            .filter(|(_, l)| covers(l) && l.dropped > 0);
+        // Unreported looks lie between two reports only where the queue had room.
+        let was_full = |n: usize, since: Ktime| {
+            let before = n.checked_sub(1).and_then(|n| looks.get(n));
+            before.is_some_and(|b| b.full() && since <= b.at)
+        };
+        let mut counted = counted.filter(|(n, l)| l.full() || was_full(*n, l.since));
+        let still_full = || looks.back().filter(|l| l.full() && l.at <= at);
+        counted.next().map(|(_, l)| l).or_else(still_full).copied()
+    }
+
+    pub(super) fn forget(&mut self, before: Ktime) {
+        for looks in self.looks.values_mut() {
+            looks.retain(|l| l.at >= before);
+        }
+        self.looks.retain(|_, looks| !looks.is_empty());
+    }
+}
+
+impl Correlator {
+    pub(super) fn queue_looked_at(&mut self, at: Ktime, observation: &Observation) {
+        let Observation::ListenQueue {
+            netns,
+            local,
+            since,
+            dropped,
+            waiting,
+            backlog,
+        } = observation
+        else {
+            return;
+        };
+        let look = QueueLook {
+            since: *since,
+            at,
+            dropped: *dropped,
+            waiting: *waiting,
+            backlog: *backlog,
+        };
+        if !self.anothers(at, local.ip(), *netns) {
+            self.queues.looked(*local, look);
+        }
+    }
+}
