@@ -29,6 +29,7 @@ mod oom_kill;
 mod ordinary_crash;
 mod page;
 mod pod_ip_gone;
+mod port_never_served;
 pub(crate) mod pre_stop;
 mod pre_stop_overrun;
 mod queue_full;
@@ -87,6 +88,7 @@ pub struct Rule {
 /// evidence.
 pub const RULES: &[&Rule] = &[
     &kubelet_probe::RULE,
+    &port_never_served::RULE,
     &terminating_endpoint_fallback::RULE,
     &no_endpoints::RULE,
     &local_policy_no_endpoint::RULE,

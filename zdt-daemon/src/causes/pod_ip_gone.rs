@@ -39,6 +39,10 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
     if case.flow.server_reset.is_some() || case.flow.translated.is_some_and(|t| t.replied) {
         return None;
     }
+    // No service leads to this port: what a pod of another node does with it is not known here (port-never-served).
+    if case.target.pod.is_none() && !case.endpoints.is_endpoint(server) {
+        return None;
+    }
     // An old entry of conntrack did it, not the rules; or nobody can tell.
     if case.routed_when_begun() == Some(false) || case.rules_changed_while_beginning() {
         return None;

@@ -30,6 +30,10 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
         return None;
     }
     let server = case.server?;
+    // No service leads to this port: what a pod of another node does with it is not known here (port-never-served).
+    if case.target.pod.is_none() && !case.endpoints.is_endpoint(server) {
+        return None;
+    }
     // Either the rules tell that they did not send it there, or the attempt that left the entry was seen.
     let routed = case.routed_when_begun();
     let left = case.flow.left;
