@@ -160,6 +160,8 @@ pub enum Measure {
     WithoutEndpoint,
     /// The rules let go of the pod to this datagram.
     EntryOutlivedRules,
+    /// The pod's being made to the drop of this connection's last SYN.
+    DroppedAfterBirth,
 }
 
 /// Explained or not; there is no cause without a finding.

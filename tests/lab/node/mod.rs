@@ -4,6 +4,7 @@ pub mod cgroup;
 mod exhaust;
 mod kubelet;
 mod memory;
+mod policy;
 pub mod proxy;
 pub mod runc;
 pub mod timings;
@@ -41,6 +42,8 @@ pub struct Settings {
     pub reuse: Reuse,
     /// kube-proxy removes the UDP entries of endpoints that are gone.
     pub udp_cleanup: bool,
+    /// A policy engine drops what is for a new pod for so long; 0: there is none.
+    pub policy_delay_ms: u64,
     /// Decides every drawn delay.
     pub seed: u64,
     /// The `zdt-lab` binary, for `pause` and the test server.
@@ -59,6 +62,7 @@ impl Settings {
             cgroup_driver: CgroupDriver::default(),
             reuse: Reuse::default(),
             udp_cleanup: true,
+            policy_delay_ms: 0,
             seed: 0,
             exe,
             out,

@@ -261,6 +261,10 @@ fn settings(scenario: &Scenario, seed: u64, number: u8, lab: &Path, out: &Path) 
         Backend::Nftables => node::Backend::Nftables,
     };
     settings.udp_cleanup = network.udp_cleanup;
+    settings.policy_delay_ms = network.policy_delay_ms;
+    if network.reuse_addresses {
+        settings.reuse = crate::net::Reuse::LowestFree;
+    }
     let timings = &mut settings.timings;
     timings.min_sync_period_ms = Delay::fixed(network.min_sync_period_ms as f64);
     timings.crash_back_off_ms = Delay::fixed(f64::from(scenario.workload.crash_back_off_ms));

@@ -15,6 +15,10 @@ pub struct Network {
     pub rules_delay_node: Option<u8>,
     /// kube-proxy removes the UDP entries of endpoints that are gone.
     pub udp_cleanup: bool,
+    /// A network policy engine drops what is for a new pod until so long after the pod got its network; 0: there is none.
+    pub policy_delay_ms: u64,
+    /// An address is given again as soon as it is free.
+    pub reuse_addresses: bool,
 }
 
 impl Default for Network {
@@ -26,6 +30,8 @@ impl Default for Network {
             rules_delay_ms: 0,
             rules_delay_node: None,
             udp_cleanup: true,
+            policy_delay_ms: 0,
+            reuse_addresses: false,
         }
     }
 }

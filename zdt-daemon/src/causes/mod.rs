@@ -29,6 +29,7 @@ mod oom_kill;
 mod ordinary_crash;
 mod page;
 mod pod_ip_gone;
+mod policy_drop;
 mod port_never_served;
 pub(crate) mod pre_stop;
 mod pre_stop_overrun;
@@ -94,6 +95,7 @@ pub const RULES: &[&Rule] = &[
     &local_policy_no_endpoint::RULE,
     &conntrack_table_full::RULE,
     &conntrack_insert_failed::RULE,
+    &policy_drop::RULE,
     &endpoint_removal_race::RULE,
     &wrong_port::RULE,
     &traffic_before_listening::RULE,

@@ -18,6 +18,7 @@ pub(crate) fn judge(case: &Case<'_>) -> Judgement {
     } else {
         missing.push("a deletion of the pod before the failure".to_owned());
     }
+    seen.extend(case.first_drop());
     if let Some(reset) = &flow.server_reset {
         let to = if reset.to_syn {
             "to the SYN"

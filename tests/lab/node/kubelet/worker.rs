@@ -28,6 +28,7 @@ use crate::{
         Node,
         cgroup::Qos,
         memory::{self, Limit},
+        policy,
         runc::{Exit, Process},
     },
 };
@@ -141,7 +142,15 @@ impl Worker {
         });
         self.report(Stage::Admitted);
         let node = Arc::clone(&self.node);
-        let network = tokio::task::spawn_blocking(move || node.net().attach()).await??;
+        let attach = move || -> anyhow::Result<PodNet> {
+            let network = node.net().attach()?;
+            let late_ms = node.settings().policy_delay_ms;
+            if late_ms > 0 {
+                policy::drop_at_first(&node, &network.ips, late_ms)?;
+            }
+            Ok(network)
+        };
+        let network = tokio::task::spawn_blocking(attach).await??;
         self.ips = network.ips.all();
         let netns = network.netns().to_owned();
         self.network = Some(network);
