@@ -2,7 +2,7 @@
 
 use std::{
     fmt::Write as _,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
     path::Path,
     sync::{
         Arc, Mutex, PoisonError,
@@ -10,7 +10,10 @@ use std::{
     },
 };
 
-use super::{Addresses, Ipam, Lan, Netns, PodIps, Reuse, Run, ip::NetError, ip_batch, sysctls};
+use super::{Addresses, Ipam, Lan, Netns, PodIps, Reuse, Run, in_netns, ip::NetError, ip_batch, sysctls};
+
+/// RFC 863.
+const DISCARD: u16 = 9;
 
 /// The network of one node, numbered from 1.
 #[derive(Debug)]
@@ -21,6 +24,8 @@ pub struct NodeNet {
     number: u8,
     v6: bool,
     ipam: Mutex<Ipam>,
+    /// Addresses come back at once: their new owners must tell the neighbours.
+    announces: bool,
 }
 
 /// A pod's network; removed by [`NodeNet::detach`], or with the run.
@@ -49,6 +54,7 @@ impl NodeNet {
             number,
             v6,
             ipam: Mutex::new(Ipam::new(lan.addresses(), number, reuse, v6)),
+            announces: reuse == Reuse::LowestFree,
         };
         // The port on the switch is made first, so that the address below can be used at once.
         ip_batch(
@@ -208,11 +214,38 @@ impl NodeNet {
             );
         }
         ip_batch(netns.name(), &commands)?;
+        if self.announces {
+            self.announce(netns.name());
+        }
         Ok(PodNet {
             netns: Some(netns),
             veth,
             ips,
         })
+    }
+
+    /// What arp_notify sent may have come before the bridge's port forwarded, and the node would go on sending to the address's
+    /// last owner until its neighbour entry is proven wrong, 8 s later. The bridge plugin waits for the port and then announces;
+    /// here a datagram to nobody makes the pod ask for its gateway, which tells as much.
+    fn announce(&self, netns: &str) {
+        let gateways = [
+            Some(IpAddr::V4(self.bridge_ip())),
+            self.bridge_ip_v6().map(IpAddr::V6),
+        ];
+        for gateway in gateways.into_iter().flatten() {
+            let ask = || {
+                let any: IpAddr = match gateway {
+                    IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+                    IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+                };
+                UdpSocket::bind((any, 0))?
+                    .send_to(&[], (gateway, DISCARD))
+                    .map(drop)
+            };
+            if let Err(error) = in_netns(netns, ask) {
+                tracing::warn!(%error, "a pod cannot announce its address");
+            }
+        }
     }
 
     /// CNI DEL and the namespace's removal. The address is free again.

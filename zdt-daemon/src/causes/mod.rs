@@ -29,6 +29,7 @@ mod oom_kill;
 mod ordinary_crash;
 mod page;
 mod pod_ip_gone;
+mod pod_ip_reused;
 mod policy_drop;
 mod port_never_served;
 pub(crate) mod pre_stop;
@@ -96,6 +97,7 @@ pub const RULES: &[&Rule] = &[
     &conntrack_table_full::RULE,
     &conntrack_insert_failed::RULE,
     &policy_drop::RULE,
+    &pod_ip_reused::RULE,
     &endpoint_removal_race::RULE,
     &wrong_port::RULE,
     &traffic_before_listening::RULE,

@@ -26,8 +26,10 @@ pub enum Phase {
 /// What stood at the server's address then.
 #[derive(Clone, Copy, Debug)]
 pub struct Target<'a> {
-    /// A pod of this node.
+    /// A pod of this node: the one that the endpoint slices meant, else the address's owner.
     pub pod: Option<&'a PodHistory>,
+    /// The pod that got its address after it, by now.
+    pub heir: Option<&'a PodHistory>,
     /// What the endpoint slices said; also for pods of other nodes.
     pub endpoint: Option<&'a EndpointHistory>,
 }

@@ -85,6 +85,19 @@ impl Endpoints {
         all.iter().rev().find(|e| e.added <= at).or_else(|| all.first())
     }
 
+    /// The pod that the slices meant with this address and port at `at`. None: nobody, or the slices were about to say another.
+    pub fn meant(&self, server: SocketAddr, at: Ktime) -> Option<&PodUid> {
+        let all = self.by_addr.get(&server.ip())?;
+        let on_port = || all.iter().filter(|e| e.ports.contains(&server.port()));
+        // This daemon may learn of a slice later than the node's rules do.
+        let soon = |e: &EndpointHistory| at < e.added && e.added <= at.plus_ms(LISTING_MS);
+        if on_port().any(soon) {
+            return None;
+        }
+        let last = on_port().filter(|e| e.added <= at).max_by_key(|e| e.added)?;
+        last.pod.as_ref().map(|(uid, _)| uid)
+    }
+
     /// Whether `server` is or was an endpoint of `service`.
     pub fn serves(&self, service: &NsName, server: SocketAddr) -> bool {
         let serves = |e: &EndpointHistory| e.service == *service && e.ports.contains(&server.port());

@@ -100,6 +100,7 @@ pub(super) fn reset_seen(at: Ktime, observation: &Observation) -> Option<ResetSe
         return None;
     };
     Some(ResetSeen {
+        netns: sock.netns,
         at,
         reason: reason.clone(),
         to_syn: *to_syn,

@@ -60,7 +60,10 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
     let server = flow
         .server_addr()
         .or_else(|| flow.dialled.filter(|d| context.endpoints.is_endpoint(*d)));
-    let pod = server.and_then(|s| context.pods.owner(s.ip(), flow.began));
+    let owner = server.and_then(|s| context.pods.owner(s.ip(), flow.began));
+    let meant = server.and_then(|s| context.pods.get(context.endpoints.meant(s, flow.began)?));
+    let pod = meant.filter(|p| p.known).or(owner);
+    let heir = server.and_then(|s| context.pods.heir(s.ip(), &pod?.state.uid));
     // A living server may lose a packet, or a client its patience.
     let gone = || {
         pod.and_then(PodHistory::network_down)
@@ -103,7 +106,7 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
         ended,
         server,
         service,
-        target: Target { pod, endpoint },
+        target: Target { pod, heir, endpoint },
         end_of: EndOf::default(),
         brought: pod.and_then(|p| context.rollouts.brought(&p.state, ended)),
         node,

@@ -6,6 +6,7 @@ mod case;
 mod conntrack;
 mod endpoints;
 mod flow;
+mod foreign;
 mod history;
 mod join;
 mod judge;
@@ -41,10 +42,8 @@ pub use queues::{QueueLook, Queues};
 pub use routes::{Routes, RoutesAsked};
 pub use tables::TableFill;
 
-use std::net::IpAddr;
-
 use crate::{
-    input::{Input, Ktime, NetnsInum, Observation, Side, Sock, Start, What},
+    input::{Input, Ktime, Observation, Start, What},
     verdict::Output,
 };
 
@@ -295,40 +294,6 @@ impl Correlator {
         }
     }
 
-    /// Which end of its connection a socket is. The filter knows the servers by the endpoint slices; what no service selects
-    /// is told by its listener.
-    fn side(&self, at: Ktime, sock: &Sock) -> Side {
-        let listens = || {
-            let pod = self.pods.owner(sock.local.ip(), at);
-            pod.is_some_and(|p| p.has_listened(sock.local.port(), at))
-        };
-        match sock.side {
-            Side::Client if listens() => Side::Server,
-            side => side,
-        }
-    }
-
-    /// One kernel may carry several clusters with the same addresses (kind does): a view from a namespace that is
-    /// known not to be the address owner's is another cluster's.
-    fn foreign(&self, at: Ktime, sock: &Sock) -> bool {
-        self.anothers(at, sock.local.ip(), sock.netns)
-    }
-
-    fn anothers(&self, at: Ktime, local: IpAddr, netns: NetnsInum) -> bool {
-        if netns.0 == 0 {
-            return false;
-        }
-        let owner = match self.pods.owner(local, at) {
-            Some(pod) => pod.netns,
-            None => {
-                let node = self.start.as_ref().map(|(_, s)| s);
-                node.filter(|s| s.netns.0 != 0 && s.node_addrs.contains(&local))
-                    .map(|s| s.netns)
-            }
-        };
-        owner.is_some_and(|owner| owner != netns)
-    }
-
     fn judge_due(&mut self, out: &mut Vec<Output>) {
         let of_node = |ip| {
             self.start
@@ -364,6 +329,9 @@ impl Correlator {
     }
 
     fn judge_known(&mut self, mut flow: Flow, out: &mut Vec<Output>) {
+        if self.nobodys(&flow) {
+            return;
+        }
         self.left.pass(&mut flow);
         self.failed_to_connect(&flow);
         if !self.strays.tell(&mut flow) || self.told.already(&flow) {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::history::{ContainerHistory, ExitSeen, ListenerHistory, MAX_KEPT, PodHistory, SignalSeen};
-use crate::input::{Attribution, Ktime, Place, PodState, PodUid, Workload};
+use crate::input::{Attribution, Ktime, NetnsInum, Place, PodState, PodUid, Workload};
 
 /// What an applied pod state changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +53,18 @@ impl Pods {
             .or_else(|| owners.first())
             .map(|(_, uid)| uid)?;
         self.pods.get(uid)
+    }
+
+    /// The pod that got `ip` after this one, by now.
+    pub fn heir(&self, ip: IpAddr, of: &PodUid) -> Option<&PodHistory> {
+        let mut owners = self.owners.get(&ip)?.iter().map(|(_, uid)| uid);
+        owners.find(|uid| *uid == of)?;
+        self.pods.get(owners.find(|uid| *uid != of)?)
+    }
+
+    /// A pod of this node has this network namespace. Numbers of namespaces come again soon: of those that have ended, too.
+    pub(super) fn has_netns(&self, netns: NetnsInum) -> bool {
+        self.pods.values().any(|p| p.netns == Some(netns))
     }
 
     /// Whether a pod of this workload and of another template is there, and not gone.

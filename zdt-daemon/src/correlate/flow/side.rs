@@ -1,6 +1,6 @@
 //! What one side of a connection showed: how its socket ended, and the RST that it sent.
 
-use crate::input::{CgroupId, Ktime, TcpCounters, TcpState};
+use crate::input::{CgroupId, Ktime, NetnsInum, TcpCounters, TcpState};
 
 /// The end of one socket view.
 #[derive(Clone, Debug)]
@@ -72,6 +72,8 @@ pub(super) fn unanswered(tcp: &TcpCounters, received: u64, client_closed: bool) 
 /// A RST that this kernel sent.
 #[derive(Clone, Debug)]
 pub struct ResetSeen {
+    /// Whose namespace sent it; 0: not known.
+    pub netns: NetnsInum,
     pub at: Ktime,
     pub reason: Option<String>,
     pub to_syn: bool,
