@@ -3,9 +3,13 @@
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
+    time::Duration,
 };
 
-use nix::sys::signal::Signal;
+use nix::sys::{
+    signal::Signal,
+    socket::{Backlog, listen},
+};
 use zdt_common::ADDR_LOCAL_POD;
 use zdt_daemon::input::{Attribution, Observation, Place, PodUid, Side, TcpState};
 
@@ -23,6 +27,12 @@ fn server_in_a_pod() {
     println!("\nlistening");
     if behaviour == "grow" {
         grow();
+    }
+    if behaviour == "accept late" {
+        // Again, with a backlog of its own: two may wait.
+        listen(&listener, Backlog::new(1).unwrap()).unwrap();
+        println!("\nbusy");
+        std::thread::sleep(Duration::from_secs(2));
     }
     let (mut stream, _) = listener.accept().unwrap();
     let mut request = [0; 64];
@@ -265,4 +275,45 @@ fn a_victim_of_the_memory_limit_is_named_before_its_kill_and_exit() {
         unreachable!()
     };
     assert_eq!(exit_code, Signal::SIGKILL as i32);
+}
+
+#[test]
+fn a_full_accept_queue_is_seen_when_a_connection_joins_it_with_what_was_dropped_meanwhile() {
+    let world = World::new();
+    let mut eyes = Eyes::open(&world);
+    eyes.watch(world.pod4, ADDR_LOCAL_POD);
+    eyes.serve(world.pod4);
+    let mut server = world.server("accept late");
+    server.says("busy");
+    let pod = SocketAddr::new(world.pod4, PORT);
+    let connect = move || TcpStream::connect_timeout(&pod, Duration::from_millis(300));
+    let mut first = world.in_client(connect).unwrap();
+    let _second = world.in_client(connect).unwrap();
+    let refused = world.in_client(connect).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::TimedOut);
+    first.write_all(b"GET /").unwrap();
+    server.says("read");
+    let _fourth = world.in_client(connect).unwrap();
+
+    let is_look = |o: &Observation| matches!(o, Observation::ListenQueue { .. });
+    let mut looks = Vec::new();
+    for _ in 0..2 {
+        let (at, look) = eyes.until("look at the queue", is_look);
+        let Observation::ListenQueue {
+            netns,
+            local,
+            since,
+            dropped,
+            waiting,
+            backlog,
+        } = look
+        else {
+            unreachable!()
+        };
+        assert_eq!((netns.0, local), (world.pod_netns_inum(), pod));
+        assert!(since < at, "{since:?} {at:?}");
+        looks.push((dropped, waiting, backlog));
+    }
+    // The second filled it; nobody was told of the third, and the fourth got the place of the first.
+    assert_eq!(looks, [(0, 2, 1), (1, 2, 1)]);
 }
