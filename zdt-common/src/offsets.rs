@@ -63,6 +63,11 @@ offsets! {
     sk_drops: "sock" ["sk_drops.counter"] optional;
     sk_ack_backlog: "sock" ["sk_ack_backlog"] optional;
     sk_max_ack_backlog: "sock" ["sk_max_ack_backlog"] optional;
+    // struct file, struct inode, struct socket
+    file_inode: "file" ["f_inode"] optional;
+    file_private_data: "file" ["private_data"] optional;
+    inode_mode: "inode" ["i_mode"] optional;
+    socket_sk: "socket" ["sk"] optional;
     // struct inet_sock
     inet_sport: "inet_sock" ["inet_sport"] required;
     // struct inet_connection_sock

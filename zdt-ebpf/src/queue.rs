@@ -7,7 +7,7 @@
 //! So the listener is looked at whenever a connection joins its queue: while clients are dropped, that is each time the
 //! application has accepted one. A connection does not point to its listener; the listener's address is kept from the time
 //! when it opened, and what is read there is used only if it is that listener still. (Sockets' memory is never given back for
-//! other things while somebody may read it: SLAB_TYPESAFE_BY_RCU.) A listener that was open before zdt is not known.
+//! other things while somebody may read it: SLAB_TYPESAFE_BY_RCU.) Those that were open before zdt are found once, by hooks/task_file.rs.
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use zdt_common::{Hook, QueueLook};
@@ -56,7 +56,8 @@ pub fn listener(sk: Ptr, port: u16, open: bool) {
         }
         return;
     }
-    let shared = known.is_some_and(|k| unsafe { (*k).sk != sk && listens((*k).sk, &place) });
+    let shared =
+        known.is_some_and(|k| unsafe { (*k).shared == 1 || ((*k).sk != sk && listens((*k).sk, &place)) });
     let new = Known {
         sk,
         looked_ns: unsafe { bpf_ktime_get_ns() },

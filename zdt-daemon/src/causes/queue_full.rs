@@ -33,8 +33,9 @@ pub(super) fn dropped(case: &Case<'_>) -> Option<Dropped> {
     let last = case.queues.dropped(server, to)?;
     let pod = case.target.pod?;
     let gone = pod.network_down().is_some_and(|down| down <= to);
-    let heard = pod.listening(to).any(|l| l.local.port() == server.port());
-    (heard && !gone).then_some(Dropped { first, last, what })
+    // One that was open before zdt is not in the pod's history before it closes; it was looked at all the same.
+    let closed = pod.listener_closed(server.port(), to).is_some();
+    (!closed && !gone).then_some(Dropped { first, last, what })
 }
 
 /// The client believes itself connected, and the pod's kernel has acknowledged nothing of its request: it has no connection, or had

@@ -6,6 +6,7 @@ use std::{collections::BTreeSet, io, os::unix::fs::MetadataExt, path::PathBuf};
 use aya::{
     Btf, Ebpf, EbpfLoader, Endianness,
     maps::{PerCpuArray, RingBuf},
+    programs::{Iter, ProgramError},
 };
 use nix::libc;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
@@ -160,6 +161,11 @@ impl Loaded {
                 Err(reason) => missing.push(MissingHook { program, reason }),
             }
         }
+        if let Err(reason) = self.find_listeners() {
+            tracing::warn!(
+                "listeners that were open before zdt are not known: {reason}; their queues are not looked at"
+            );
+        }
         let Self { mut ebpf, facts, .. } = self;
         let maps = Maps {
             addrs: Map::take(&mut ebpf, "ADDRS")?,
@@ -196,6 +202,21 @@ impl Loaded {
             running,
             missing,
         })
+    }
+
+    /// Runs the program that finds the pods' listeners, after the one that sees them open and close.
+    fn find_listeners(&mut self) -> Result<(), String> {
+        let program = self.ebpf.program_mut("task_file");
+        let program = program.ok_or_else(|| "the eBPF object has no such program".to_owned())?;
+        let program: &mut Iter = program.try_into().map_err(|e: ProgramError| chain(&e))?;
+        let loading = program.load("task_file", &self.btf);
+        loading.map_err(|e| shortened(&chain(&e)))?;
+        let link = program.attach().and_then(|id| program.take_link(id));
+        let mut walk = link.map_err(|e| chain(&e))?.into_file().map_err(|e| chain(&e))?;
+        // It writes nothing: reading runs it.
+        io::copy(&mut walk, &mut io::sink())
+            .map(drop)
+            .map_err(|e| e.to_string())
     }
 
     fn attach_one(&mut self, program: &'static Program) -> Result<(), String> {

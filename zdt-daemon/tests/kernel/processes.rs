@@ -32,7 +32,7 @@ fn server_in_a_pod() {
         // Again, with a backlog of its own: two may wait.
         listen(&listener, Backlog::new(1).unwrap()).unwrap();
         println!("\nbusy");
-        std::thread::sleep(Duration::from_secs(2));
+        std::thread::sleep(Duration::from_secs(4));
     }
     let (mut stream, _) = listener.accept().unwrap();
     let mut request = [0; 64];
@@ -277,20 +277,21 @@ fn a_victim_of_the_memory_limit_is_named_before_its_kill_and_exit() {
     assert_eq!(exit_code, Signal::SIGKILL as i32);
 }
 
-#[test]
-fn a_full_accept_queue_is_seen_when_a_connection_joins_it_with_what_was_dropped_meanwhile() {
+/// Two connections fill the queue of a listener, a third is dropped, a fourth gets the place of the first.
+fn full_queue_is_seen(opened_before_zdt: bool) {
     let world = World::new();
+    let early = opened_before_zdt.then(|| world.server("accept late"));
     let mut eyes = Eyes::open(&world);
     eyes.watch(world.pod4, ADDR_LOCAL_POD);
     eyes.serve(world.pod4);
-    let mut server = world.server("accept late");
+    let mut server = early.unwrap_or_else(|| world.server("accept late"));
     server.says("busy");
     let pod = SocketAddr::new(world.pod4, PORT);
     let connect = move || TcpStream::connect_timeout(&pod, Duration::from_millis(300));
     let mut first = world.in_client(connect).unwrap();
     let _second = world.in_client(connect).unwrap();
-    let refused = world.in_client(connect).unwrap_err();
-    assert_eq!(refused.kind(), std::io::ErrorKind::TimedOut);
+    let dropped = world.in_client(connect).unwrap_err();
+    assert_eq!(dropped.kind(), std::io::ErrorKind::TimedOut);
     first.write_all(b"GET /").unwrap();
     server.says("read");
     let _fourth = world.in_client(connect).unwrap();
@@ -314,6 +315,15 @@ fn a_full_accept_queue_is_seen_when_a_connection_joins_it_with_what_was_dropped_
         assert!(since < at, "{since:?} {at:?}");
         looks.push((dropped, waiting, backlog));
     }
-    // The second filled it; nobody was told of the third, and the fourth got the place of the first.
     assert_eq!(looks, [(0, 2, 1), (1, 2, 1)]);
+}
+
+#[test]
+fn a_full_accept_queue_is_seen_when_a_connection_joins_it_with_what_was_dropped_meanwhile() {
+    full_queue_is_seen(false);
+}
+
+#[test]
+fn the_queue_of_a_listener_that_was_open_before_is_seen_too() {
+    full_queue_is_seen(true);
 }

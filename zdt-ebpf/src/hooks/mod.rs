@@ -10,6 +10,7 @@ pub mod net_dev_queue;
 pub mod percpu_free_percpu;
 mod sched_process_exit;
 mod signal_generate;
+mod task_file;
 mod tcp_receive_reset;
 mod tcp_retransmit_skb;
 mod tcp_send_reset;
