@@ -62,8 +62,9 @@ pub(super) fn finding(case: &Case<'_>, dropped: &Dropped) -> Finding {
     let Dropped { first, last, what } = dropped;
     let name = case.pod_name();
     let because = format!(
-        "{what} dropped: the queue of {name} was full, {} connections waited to be accepted where its backlog is {}",
-        last.waiting, last.backlog,
+        "{what} dropped: the queue of {name} was full, with {} connections that waited to be accepted and a backlog of {}",
+        u64::from(last.backlog) + 1,
+        last.backlog,
     );
     let mut evidence = Vec::new();
     if let Some(pod) = case.target.pod {
