@@ -108,3 +108,76 @@ impl Correlator {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> Ktime {
+        Ktime(ms * 1_000_000)
+    }
+
+    /// Looks at one listener with a backlog of 2: (since, at, dropped, waiting).
+    fn looks(of: &[(u64, u64, u32, u32)]) -> (Queues, SocketAddr) {
+        let local = SocketAddr::from(([10, 244, 1, 2], 8080));
+        let mut queues = Queues::default();
+        for &(since, at, dropped, waiting) in of {
+            let look = QueueLook {
+                since: ms(since),
+                at: ms(at),
+                dropped,
+                waiting,
+                backlog: 2,
+            };
+            queues.looked(local, look);
+        }
+        (queues, local)
+    }
+
+    fn at(queues: &Queues, local: SocketAddr, time: u64) -> Option<Ktime> {
+        queues.dropped(local, ms(time)).map(|l| l.at)
+    }
+
+    #[test]
+    fn a_drop_belongs_to_the_time_between_two_looks() {
+        let (queues, local) = looks(&[(100, 200, 0, 3), (200, 300, 2, 3), (300, 400, 0, 2)]);
+        assert_eq!(at(&queues, local, 250), Some(ms(300)));
+        // Nothing was dropped then, whatever was before and after.
+        assert_eq!(at(&queues, local, 150), None);
+        assert_eq!(at(&queues, local, 350), None);
+        // The queue has room at the last look.
+        assert_eq!(at(&queues, local, 500), None);
+        let other = SocketAddr::from(([10, 244, 1, 2], 9090));
+        assert_eq!(at(&queues, other, 250), None);
+    }
+
+    #[test]
+    fn a_queue_that_was_full_stays_so_while_nothing_joins_it() {
+        let (queues, local) = looks(&[(100, 200, 0, 3)]);
+        assert_eq!(at(&queues, local, 5_000), Some(ms(200)));
+        assert_eq!(at(&queues, local, 150), None);
+    }
+
+    #[test]
+    fn drops_of_a_queue_with_room_are_not_for_want_of_it() {
+        // A listener drops for other reasons, too (net/ipv4/tcp_input.c tcp_conn_request).
+        let (queues, local) = looks(&[(100, 200, 3, 1)]);
+        assert_eq!(at(&queues, local, 150), None);
+        // It was full at the look before, and had room again at this one.
+        let (queues, local) = looks(&[(100, 200, 0, 3), (200, 400, 3, 1)]);
+        assert_eq!(at(&queues, local, 300), Some(ms(400)));
+        // Between the two there were others, with room.
+        let (queues, local) = looks(&[(100, 200, 0, 3), (250, 400, 3, 1)]);
+        assert_eq!(at(&queues, local, 300), None);
+    }
+
+    #[test]
+    fn the_number_of_looks_is_bounded() {
+        let many: Vec<_> = (0..5_000).map(|n| (n * 100, n * 100 + 100, 1, 3)).collect();
+        let (mut queues, local) = looks(&many);
+        assert_eq!(queues.looks.values().map(VecDeque::len).sum::<usize>(), MAX_LOOKS);
+        assert_eq!(at(&queues, local, 499_950), Some(ms(500_000)));
+        queues.forget(ms(600_000));
+        assert!(queues.looks.is_empty());
+    }
+}
