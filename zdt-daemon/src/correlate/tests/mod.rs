@@ -9,6 +9,7 @@ mod node_rules;
 mod ownership;
 mod packets;
 mod propagation;
+mod reuse;
 mod routes;
 mod silence;
 mod stories;
