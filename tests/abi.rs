@@ -11,7 +11,7 @@
 use std::mem::{align_of, size_of};
 
 use zdt_common::{
-    ABI, DecodeError, Event, Forwarded, HEADER_LEN, HOOK_COUNT, Header, Hook, IcmpError, Listener,
+    ABI, Answer, DecodeError, Event, Forwarded, HEADER_LEN, HOOK_COUNT, Header, Hook, IcmpError, Listener,
     OFFSET_SPECS, Offsets, OomVictim, ProcessExit, ResetSent, Retransmit, Signal, SkbDropped, SockErr,
     SockView, StateChange, TableReplaced, decode,
 };
@@ -32,6 +32,7 @@ const NUMBERS: &[(u16, &str)] = &[
     (10, "kfree_skb"),
     (11, "icmp_send"),
     (12, "net_dev_queue"),
+    (15, "cgroup_skb_egress"),
 ];
 
 /// Bytes that start at an 8-byte boundary, as ring buffer records do.
@@ -83,12 +84,13 @@ fn bytes_of<'a>(event: &Event<'a>) -> &'a [u8] {
         Event::KfreeSkb(p) => p.as_bytes(),
         Event::IcmpSend(p) => p.as_bytes(),
         Event::NetDevQueue(p) => p.as_bytes(),
+        Event::CgroupSkbEgress(p) => p.as_bytes(),
     }
 }
 
 #[test]
 fn every_hook_round_trips() {
-    assert_eq!(Hook::ALL.len(), HOOK_COUNT);
+    assert!(Hook::ALL.iter().all(|h| usize::from(*h as u16) < HOOK_COUNT));
     for &hook in Hook::ALL {
         let (bytes, payload) = record(hook);
         let aligned = Aligned::new(&bytes);
@@ -129,6 +131,7 @@ fn a_payload_has_no_padding_that_is_not_written_down() {
         whole::<SkbDropped>(),
         whole::<IcmpError>(),
         whole::<Forwarded>(),
+        whole::<Answer>(),
     ];
     for (size, align) in all {
         assert_eq!(

@@ -67,7 +67,10 @@ hooks! {
     IcmpSend = 11, IcmpError, "icmp_send";
     /// A packet for an endpoint in transition was handed to a device of the node's network namespace.
     NetDevQueue = 12, Forwarded, "net_dev_queue";
+    /// An HTTP answer of a pod in transition: one with a status of 500 or more, or the last one of a connection that its
+    /// server ends.
+    CgroupSkbEgress = 15, Answer, "cgroup_skb_egress";
 }
 
-/// Number of hooks; size of the per-hook counter arrays.
-pub const HOOK_COUNT: usize = Hook::ALL.len();
+/// Size of the per-hook arrays: one more than the highest number.
+pub const HOOK_COUNT: usize = Hook::ALL[Hook::ALL.len() - 1] as usize + 1;

@@ -7,6 +7,7 @@
 // The one instruction that `core` does not offer for this target; see emit.rs.
 #![feature(asm_experimental_arch)]
 
+mod answer;
 mod cgroup;
 mod emit;
 mod filter;
@@ -15,6 +16,7 @@ mod maps;
 mod packet;
 mod rate;
 mod read;
+mod segment;
 
 use zdt_common::Offsets;
 

@@ -34,6 +34,8 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
     // Its own socket, dialling the pod's address itself; without that socket the address may be a masquerade.
     let dialled_directly = case.flow.dialled == Some(server);
     let own_socket = case.flow.client_end.is_some() || case.flow.client_got_reset.is_some();
+    // Or conntrack, asked from the pod's end.
+    let own_socket = own_socket || (case.flow.served_error().is_some() && case.flow.translated.is_some());
     if !dialled_directly || !own_socket {
         return None;
     }

@@ -12,6 +12,7 @@ mod crash_after_ready;
 mod cut;
 mod ended;
 mod endpoint_removal_race;
+mod error_while_draining;
 mod grace_period_exceeded;
 mod half_open_purge;
 mod immediate_exit;
@@ -79,6 +80,7 @@ pub struct Rule {
 /// evidence.
 pub const RULES: &[&Rule] = &[
     &kubelet_probe::RULE,
+    &error_while_draining::RULE,
     &terminating_endpoint_fallback::RULE,
     &no_endpoints::RULE,
     &local_policy_no_endpoint::RULE,

@@ -17,6 +17,7 @@ mod propagation;
 mod revisions;
 mod rollout;
 mod routes;
+mod served;
 mod signs;
 mod strays;
 mod table;
@@ -31,7 +32,7 @@ mod tests;
 pub use case::{Case, EndOf, Phase, Target};
 pub use conntrack::{Conntrack, Counted};
 pub use endpoints::{Choice, Dialled, EndpointHistory, Endpoints, Policy};
-pub use flow::{End, Flow, GivenUp, Left, LostAnswer, ResetSeen};
+pub use flow::{AnswerSeen, End, Flow, GivenUp, Left, LostAnswer, ResetSeen};
 pub use history::{ContainerHistory, Ending, ExitSeen, ListenerHistory, PodHistory, SignalSeen};
 pub use packets::{DropSeen, ForwardedSeen, IcmpSeen};
 pub use pods::Pods;
@@ -114,6 +115,7 @@ pub struct Correlator {
     left: left::Leftovers,
     strays: strays::Strays,
     told: told::Told,
+    served: served::ServedErrors,
     conntrack: Conntrack,
     routes: Routes,
     losses: loss::Losses,
@@ -136,6 +138,7 @@ impl Correlator {
             left: left::Leftovers::default(),
             strays: strays::Strays::default(),
             told: told::Told::default(),
+            served: served::ServedErrors::default(),
             conntrack: Conntrack::default(),
             routes: Routes::default(),
             losses: loss::Losses::default(),
@@ -164,6 +167,7 @@ impl Correlator {
                     self.connected(sent);
                 }
                 self.attempts.translation(at, translation, grace_ms);
+                self.served.translation(at, translation);
             }
             What::Conntrack(state) => self.conntrack.read(at, *state),
             What::Pinned(_) => {}
@@ -203,6 +207,9 @@ impl Correlator {
     pub fn finish(&mut self, out: &mut Vec<Output>) {
         for flow in self.flows.take_all() {
             self.judge(flow, out);
+        }
+        while let Some(flow) = self.served.take_first() {
+            self.judge_known(flow, out);
         }
         let known = whose!(self);
         for flow in self.attempts.take_all(self.now, &known) {
@@ -272,7 +279,9 @@ impl Correlator {
                     self.connected(sent);
                 }
             }
+            Observation::Answer { end: None, .. } => self.served_error(at, observation),
             Observation::FlowEnd { sock, .. }
+            | Observation::Answer { sock, .. }
             | Observation::ResetSent { sock, .. }
             | Observation::ResetReceived { sock }
             | Observation::SockError { sock }
@@ -305,6 +314,9 @@ impl Correlator {
     fn judge_due(&mut self, out: &mut Vec<Output>) {
         while let Some(flow) = self.flows.take_due(self.now) {
             self.judge(flow, out);
+        }
+        while let Some(flow) = self.served.take_due(self.now) {
+            self.judge_known(flow, out);
         }
         loop {
             let known = whose!(self);
@@ -358,7 +370,7 @@ impl Correlator {
         self.rollouts.forget(before, &self.pods);
         self.propagations.forget(before);
         let evicted = self.flows.forget(self.now.minus_ms(self.settings.flow_expiry_ms));
-        let evicted = evicted + self.attempts.take_evicted();
+        let evicted = evicted + self.attempts.take_evicted() + self.served.take_evicted();
         if evicted > 0 {
             self.losses.lost(self.now, "flow-table", evicted);
             self.evicted += evicted;

@@ -184,6 +184,16 @@ impl Pods {
         }
     }
 
+    /// The pod at an address answered with an error.
+    pub(super) fn erred(&mut self, at: Ktime, ip: IpAddr) {
+        let uid = self.owner(ip, at).map(|p| p.state.uid.clone());
+        if let Some(pod) = uid.and_then(|uid| self.pods.get_mut(&uid))
+            && pod.ending_at(at)
+        {
+            pod.erred.get_or_insert(at);
+        }
+    }
+
     pub(super) fn oom(&mut self, at: Ktime, place: &Place) {
         if let Some(container) = self.container(at, place) {
             container.oom.get_or_insert(at);

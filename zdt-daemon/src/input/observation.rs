@@ -208,6 +208,43 @@ pub enum Observation {
         kind: u8,
         code: u8,
     },
+    /// `cgroup_skb/egress`: an HTTP/1 answer of a pod that is, or was a short time ago, in transition. One with a status of
+    /// 500 or more when it was sent, and the last one of a connection that its server ended, behind its `FlowEnd`. Seen only
+    /// while something is in transition (an armed hook), and in plain text.
+    Answer {
+        sock: Sock,
+        /// 0: unreadable.
+        status: u16,
+        body: Body,
+        /// The connection ended behind it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        end: Option<AnswerEnd>,
+    },
+}
+
+/// What an HTTP answer's head promises of its body (RFC 9112 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Body {
+    /// It has none: a status without, or the answer to a HEAD request.
+    None,
+    /// Content-Length.
+    Length(u64),
+    Chunked,
+    /// It ends with the connection.
+    UntilClose,
+    /// The head is longer than what is kept of it, came in pieces, or contradicts itself.
+    Unknown,
+}
+
+/// What had gone out of an answer when its connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnswerEnd {
+    /// Bytes of the body. None: not known.
+    pub sent: Option<u32>,
+    /// Of a chunked body: the last chunk had. None: not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminated: Option<bool>,
 }
 
 /// A conntrack entry of this node: looked up when a client socket of this node failed or retransmitted, looked up some

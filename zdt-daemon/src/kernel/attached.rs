@@ -2,17 +2,15 @@
 
 use std::{collections::BTreeSet, os::fd::AsFd as _};
 
-use aya::{
-    Ebpf,
-    programs::{BtfTracePoint, tp_btf::BtfTracePointLinkId},
-};
+use aya::Ebpf;
 use zdt_common::{Addr, Endpoint, Hook, Service};
 
+pub(super) use super::place::{attach, detach, load};
 use super::{
     Costs, EventRing, Losses, Translator,
     btf::KernelFacts,
-    load::chain,
     map::{Map, MapError},
+    place::Link,
     table::Program,
 };
 
@@ -56,7 +54,7 @@ pub(super) struct Maps {
 pub(super) struct Armed {
     pub(super) program: &'static Program,
     /// Its attachment, while it has one.
-    pub(super) link: Option<BtfTracePointLinkId>,
+    pub(super) link: Option<Link>,
 }
 
 /// Programs run until this is dropped.
@@ -125,8 +123,7 @@ impl Attached {
     /// Attaches what is armed and not attached.
     fn arm(&mut self) -> Result<(), TransitError> {
         for armed in self.armed.iter_mut().filter(|a| a.link.is_none()) {
-            let program = program(&mut self.ebpf, armed.program);
-            let link = program.and_then(|p| p.attach().map_err(|e| chain(&e)));
+            let link = attach(&mut self.ebpf, armed.program);
             armed.link = Some(link.map_err(|reason| TransitError::Arm {
                 tracepoint: armed.program.tracepoint,
                 reason,
@@ -137,11 +134,9 @@ impl Attached {
 
     fn disarm(&mut self) {
         for armed in &mut self.armed {
-            if let Some(link) = armed.link.take()
-                && let Ok(program) = program(&mut self.ebpf, armed.program)
-            {
+            if let Some(link) = armed.link.take() {
                 // It fails only for a link that is not there.
-                let _ = program.detach(link);
+                let _ = detach(&mut self.ebpf, armed.program, link);
             }
         }
     }
@@ -195,15 +190,4 @@ impl Attached {
         let hooks = self.running.iter().flat_map(|a| a.program.hooks);
         hooks.copied().map(Hook::name).map(str::to_owned).collect()
     }
-}
-
-/// The program of the object; the error is text for a person.
-pub(super) fn program<'a>(
-    ebpf: &'a mut Ebpf,
-    program: &'static Program,
-) -> Result<&'a mut BtfTracePoint, String> {
-    ebpf.program_mut(program.name)
-        .ok_or_else(|| "the eBPF object has no such program, run `cargo xtask build`".to_owned())?
-        .try_into()
-        .map_err(|e: aya::programs::ProgramError| chain(&e))
 }

@@ -18,7 +18,7 @@ use super::{
     btf::{Arg, BtfError, KernelFacts, VMLINUX},
     drops,
     map::Map,
-    table::{Class, PROGRAMS, Program},
+    table::{Class, PROGRAMS, Place, Program},
 };
 
 /// The object as `build.rs` embedded it; empty where there was none.
@@ -199,6 +199,20 @@ impl Loaded {
     }
 
     fn attach_one(&mut self, program: &'static Program) -> Result<(), String> {
+        if program.place() == Place::Tracepoint {
+            self.fits(program)?;
+        }
+        attached::load(&mut self.ebpf, program, &self.btf).map_err(|e| shortened(&e))?;
+        let link = attached::attach(&mut self.ebpf, program)?;
+        if program.class == Class::Armed {
+            // It was attached to see that it can be.
+            attached::detach(&mut self.ebpf, program, link)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the running kernel has the tracepoint, with what the program relies on.
+    fn fits(&self, program: &'static Program) -> Result<(), String> {
         let arity = self.facts.arity(program.tracepoint).ok_or_else(|| {
             format!(
                 "this kernel has no such tracepoint, it came with {}",
@@ -217,15 +231,6 @@ impl Loaded {
                  so its replacements cannot be seen"
                     .to_owned(),
             );
-        }
-        let loaded = attached::program(&mut self.ebpf, program)?;
-        loaded
-            .load(program.tracepoint, &self.btf)
-            .map_err(|e| shortened(&chain(&e)))?;
-        let link = loaded.attach().map_err(|e| chain(&e))?;
-        if program.class == Class::Armed {
-            // It was attached to see that it can be.
-            loaded.detach(link).map_err(|e| chain(&e))?;
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::{
 
 use zdt_common::{Addr, Cgroup, Decoded, Event, NO_REASON, SIGNAL_NO_CODE, SockView, Task};
 
-use super::packet::packet;
+use super::{answer::answer, packet::packet};
 
 use crate::input::{
     Attribution, CgroupId, Input, Ktime, NetnsInum, Observation, Place, PodUid, Side, Sock, TcpCounters,
@@ -123,6 +123,7 @@ impl Translator {
             Event::NetDevQueue(e) => Observation::Forwarded {
                 packet: packet(&e.packet),
             },
+            Event::CgroupSkbEgress(e) => answer(e, at),
         }
     }
 }
@@ -136,7 +137,7 @@ fn reason(names: &BTreeMap<u32, String>, reason: u32) -> Option<String> {
     Some(name.cloned().unwrap_or_else(|| format!("UNKNOWN_{reason}")))
 }
 
-fn sock(view: &SockView, at: Ktime) -> Sock {
+pub(super) fn sock(view: &SockView, at: Ktime) -> Sock {
     let state = state(view.state);
     Sock {
         side: if view.server == 0 {
@@ -188,7 +189,7 @@ pub(super) fn ip(addr: Addr) -> IpAddr {
 }
 
 /// include/net/tcp_states.h
-fn state(number: u8) -> TcpState {
+pub(super) fn state(number: u8) -> TcpState {
     match number {
         1 => TcpState::Established,
         2 => TcpState::SynSent,
