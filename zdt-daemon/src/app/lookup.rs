@@ -116,14 +116,17 @@ enum Wanted {
 }
 
 /// The connection to ask for: one whose client is on this node and that failed, ended, or retries its SYN or its FIN; or one
-/// that a pod of this node answered with an error, whose client only the entry tells from a masquerade.
+/// that a pod of this node answered with an error or not wholly, whose client only the entry tells from a masquerade.
 fn wanted(observation: &Observation) -> Option<(Wanted, Tuple)> {
     let of = |sock: &Sock| Tuple {
         from: sock.local,
         to: sock.remote,
     };
     let sock: &Sock = match observation {
-        Observation::Answer { sock, end: None, .. } => return Some((Wanted::Reply, of(sock))),
+        Observation::Answer { sock, body, end, .. } => {
+            let failed = end.is_none_or(|end| end.cuts(*body));
+            return failed.then(|| (Wanted::Reply, of(sock)));
+        }
         Observation::FlowEnd { sock, .. }
         | Observation::SockError { sock }
         | Observation::ResetReceived { sock } => sock,

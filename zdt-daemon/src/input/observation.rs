@@ -247,6 +247,22 @@ pub struct AnswerEnd {
     pub terminated: Option<bool>,
 }
 
+/// Longer bodies are not measured: sequence numbers come round.
+const MEASURABLE: u64 = u32::MAX as u64 / 2;
+
+impl AnswerEnd {
+    /// Less went out than the head had promised. What is not known is not cut.
+    pub fn cuts(&self, body: Body) -> bool {
+        match body {
+            Body::Length(length) => {
+                length <= MEASURABLE && self.sent.is_some_and(|sent| u64::from(sent) < length)
+            }
+            Body::Chunked => self.terminated == Some(false),
+            Body::None | Body::UntilClose | Body::Unknown => false,
+        }
+    }
+}
+
 /// A conntrack entry of this node: looked up when a client socket of this node failed or retransmitted, looked up some
 /// time after a packet of a client without a socket here, or read from the packet itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,9 +3,6 @@
 use super::{End, Flow};
 use crate::input::{AnswerEnd, Body, CgroupId, Ktime};
 
-/// Longer bodies are not measured: sequence numbers come round.
-const MEASURABLE: u64 = u32::MAX as u64 / 2;
-
 /// An answer of a pod in transition.
 #[derive(Clone, Copy, Debug)]
 pub struct AnswerSeen {
@@ -23,18 +20,9 @@ impl AnswerSeen {
         (500..600).contains(&self.status)
     }
 
-    /// Its connection ended before its body did. What is not known is not cut.
+    /// Its connection ended before its body did.
     pub fn is_cut(&self) -> bool {
-        let Some(end) = self.end else {
-            return false;
-        };
-        match self.body {
-            Body::Length(length) => {
-                length <= MEASURABLE && end.sent.is_some_and(|sent| u64::from(sent) < length)
-            }
-            Body::Chunked => end.terminated == Some(false),
-            Body::None | Body::UntilClose | Body::Unknown => false,
-        }
+        self.end.is_some_and(|end| end.cuts(self.body))
     }
 
     /// What it promised and what went out, for sentences.
