@@ -60,12 +60,14 @@ impl Lookups {
             return None;
         };
         let (wanted, tuple) = wanted(observation)?;
-        let conntrack = self.conntrack.as_mut()?;
-        if self
+        self.conntrack.as_ref()?;
+        // Each answer is told of once, and is a request of its own.
+        let again = self
             .asked
             .get(&tuple)
-            .is_some_and(|at| input.at < at.plus_ms(AGAIN_MS))
-        {
+            .filter(|_| wanted == Wanted::Orig)
+            .is_some_and(|at| input.at < at.plus_ms(AGAIN_MS));
+        if again {
             return None;
         }
         if input.at >= self.span_began.plus_ms(SPAN_MS) {
@@ -77,13 +79,10 @@ impl Lookups {
             return None;
         }
         self.in_span += 1;
-        if self.asked.len() >= REMEMBERED {
-            self.asked.retain(|_, at| input.at < at.plus_ms(AGAIN_MS));
+        if wanted == Wanted::Orig {
+            self.remember(tuple, input.at);
         }
-        if self.asked.len() >= REMEMBERED {
-            self.asked.clear();
-        }
-        self.asked.insert(tuple, input.at);
+        let conntrack = self.conntrack.as_mut()?;
         let found = match wanted {
             Wanted::Orig => conntrack.translation(Protocol::Tcp, tuple).map(Some),
             Wanted::Reply => conntrack.answered(Protocol::Tcp, tuple),
@@ -105,6 +104,18 @@ impl Lookups {
                 None
             }
         }
+    }
+}
+
+impl Lookups {
+    fn remember(&mut self, tuple: Tuple, at: Ktime) {
+        if self.asked.len() >= REMEMBERED {
+            self.asked.retain(|_, asked| at < asked.plus_ms(AGAIN_MS));
+        }
+        if self.asked.len() >= REMEMBERED {
+            self.asked.clear();
+        }
+        self.asked.insert(tuple, at);
     }
 }
 
