@@ -28,7 +28,8 @@ pub static ENDPOINTS: HashMap<Endpoint, u32> = HashMap::with_max_entries(262_144
 #[map]
 pub static SERVICES: HashMap<Service, u32> = HashMap::with_max_entries(262_144, BPF_F_NO_PREALLOC);
 
-/// Addresses of endpoints and pods that are going or coming.
+/// Addresses of endpoints and pods that are going or coming, and of pods that may be the next: `zdt_common::IN_TRANSIT` or
+/// `BESIDE`.
 #[map]
 pub static TRANSIT: HashMap<Addr, u32> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
 
@@ -44,10 +45,10 @@ pub static WINDOWS: PerCpuArray<Window> = PerCpuArray::with_max_entries(HOOK_COU
 #[map]
 pub static DATAGRAMS: LruHashMap<Datagrams, u64> = LruHashMap::with_max_entries(4096, 0);
 
-/// The last answer of each connection of a pod in transition, by its socket's cookie. The least recently used one goes
-/// when it is full: of that connection nobody learns whether its answer was whole. (2.5 MB.)
+/// The last answer of each connection of a pod that is going or may be the next, by its socket's cookie. The least recently
+/// used one goes when it is full: of that connection nobody learns whether its answer was whole. (5 MB.)
 #[map]
-pub static ANSWERS: LruHashMap<u64, LastAnswer> = LruHashMap::with_max_entries(4096, 0);
+pub static ANSWERS: LruHashMap<u64, LastAnswer> = LruHashMap::with_max_entries(8192, 0);
 
 /// Events that found no room in `EVENTS`, or were too many, by hook.
 #[map]

@@ -40,7 +40,7 @@ pub fn load<const N: usize>(ctx: &SkBuffContext, at: u32, to: &mut [u8; N]) -> b
     unsafe { bpf_skb_load_bytes(ctx.skb.skb.cast(), at, to.as_mut_ptr().cast(), N as u32) == 0 }
 }
 
-/// Reads a segment with payload whose local end is the server of an endpoint in transition; false: it is something else. The
+/// Reads a segment with payload whose local end is the server of an endpoint that goes or may go; false: it is something else. The
 /// order of the questions is that of their price: this runs for every packet of every socket of the machine.
 #[inline(always)]
 pub fn read(to: &mut Segment, ctx: &SkBuffContext, outgoing: bool) -> bool {
@@ -70,7 +70,7 @@ pub fn read(to: &mut Segment, ctx: &SkBuffContext, outgoing: bool) -> bool {
         _ => return false,
     };
     (to.tuple.laddr, to.tuple.raddr) = if outgoing { (from, dest) } else { (dest, from) };
-    if !filter::is_in_transit(&to.tuple.laddr) {
+    if !filter::may_go(&to.tuple.laddr) {
         return false;
     }
     // RFC 9293 3.1: ports at 0 and 2, sequence number at 4, length of the header at 12.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, os::fd::AsFd as _};
 
 use aya::Ebpf;
-use zdt_common::{Addr, Endpoint, Hook, Service};
+use zdt_common::{Addr, BESIDE, Endpoint, Hook, IN_TRANSIT, Service};
 
 pub(super) use super::place::{attach, detach, load};
 use super::{
@@ -65,6 +65,8 @@ pub struct Attached {
     pub(super) armed: Vec<Armed>,
     /// Addresses in transition.
     pub(super) transit: BTreeSet<[u8; 16]>,
+    /// Addresses of pods that may be the next.
+    pub(super) beside: BTreeSet<[u8; 16]>,
     pub(super) ring: Option<EventRing>,
     pub(super) losses: Option<Losses>,
     pub(super) facts: KernelFacts,
@@ -105,19 +107,39 @@ impl Attached {
 
     /// Says that an endpoint or pod is going or coming. The first one attaches the armed programs.
     pub fn watch_transit(&mut self, addr: Addr) -> Result<(), TransitError> {
-        self.maps.transit.insert(addr, 1)?;
         self.transit.insert(addr.0);
-        self.arm()
+        self.moves(addr)
     }
 
     /// The end of that; one that is not there is no error. The last one detaches the armed programs.
     pub fn unwatch_transit(&mut self, addr: Addr) -> Result<(), TransitError> {
-        self.maps.transit.remove(addr)?;
         self.transit.remove(&addr.0);
-        if self.transit.is_empty() {
-            self.disarm();
+        self.moves(addr)
+    }
+
+    /// Says that a pod may be the next to go, or is so no longer: what it begins to answer is remembered.
+    pub fn watch_beside(&mut self, addr: Addr, on: bool) -> Result<(), TransitError> {
+        if on {
+            self.beside.insert(addr.0);
+        } else {
+            self.beside.remove(&addr.0);
         }
-        Ok(())
+        self.moves(addr)
+    }
+
+    fn moves(&mut self, addr: Addr) -> Result<(), TransitError> {
+        if self.transit.contains(&addr.0) {
+            self.maps.transit.insert(addr, IN_TRANSIT)?;
+        } else if self.beside.contains(&addr.0) {
+            self.maps.transit.insert(addr, BESIDE)?;
+        } else {
+            self.maps.transit.remove(addr)?;
+        }
+        if self.transit.is_empty() && self.beside.is_empty() {
+            self.disarm();
+            return Ok(());
+        }
+        self.arm()
     }
 
     /// Attaches what is armed and not attached.

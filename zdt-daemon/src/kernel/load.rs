@@ -186,6 +186,7 @@ impl Loaded {
             maps,
             armed: armed.map(|program| Armed { program, link: None }).collect(),
             transit: BTreeSet::new(),
+            beside: BTreeSet::new(),
             ring: Some(EventRing::new(RingBuf::try_from(events).map_err(bad("EVENTS"))?)),
             losses: Some(Losses::new(
                 PerCpuArray::try_from(lost).map_err(bad("LOST"))?,

@@ -20,7 +20,7 @@ use zdt_common::{Answer, Hook};
 use crate::{
     answer,
     emit::emit,
-    rate, read,
+    filter, rate, read,
     segment::{self, Segment, load},
 };
 
@@ -72,7 +72,8 @@ fn sent(ctx: &SkBuffContext, segment: &Segment) {
     entry.tail = 0;
     answer::follow(ctx, segment, entry);
     entry.kept = answer::head(ctx, segment, &mut entry.head);
-    if start[9] < b'5' || !rate::has_room(Hook::CgroupSkbEgress, unsafe { bpf_ktime_get_ns() }) {
+    let error = start[9] >= b'5' && filter::is_in_transit(&segment.tuple.laddr);
+    if !error || !rate::has_room(Hook::CgroupSkbEgress, unsafe { bpf_ktime_get_ns() }) {
         return;
     }
     emit(Hook::CgroupSkbEgress, |event: &mut Answer| {

@@ -59,7 +59,11 @@ fn end(sk: Ptr, old: u8, new: u8) -> Option<()> {
     }
     let tuple = read::tuple(sk)?;
     let server = filter::side(&tuple)?;
-    let answer = if server == 1 { last_answer(sk, &tuple, old) } else { None };
+    let answer = if server == 1 {
+        last_answer(sk, &tuple, old)
+    } else {
+        None
+    };
     if old != tcp::SYN_SENT && !suspicious(sk, old, new, server) && answer.is_none() {
         return None;
     }
@@ -84,16 +88,17 @@ fn end(sk: Ptr, old: u8, new: u8) -> Option<()> {
     Some(())
 }
 
-/// The last answer of a connection that its server ends, where it is a pod's in transition: the daemon reads in its head
-/// whether it was whole. A client that closes first has what it wanted.
+/// The last answer of a connection that its server ends, where it is a pod's in transition, or one of a pod that may go and
+/// whose process dies: the daemon reads in its head whether it was whole. A client that closes first has what it wanted.
 #[inline(always)]
 fn last_answer(sk: Ptr, tuple: &Tuple, old: u8) -> Option<&'static LastAnswer> {
-    if !filter::is_in_transit(&tuple.laddr) {
+    if !filter::may_go(&tuple.laddr) {
         return None;
     }
     let answer = answer::known(field!(sk, sk_cookie))?;
     let open = old == tcp::ESTABLISHED && answer.begun == 1;
-    (open && rate::has_room(Hook::CgroupSkbEgress, unsafe { bpf_ktime_get_ns() })).then_some(answer)
+    let ends = open && (filter::is_in_transit(&tuple.laddr) || current_exiting() == 1);
+    (ends && rate::has_room(Hook::CgroupSkbEgress, unsafe { bpf_ktime_get_ns() })).then_some(answer)
 }
 
 /// Whether a request may be unanswered. One sign alone is not enough: the times have the resolution of a jiffy, and
