@@ -73,4 +73,7 @@ hooks! {
 }
 
 /// Size of the per-hook arrays: one more than the highest number.
-pub const HOOK_COUNT: usize = Hook::ALL[Hook::ALL.len() - 1] as usize + 1;
+pub const HOOK_COUNT: usize = match Hook::ALL.last() {
+    Some(last) => *last as usize + 1,
+    None => 0,
+};

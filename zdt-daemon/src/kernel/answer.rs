@@ -69,7 +69,7 @@ fn read(head: &[u8], to_head: bool) -> Read {
 /// RFC 9112 6.3, of an answer that may have a body.
 fn body(fields: &[Header<'_>]) -> Body {
     let named = |name: &'static str| fields.iter().filter(move |f| f.name.eq_ignore_ascii_case(name));
-    if let Some(coding) = named("transfer-encoding").last() {
+    if let Some(coding) = named("transfer-encoding").next_back() {
         let last = coding.value.rsplit(|b| *b == b',').next().unwrap_or_default();
         let chunked = last.trim_ascii().eq_ignore_ascii_case(b"chunked");
         return if chunked { Body::Chunked } else { Body::UntilClose };

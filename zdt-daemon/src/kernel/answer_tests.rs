@@ -21,7 +21,7 @@ fn answer_of(seq: u32, segment: &[u8]) -> LastAnswer {
     answer
 }
 
-fn event(answer: LastAnswer, ends_in: u8) -> Answer {
+fn event(answer: &LastAnswer, ends_in: u8) -> Answer {
     let view = zdt_common::SockView {
         write_seq: answer.next,
         snd_nxt: answer.next,
@@ -29,7 +29,7 @@ fn event(answer: LastAnswer, ends_in: u8) -> Answer {
     };
     Answer {
         view,
-        answer,
+        answer: *answer,
         ends_in,
         pad: [0; 7],
     }
@@ -94,7 +94,7 @@ fn head_that_does_not_end_tells_its_status_only() {
         "HTTP/1.1 503 X\r\nSet-Cookie: {}\r\nContent-Length: 3\r\n\r\nabc",
         "x".repeat(600)
     );
-    let (status, body, end) = told(&event(answer_of(1, long.as_bytes()), FIN_WAIT1));
+    let (status, body, end) = told(&event(&answer_of(1, long.as_bytes()), FIN_WAIT1));
     assert_eq!((status, body), (503, Body::Unknown));
     assert_eq!(
         end,
@@ -109,20 +109,23 @@ fn head_that_does_not_end_tells_its_status_only() {
 #[test]
 fn answer_of_a_connection_that_goes_on_has_no_end() {
     let whole = b"HTTP/1.1 503 X\r\nContent-Length: 3\r\n\r\nno\n";
-    assert_eq!(told(&event(answer_of(1, whole), 0)), (503, Body::Length(3), None));
+    assert_eq!(
+        told(&event(&answer_of(1, whole), 0)),
+        (503, Body::Length(3), None)
+    );
 }
 
 #[test]
 fn what_was_sent_is_counted_across_the_turn_of_the_sequence_numbers() {
     let part = b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\nhalf";
-    let (_, body, end_seen) = told(&event(answer_of(u32::MAX - 20, part), FIN_WAIT1));
+    let (_, body, end_seen) = told(&event(&answer_of(u32::MAX - 20, part), FIN_WAIT1));
     assert_eq!((body, end_seen.unwrap().sent), (Body::Length(10_000), Some(4)));
 }
 
 #[test]
 fn orderly_end_sends_what_was_written_and_an_abort_does_not() {
     let head = b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n";
-    let mut written = event(answer_of(7, head), FIN_WAIT1);
+    let mut written = event(&answer_of(7, head), FIN_WAIT1);
     written.view.write_seq = written.view.snd_nxt.wrapping_add(10_000);
     assert_eq!(told(&written).2.unwrap().sent, Some(10_000));
     written.ends_in = CLOSE;
@@ -134,7 +137,7 @@ fn chunked_body_ends_with_its_last_chunk() {
     let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
     let of = |rest: &str| {
         told(&event(
-            answer_of(9, format!("{head}{rest}").as_bytes()),
+            &answer_of(9, format!("{head}{rest}").as_bytes()),
             FIN_WAIT1,
         ))
         .2
@@ -145,7 +148,7 @@ fn chunked_body_ends_with_its_last_chunk() {
     // Trailer fields, or a chunk that ends in an empty line.
     assert_eq!(of("0\r\nX: y\r\n\r\n"), Some(end(11, None)));
     // Written, and not yet sent: its end was not seen.
-    let mut unsent = event(answer_of(9, format!("{head}3\r\nabc\r\n").as_bytes()), FIN_WAIT1);
+    let mut unsent = event(&answer_of(9, format!("{head}3\r\nabc\r\n").as_bytes()), FIN_WAIT1);
     unsent.view.write_seq = unsent.view.snd_nxt.wrapping_add(5);
     assert_eq!(told(&unsent).2, Some(end(13, None)));
 }
@@ -153,7 +156,7 @@ fn chunked_body_ends_with_its_last_chunk() {
 proptest! {
     #[test]
     fn no_head_is_too_strange_to_be_read(bytes in proptest::collection::vec(any::<u8>(), 0..600), seq: u32, kept: u32, write_seq: u32) {
-        let mut strange = event(answer_of(seq, &bytes), FIN_WAIT1);
+        let mut strange = event(&answer_of(seq, &bytes), FIN_WAIT1);
         strange.answer.kept = kept;
         strange.view.write_seq = write_seq;
         let _ = told(&strange);
