@@ -21,7 +21,7 @@ pub static RULE: Rule = Rule {
               masqueraded client. Only HTTP/1 in plain text can be read.",
     remedy: "on SIGTERM serve on as before, and shut down in this order: stop taking in, finish what is in flight, then close what \
              it needs (database, caches); a preStop sleep until nobody sends any more",
-    needs: &["cgroup_skb_egress", "signal_generate"],
+    needs: &["cgroup_skb_egress", "cgroup_skb_ingress", "signal_generate"],
     judge,
     summarise,
     advise,

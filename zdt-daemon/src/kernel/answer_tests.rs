@@ -1,3 +1,5 @@
+//! Tests of `answer`: what a head promises, and what of it went out.
+
 use proptest::prelude::*;
 use zdt_common::{HEAD_LEN, LastAnswer};
 

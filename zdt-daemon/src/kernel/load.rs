@@ -148,7 +148,19 @@ impl Loaded {
         let mut running = Vec::new();
         let mut missing = Vec::new();
         for program in PROGRAMS {
-            match self.attach_one(program) {
+            let alone = program.place() == Place::CgroupEgress
+                && missing
+                    .iter()
+                    .any(|m: &MissingHook| m.program.place() == Place::CgroupIngress);
+            let attached = if alone {
+                Err(
+                    "without cgroup_skb_ingress the answer to a HEAD request looks like one that was cut"
+                        .to_owned(),
+                )
+            } else {
+                self.attach_one(program)
+            };
+            match attached {
                 Ok(()) => running.push(AttachedHook { program }),
                 Err(reason) if program.required => {
                     return Err(LoadError::Required {

@@ -51,7 +51,7 @@ impl Program {
     }
 }
 
-/// Every program, in the order of attachment.
+/// Every program, in the order of attachment: that of answers behind that of the requests that it must know.
 pub const PROGRAMS: &[Program] = &[
     Program {
         name: "inet_sock_set_state",
@@ -179,6 +179,16 @@ pub const PROGRAMS: &[Program] = &[
         costs: &[],
     },
     Program {
+        name: "cgroup_skb_ingress",
+        tracepoint: "cgroup_skb_ingress",
+        min_args: 0,
+        class: Class::Armed,
+        required: false,
+        since: "4.18",
+        hooks: &[],
+        costs: &["error-while-draining"],
+    },
+    Program {
         name: "cgroup_skb_egress",
         tracepoint: "cgroup_skb_egress",
         min_args: 0,
@@ -187,16 +197,6 @@ pub const PROGRAMS: &[Program] = &[
         since: "4.18",
         hooks: &[Hook::CgroupSkbEgress],
         costs: &["error-while-draining"],
-    },
-    Program {
-        name: "cgroup_skb_ingress",
-        tracepoint: "cgroup_skb_ingress",
-        min_args: 0,
-        class: Class::Armed,
-        required: false,
-        since: "5.3",
-        hooks: &[],
-        costs: &[],
     },
 ];
 

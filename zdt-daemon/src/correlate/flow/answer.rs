@@ -41,9 +41,12 @@ impl Flow {
         self.answer.as_ref().filter(|a| a.end.is_none() && a.is_error())
     }
 
-    /// The answer that the end of the connection cut. One with an error had failed before.
+    /// The answer that the server's process cut. One with an error had failed before; and a client that left, or that could not
+    /// be reached any more, cut it itself.
     pub fn cut_answer(&self) -> Option<&AnswerSeen> {
-        self.answer.as_ref().filter(|a| a.is_cut() && !a.is_error())
+        self.answer
+            .as_ref()
+            .filter(|a| a.is_cut() && !a.is_error() && self.cut_by_server())
     }
 
     /// The server's side ended with a request in and no whole answer out.

@@ -229,6 +229,28 @@ fn answer_that_was_whole_or_may_have_been_is_no_failure() {
 }
 
 #[test]
+fn client_that_left_or_was_not_reached_cut_its_answer_itself() {
+    for err in [104, 110] {
+        let mut world = told();
+        let sock = World::sock(Side::Server, TcpState::Close, err, Some(answered()));
+        let (old, new) = (TcpState::Established, TcpState::Close);
+        world.kernel(
+            118,
+            Observation::FlowEnd {
+                sock,
+                old,
+                new,
+                exiting: false,
+                tgid: 0,
+            },
+        );
+        let of = end(2_000, None);
+        answer(&mut world, 118, CLIENT, 200, Body::Length(10_000), Some(of));
+        assert!(world.run().0.is_empty(), "{err}");
+    }
+}
+
+#[test]
 fn request_behind_a_whole_answer_is_still_unanswered() {
     let mut world = told();
     world.exit(117, APP);
