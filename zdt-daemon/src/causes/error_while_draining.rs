@@ -15,8 +15,8 @@ pub static RULE: Rule = Rule {
     blame: Blame::Rollout,
     what: "a pod that had been told to stop answered a request with a status of 500 or more, instead of serving on until \
            nobody asked any more",
-    told_by: "the answer's own status line, sent by a socket of a container that the stop signal (or a preStop hook) had reached, \
-              in a pod that is deleted. Not a pod that answers with errors anyway: one that did so between its deletion and the \
+    told_by: "the answer's own status line, sent from a pod that is deleted, after the stop signal (or a preStop hook) had reached a \
+              container of it. Not a pod that answers with errors anyway: one that did so between its deletion and the \
               signal is left out, and so is every pod that lives. Not a probe of the kubelet, which conntrack tells from a \
               masqueraded client. Only HTTP/1 in plain text can be read.",
     remedy: "on SIGTERM serve on as before, and shut down in this order: stop taking in, finish what is in flight, then close what \
@@ -34,12 +34,12 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
         return None;
     }
     let pod = case.target.pod?;
-    let container = case.serving_container()?;
     let deleted = pod.deletion_seen.filter(|_| pod.errs_because_told(answer.at))?;
-    let asked = container.asked_to_stop(pod.end_began(), answer.at);
-    if asked.is_none() && !pod.hook_speaks() {
-        return None;
-    }
+    // A proxy beside the application may be stopped last, and errs because that is gone.
+    let asked = case
+        .serving_container()
+        .and_then(|c| c.asked_to_stop(pod.end_began(), answer.at))
+        .or_else(|| pod.asked_to_stop(answer.at));
     let (told, by) = match asked {
         Some(asked) => (
             asked.at,

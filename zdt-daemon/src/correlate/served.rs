@@ -30,7 +30,9 @@ impl Correlator {
         else {
             return;
         };
-        if self.foreign(at, sock) {
+        // A cgroup's program knows no network namespace, but whose cgroup it is.
+        let owner = self.pods.owner(sock.local.ip(), at);
+        if owner.is_some_and(|pod| self.pods.is_anothers(sock.cgroup, &pod.state.uid)) {
             return;
         }
         let answer = AnswerSeen {

@@ -1,10 +1,10 @@
 //! What the answers themselves tell: errors of a pod on its way out, and answers that its end cut.
 
-use super::world::{APP, CLIENT, POD, World, addr, answered, ms, name, pod, unanswered};
+use super::world::{APP, CLIENT, PAUSE, POD, World, addr, answered, ms, name, pod, unanswered};
 use crate::{
     input::{
-        AnswerEnd, Body, CgroupId, ContainerState, Deletion, NetnsInum, Observation, PodState, Protocol,
-        Side, TcpCounters, TcpState, Translation, Tuple, Wall, What,
+        AnswerEnd, Attribution, Body, CgroupId, ContainerState, Deletion, NetnsInum, Observation, PodState,
+        PodUid, Protocol, Side, TcpCounters, TcpState, Translation, Tuple, Wall, What,
     },
     verdict::{Blame, Outcome, Verdict},
 };
@@ -140,12 +140,46 @@ fn masqueraded_client_is_known_by_conntrack_and_without_it_nothing_is_guessed() 
 }
 
 #[test]
-fn error_of_another_container_is_not_this_ones() {
+fn proxy_that_is_stopped_after_the_application_errs_because_that_is_gone() {
     let mut world = World::new();
     world.delete(100, 30);
-    world.signal(115, CgroupId(999), 15);
+    world.signal(115, PAUSE, 15);
     error(&mut world, 200);
-    assert_eq!(world.only_verdict().cause(), "unexplained");
+    let verdict = world.only_verdict();
+    assert_eq!(verdict.cause(), "error-while-draining");
+}
+
+#[test]
+fn pod_of_another_cluster_with_the_same_address_is_left_out() {
+    let mut world = told();
+    let mut place = World::place(CgroupId(900));
+    place.attribution = Attribution::Pod {
+        uid: PodUid("theirs".into()),
+        container: "c".into(),
+    };
+    world.kernel(
+        110,
+        Observation::Listener {
+            place,
+            local: addr(POD),
+            open: true,
+            exiting: false,
+            tgid: 900,
+        },
+    );
+    let mut sock = World::sock(Side::Server, TcpState::Established, 0, None);
+    sock.cgroup = CgroupId(900);
+    let (status, body, end) = (503, Body::Length(3), None);
+    world.kernel(
+        200,
+        Observation::Answer {
+            sock,
+            status,
+            body,
+            end,
+        },
+    );
+    assert!(world.run().0.is_empty());
 }
 
 #[test]
