@@ -6,7 +6,7 @@ use crate::SockView;
 
 /// Most bytes kept of an answer's head. A power of two: the kernel half bounds a length by a mask. Of a longer head only the
 /// status is known.
-pub const HEAD_LEN: usize = 512;
+pub const HEAD_LEN: usize = 1024;
 
 /// The last answer of a connection: value of the `ANSWERS` map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]

@@ -46,9 +46,9 @@ pub static WINDOWS: PerCpuArray<Window> = PerCpuArray::with_max_entries(HOOK_COU
 pub static DATAGRAMS: LruHashMap<Datagrams, u64> = LruHashMap::with_max_entries(4096, 0);
 
 /// The last answer of each connection of a pod that is going or may be the next, by its socket's cookie. The least recently
-/// used one goes when it is full: of that connection nobody learns whether its answer was whole. (5 MB.)
+/// used one goes when it is full: of that connection nobody learns whether its answer was whole. (4.5 MB.)
 #[map]
-pub static ANSWERS: LruHashMap<u64, LastAnswer> = LruHashMap::with_max_entries(8192, 0);
+pub static ANSWERS: LruHashMap<u64, LastAnswer> = LruHashMap::with_max_entries(4096, 0);
 
 /// Events that found no room in `EVENTS`, or were too many, by hook.
 #[map]

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use zdt_common::Hook;
+use zdt_common::{HEAD_LEN, Hook};
 use zdt_daemon::input::{AnswerEnd, Body, Observation};
 
 use crate::{
@@ -22,6 +22,11 @@ fn connected(world: &World, server: SocketAddr) -> (TcpStream, TcpStream) {
     let (pod, _) = listener.accept().unwrap();
     pod.set_nodelay(true).unwrap();
     (client, pod)
+}
+
+/// The server's end and the client's.
+fn ends(pod: &TcpStream) -> (SocketAddr, SocketAddr) {
+    (pod.local_addr().unwrap(), pod.peer_addr().unwrap())
 }
 
 /// One request, and what the pod writes, each piece a segment of its own; the client has read all of it.
@@ -64,11 +69,12 @@ fn closed_behind(request: &str, answer: &[&str]) -> Vec<Observation> {
     let (world, family) = (World::new(), v4());
     let mut eyes = watching(&world, family);
     let (mut client, mut pod) = connected(&world, target(family.pod));
+    let connection = ends(&pod);
     exchange(&mut client, &mut pod, GET, &[OK]);
     exchange(&mut client, &mut pod, request, answer);
     drop(pod);
     assert_eq!(client.read(&mut [0]).unwrap(), 0);
-    eyes.answers(target(family.pod))
+    eyes.answers(connection)
 }
 
 fn last(request: &str, answer: &[&str]) -> (u16, Body, AnswerEnd) {
@@ -96,7 +102,7 @@ fn every_error_of_a_kept_connection_is_seen_once(family: Family) {
     for answer in [OK, ERROR, OK, ERROR, "HTTP/1.0 500 X\r\n\r\n"] {
         exchange(&mut client, &mut pod, GET, &[answer]);
     }
-    let seen = eyes.answers(server);
+    let seen = eyes.answers(ends(&pod));
     let statuses: Vec<_> = seen.iter().map(told).collect();
     let error = (503, Body::Length(3), None);
     assert_eq!(statuses, [error, error, (500, Body::UntilClose, None)]);
@@ -135,6 +141,21 @@ fn answer_that_is_cut_is_told_with_what_had_gone_out() {
         last(GET, &[LONG, &whole]),
         (200, Body::Length(10_000), sent(10_000))
     );
+}
+
+#[test]
+fn head_of_nearly_the_kept_length_is_read_and_a_longer_one_is_not() {
+    let head = |len: usize| {
+        let rest = "HTTP/1.1 200 OK\r\nX: \r\nContent-Length: 9\r\n\r\n".len();
+        let filler = "x".repeat(len - rest);
+        format!("HTTP/1.1 200 OK\r\nX: {filler}\r\nContent-Length: 9\r\n\r\n")
+    };
+    assert_eq!(
+        last(GET, &[&head(HEAD_LEN), "some"]),
+        (200, Body::Length(9), sent(4))
+    );
+    let (status, body, end) = last(GET, &[&head(HEAD_LEN + 1), "some"]);
+    assert_eq!((status, body, end.sent), (200, Body::Unknown, None));
 }
 
 #[test]
@@ -178,7 +199,7 @@ fn what_was_written_and_waits_for_the_clients_window_is_sent_behind_the_close() 
         written += more;
     }
     pod.shutdown(Shutdown::Write).unwrap();
-    let seen = eyes.answers(target(family.pod));
+    let seen = eyes.answers(ends(&pod));
     let (_, body, end) = told(seen.last().unwrap());
     assert_eq!(body, Body::Length(50_000_000));
     assert_eq!(end.unwrap().sent, Some(u32::try_from(written).unwrap()));
@@ -193,10 +214,11 @@ fn who_lets_its_client_close_first_tells_nothing() {
     let mut eyes = watching(&world, family);
     let (mut client, mut pod) = connected(&world, target(family.pod));
     exchange(&mut client, &mut pod, GET, &[LONG]);
+    let connection = ends(&pod);
     drop(client);
     assert_eq!(pod.read(&mut [0]).unwrap(), 0);
     drop(pod);
-    assert!(eyes.answers(target(family.pod)).is_empty());
+    assert!(eyes.answers(connection).is_empty());
 }
 
 #[test]
@@ -209,9 +231,10 @@ fn pod_that_is_not_in_transition_tells_nothing() {
     let (mut client, mut pod) = connected(&world, server);
     exchange(&mut client, &mut pod, GET, &[ERROR]);
     exchange(&mut client, &mut pod, GET, &[LONG]);
+    let connection = ends(&pod);
     drop(pod);
     assert_eq!(client.read(&mut [0]).unwrap(), 0);
-    assert!(eyes.answers(server).is_empty());
+    assert!(eyes.answers(connection).is_empty());
 }
 
 #[test]
@@ -224,12 +247,13 @@ fn answer_that_began_while_the_pod_was_beside_one_in_transition_is_known() {
     let (mut client, mut pod) = connected(&world, server);
     exchange(&mut client, &mut pod, GET, &[ERROR]);
     exchange(&mut client, &mut pod, GET, &[LONG]);
-    assert!(eyes.answers(server).is_empty());
+    let connection = ends(&pod);
+    assert!(eyes.answers(connection).is_empty());
     eyes.transit(family.pod);
     eyes.attached.watch_beside(addr(family.pod), false).unwrap();
     drop(pod);
     assert_eq!(client.read(&mut [0]).unwrap(), 0);
-    let seen = eyes.answers(server);
+    let seen = eyes.answers(connection);
     assert_eq!(
         told(seen.last().unwrap()),
         (200, Body::Length(10_000), Some(sent(0)))
@@ -245,8 +269,10 @@ fn more_errors_than_are_worth_it_are_counted_as_lost() {
     for _ in 0..all {
         exchange(&mut client, &mut pod, GET, &[ERROR]);
     }
-    let seen = eyes.answers(target(family.pod)).len() as u64;
+    let seen = eyes.answers(ends(&pod)).len() as u64;
     let lost = eyes.attached.take_losses().unwrap().take().unwrap();
     let lost = lost.iter().find(|(hook, _)| *hook == Hook::CgroupSkbEgress);
-    assert_eq!(seen + lost.map_or(0, |(_, n)| *n), all);
+    // Others' answers from the same addresses may be lost as well.
+    assert!(seen + lost.map_or(0, |(_, n)| *n) >= all);
+    assert!(seen <= all);
 }

@@ -101,14 +101,15 @@ impl Eyes {
         queue
     }
 
-    /// Takes the answers and the ends of connections of a server that have been reported by now, in their order.
-    pub fn answers(&mut self, server: SocketAddr) -> Vec<Observation> {
+    /// Takes the answers and the ends of a server's connection that have been reported by now, in their order. Other worlds
+    /// have the same addresses, and the program of a cgroup does not know the network namespace.
+    pub fn answers(&mut self, (server, client): (SocketAddr, SocketAddr)) -> Vec<Observation> {
         let mut seen = Vec::new();
         let Self { ring, translator, .. } = self;
         ring.drain(|event| {
             let observation = translator.observation(&event.unwrap());
             if let Observation::Answer { sock, .. } | Observation::FlowEnd { sock, .. } = &observation
-                && sock.local == server
+                && (sock.local, sock.remote) == (server, client)
             {
                 seen.push(observation);
             }
