@@ -59,6 +59,9 @@ pub struct Args {
     /// With `keepalive`: use an idle connection again without looking whether its server has closed it
     #[arg(long)]
     pub stale_pool: bool,
+    /// Send HEAD requests
+    #[arg(long)]
+    pub head: bool,
     /// Time between a connection and its first request
     #[arg(long, default_value_t = 0)]
     pub send_delay_ms: u64,

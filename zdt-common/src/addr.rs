@@ -25,6 +25,11 @@ pub struct Endpoint {
     pub pad: u16,
 }
 
+/// Value in the `TRANSIT` map: an endpoint or pod at the address is going or coming.
+pub const IN_TRANSIT: u32 = 1;
+/// Value in the `TRANSIT` map: a pod at the address may be the next to go.
+pub const BESIDE: u32 = 2;
+
 /// Bits of a value in the `ADDRS` map.
 ///
 /// A pod of this node.

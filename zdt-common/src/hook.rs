@@ -69,7 +69,13 @@ hooks! {
     NetDevQueue = 12, Forwarded, "net_dev_queue";
     /// The queue of a pod's listener is full, or has dropped something: the first tracepoint, when a connection joins it.
     ListenQueue = 13, QueueLook, "inet_sock_set_state/queue";
+    /// An HTTP answer of a pod in transition: one with a status of 500 or more, or the last one of a connection that its
+    /// server ends.
+    CgroupSkbEgress = 15, Answer, "cgroup_skb_egress";
 }
 
-/// Number of hooks; size of the per-hook counter arrays.
-pub const HOOK_COUNT: usize = Hook::ALL.len();
+/// Size of the per-hook arrays: one more than the highest number.
+pub const HOOK_COUNT: usize = match Hook::ALL.last() {
+    Some(last) => *last as usize + 1,
+    None => 0,
+};

@@ -6,6 +6,7 @@
 #![no_std]
 
 mod addr;
+mod answer;
 mod decode;
 mod header;
 mod hook;
@@ -13,7 +14,8 @@ mod offsets;
 mod packet;
 mod payload;
 
-pub use addr::{ADDR_LOCAL_POD, ADDR_NODE, ADDR_POD, ADDR_VIP, Addr, Endpoint};
+pub use addr::{ADDR_LOCAL_POD, ADDR_NODE, ADDR_POD, ADDR_VIP, Addr, BESIDE, Endpoint, IN_TRANSIT};
+pub use answer::{Answer, HEAD_LEN, LastAnswer};
 pub use decode::{DecodeError, Decoded, Event, decode};
 pub use header::{ABI, HEADER_LEN, Header};
 pub use hook::{HOOK_COUNT, Hook};

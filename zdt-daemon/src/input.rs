@@ -15,7 +15,7 @@ pub use objects::{
     SliceState, Workload,
 };
 pub use observation::{
-    Attribution, Observation, Place, Side, Sock, TcpCounters, TcpState, Translation, Tuple,
+    AnswerEnd, Attribution, Body, Observation, Place, Side, Sock, TcpCounters, TcpState, Translation, Tuple,
 };
 pub use packet::{ConntrackState, Packet, Pinned};
 pub use rules::{Backend, Protocol, Route, RouteChange, RulesState};

@@ -158,6 +158,8 @@ pub enum Measure {
     RequestUnfinishedFor,
     /// The service's last endpoint lost to this connection's first SYN.
     WithoutEndpoint,
+    /// The stop signal (or deletion) to an answer with an error.
+    ErrorAfterTold,
     /// The rules let go of the pod to this datagram.
     EntryOutlivedRules,
     /// The pod's being made to the drop of this connection's last SYN.

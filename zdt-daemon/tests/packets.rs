@@ -1,4 +1,5 @@
-//! What becomes of packets that have no socket on this node, on the running kernel: real namespaces, rules and packets.
+//! What becomes of packets that have no socket on this node, and what pods answer, on the running kernel: real namespaces,
+//! rules and packets.
 //! Needs root, and fails without.
 #![allow(
     clippy::unwrap_used,
@@ -8,6 +9,8 @@
     reason = "clippy knows tests by their attribute; this whole file is one"
 )]
 
+#[path = "packets/answers.rs"]
+mod answers;
 #[path = "packets/drops.rs"]
 mod drops;
 #[path = "packets/eyes.rs"]

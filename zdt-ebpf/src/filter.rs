@@ -1,6 +1,6 @@
 //! What reaches the ring. Steady healthy traffic emits nothing, and a daemon sees only what one on its node could.
 
-use zdt_common::{ADDR_LOCAL_POD, ADDR_NODE, ADDR_POD, ADDR_VIP, Addr, Endpoint, Ends, Service};
+use zdt_common::{ADDR_LOCAL_POD, ADDR_NODE, ADDR_POD, ADDR_VIP, Addr, Endpoint, Ends, IN_TRANSIT, Service};
 
 use crate::{
     maps::{ADDRS, ENDPOINTS, SERVICES, TRANSIT},
@@ -48,7 +48,18 @@ pub fn is_for_a_service(skb: Ptr, opening: &Opening) -> bool {
 /// Whether an endpoint or pod at this address is going or coming.
 #[inline(always)]
 pub fn is_in_transit(addr: &Addr) -> bool {
-    unsafe { TRANSIT.get(addr) }.is_some()
+    transit(addr) == IN_TRANSIT
+}
+
+/// The same, or whether a pod at this address may be the next.
+#[inline(always)]
+pub fn may_go(addr: &Addr) -> bool {
+    transit(addr) != 0
+}
+
+#[inline(always)]
+fn transit(addr: &Addr) -> u32 {
+    unsafe { TRANSIT.get(addr) }.copied().unwrap_or(0)
 }
 
 #[inline(always)]

@@ -7,6 +7,7 @@
 // The one instruction that `core` does not offer for this target; see emit.rs.
 #![feature(asm_experimental_arch)]
 
+mod answer;
 mod cgroup;
 mod emit;
 mod filter;
@@ -16,6 +17,7 @@ mod packet;
 mod queue;
 mod rate;
 mod read;
+mod segment;
 
 use zdt_common::Offsets;
 

@@ -5,7 +5,7 @@ use aya_ebpf::{
     macros::map,
     maps::{HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
-use zdt_common::{Addr, Endpoint, HOOK_COUNT, Service};
+use zdt_common::{Addr, Endpoint, HOOK_COUNT, LastAnswer, Service};
 
 use crate::{
     hooks::{net_dev_queue::Queued, percpu_free_percpu::Replaced},
@@ -29,7 +29,8 @@ pub static ENDPOINTS: HashMap<Endpoint, u32> = HashMap::with_max_entries(262_144
 #[map]
 pub static SERVICES: HashMap<Service, u32> = HashMap::with_max_entries(262_144, BPF_F_NO_PREALLOC);
 
-/// Addresses of endpoints and pods that are going or coming.
+/// Addresses of endpoints and pods that are going or coming, and of pods that may be the next: `zdt_common::IN_TRANSIT` or
+/// `BESIDE`.
 #[map]
 pub static TRANSIT: HashMap<Addr, u32> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
 
@@ -48,6 +49,11 @@ pub static WINDOWS: PerCpuArray<Window> = PerCpuArray::with_max_entries(HOOK_COU
 /// When a flow of datagrams was reported last.
 #[map]
 pub static DATAGRAMS: LruHashMap<Datagrams, u64> = LruHashMap::with_max_entries(4096, 0);
+
+/// The last answer of each connection of a pod that is going or may be the next, by its socket's cookie. The least recently
+/// used one goes when it is full: of that connection nobody learns whether its answer was whole. (4.5 MB.)
+#[map]
+pub static ANSWERS: LruHashMap<u64, LastAnswer> = LruHashMap::with_max_entries(4096, 0);
 
 /// Events that found no room in `EVENTS`, or were too many, by hook.
 #[map]

@@ -42,6 +42,12 @@ pub fn allows(hook: Hook, opening: &Opening) -> bool {
     if opening.protocol == UDP && !is_new(hook, &opening.ends, now) {
         return false;
     }
+    has_room(hook, now)
+}
+
+/// Whether this hook may report once more now; counted as lost where it may not.
+#[inline(always)]
+pub fn has_room(hook: Hook, now: u64) -> bool {
     let Some(window) = WINDOWS.get_ptr_mut(hook as u32) else {
         return true;
     };

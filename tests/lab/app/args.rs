@@ -65,9 +65,15 @@ pub struct Args {
     /// Length of the answer's body
     #[arg(long, default_value_t = 3)]
     pub body_bytes: usize,
-    /// Time between the answer's head and its body
+    /// Time between the answer's head and its body, and between two parts of it (not for probes)
     #[arg(long, default_value_t = 0)]
     pub body_delay_ms: u64,
+    /// In how many parts the body is sent
+    #[arg(long, default_value_t = 1)]
+    pub body_parts: usize,
+    /// Send the body chunked: each part is a chunk
+    #[arg(long)]
+    pub chunked: bool,
     /// Bytes a second that the kernel sends of each connection (SO_MAX_PACING_RATE): a slow path to the client
     #[arg(long)]
     pub pace_bytes_s: Option<u32>,

@@ -22,6 +22,8 @@ const HEAD_LIMIT: usize = 16 * 1024;
 struct Asked {
     path: Path,
     close: bool,
+    /// Only the head of the answer.
+    head: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -69,7 +71,7 @@ async fn requests(stream: &mut TcpStream, shared: &Shared) -> io::Result<()> {
         head.clear();
         let (status, body) = answer(stream, shared, asked.path).await?;
         let close = asked.close || *stage.borrow() >= Stage::Closing;
-        write_answer(stream, shared, status, &body, close).await?;
+        write_answer(stream, shared, (status, &body), close, &asked).await?;
         served += 1;
         if close {
             return stream.shutdown().await;
@@ -88,6 +90,7 @@ fn asked(head: &[u8]) -> Asked {
     Asked {
         path,
         close: old || text.contains("\r\nconnection: close"),
+        head: text.starts_with("head "),
     }
 }
 
@@ -131,9 +134,9 @@ async fn answer(stream: &TcpStream, shared: &Shared, path: Path) -> io::Result<(
 async fn write_answer(
     stream: &mut TcpStream,
     shared: &Shared,
-    status: u16,
-    body: &[u8],
+    (status, body): (u16, &[u8]),
     close: bool,
+    asked: &Asked,
 ) -> io::Result<()> {
     let reason = match status {
         200 => "OK",
@@ -141,21 +144,50 @@ async fn write_answer(
         502 => "Bad Gateway",
         _ => "Service Unavailable",
     };
+    let length = if shared.args.chunked {
+        "Transfer-Encoding: chunked".to_owned()
+    } else {
+        format!("Content-Length: {}", body.len())
+    };
     let head = format!(
-        "HTTP/1.1 {status} {reason}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nX-Served-By: {}\r\n\
-         Connection: {}\r\n\r\n",
-        body.len(),
+        "HTTP/1.1 {status} {reason}\r\nContent-Type: text/plain\r\n{length}\r\nX-Served-By: {}\r\nConnection: {}\r\n\r\n",
         shared.name,
         if close { "close" } else { "keep-alive" }
     );
-    let between = Duration::from_millis(shared.args.body_delay_ms);
+    if asked.head {
+        return stream.write_all(head.as_bytes()).await;
+    }
+    let between = Duration::from_millis(if asked.path == Path::Other {
+        shared.args.body_delay_ms
+    } else {
+        0
+    });
+    let parts = parts(body, &shared.args);
     if between.is_zero() {
         // One segment, where it fits.
-        return stream.write_all(&[head.as_bytes(), body].concat()).await;
+        return stream
+            .write_all(&[head.into_bytes(), parts.concat()].concat())
+            .await;
     }
     stream.write_all(head.as_bytes()).await?;
-    sleep(between).await;
-    stream.write_all(body).await
+    for part in parts {
+        sleep(between).await;
+        stream.write_all(&part).await?;
+    }
+    Ok(())
+}
+
+/// The body as it is written, the last chunk included.
+fn parts(body: &[u8], args: &super::Args) -> Vec<Vec<u8>> {
+    let each = body.len().div_ceil(args.body_parts.max(1)).max(1);
+    let mut parts: Vec<Vec<u8>> = body.chunks(each).map(<[u8]>::to_vec).collect();
+    if args.chunked {
+        for part in &mut parts {
+            *part = [format!("{:x}\r\n", part.len()).as_bytes(), part, b"\r\n"].concat();
+        }
+        parts.push(b"0\r\n\r\n".to_vec());
+    }
+    parts
 }
 
 /// Reads one request head. False: the peer closed, or the head is too long.

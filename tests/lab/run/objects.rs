@@ -74,6 +74,9 @@ pub(super) fn client_args(c: &Client, target: SocketAddr, seed: u64, truth: &Pat
     if c.stale_pool {
         args.push("--stale-pool".to_owned());
     }
+    if c.head {
+        args.push("--head".to_owned());
+    }
     if let Some(ms) = c.abort_after_ms {
         args.extend(words(&[
             ("--abort-after-ms", ms.to_string()),

@@ -36,8 +36,12 @@ pub struct App {
     /// Time between a request's arrival and its reading: a busy server, whose exit meets unread data.
     pub read_delay_ms: u64,
     pub body_bytes: u32,
-    /// Time between the answer's head and its body.
+    /// Time between the answer's head and its body, and between two parts of it.
     pub body_delay_ms: u64,
+    /// In how many parts the body is sent.
+    pub body_parts: u32,
+    /// Sends the body chunked: each part is a chunk.
+    pub chunked: bool,
     /// Bytes a second that the kernel sends of each connection.
     pub pace_bytes_s: Option<u32>,
     /// Finishes a handshake only when the first data comes, or after so many seconds.
@@ -84,6 +88,8 @@ impl Default for App {
             read_delay_ms: 0,
             body_bytes: 3,
             body_delay_ms: 0,
+            body_parts: 1,
+            chunked: false,
             pace_bytes_s: None,
             defer_accept_s: None,
             backlog: 4096,

@@ -29,6 +29,8 @@ pub struct Client {
     pub stale_pool: bool,
     /// Time between the connection and its first request.
     pub send_delay_ms: u64,
+    /// Sends HEAD requests.
+    pub head: bool,
 }
 
 impl Default for Client {
@@ -47,6 +49,7 @@ impl Default for Client {
             abort_share: 1.0,
             stale_pool: false,
             send_delay_ms: 0,
+            head: false,
         }
     }
 }

@@ -59,13 +59,15 @@ impl Lookups {
         let What::Kernel(observation) = &input.what else {
             return None;
         };
-        let orig = wanted(observation)?;
-        let conntrack = self.conntrack.as_mut()?;
-        if self
+        let (wanted, tuple) = wanted(observation)?;
+        self.conntrack.as_ref()?;
+        // Each answer is told of once, and is a request of its own.
+        let again = self
             .asked
-            .get(&orig)
-            .is_some_and(|at| input.at < at.plus_ms(AGAIN_MS))
-        {
+            .get(&tuple)
+            .filter(|_| wanted == Wanted::Orig)
+            .is_some_and(|at| input.at < at.plus_ms(AGAIN_MS));
+        if again {
             return None;
         }
         if input.at >= self.span_began.plus_ms(SPAN_MS) {
@@ -77,19 +79,20 @@ impl Lookups {
             return None;
         }
         self.in_span += 1;
-        if self.asked.len() >= REMEMBERED {
-            self.asked.retain(|_, at| input.at < at.plus_ms(AGAIN_MS));
+        if wanted == Wanted::Orig {
+            self.remember(tuple, input.at);
         }
-        if self.asked.len() >= REMEMBERED {
-            self.asked.clear();
-        }
-        self.asked.insert(orig, input.at);
-        match conntrack.translation(Protocol::Tcp, orig) {
+        let conntrack = self.conntrack.as_mut()?;
+        let found = match wanted {
+            Wanted::Orig => conntrack.translation(Protocol::Tcp, tuple).map(Some),
+            Wanted::Reply => conntrack.answered(Protocol::Tcp, tuple),
+        };
+        match found {
             Ok(translation) => {
                 self.failing = false;
                 Some(Input {
                     at: input.at,
-                    what: What::Translation(translation),
+                    what: What::Translation(translation?),
                 })
             }
             Err(error) => {
@@ -104,9 +107,37 @@ impl Lookups {
     }
 }
 
-/// The connection to ask for: one whose client is on this node and that failed, ended, or retries its SYN or its FIN.
-fn wanted(observation: &Observation) -> Option<Tuple> {
+impl Lookups {
+    fn remember(&mut self, tuple: Tuple, at: Ktime) {
+        if self.asked.len() >= REMEMBERED {
+            self.asked.retain(|_, asked| at < asked.plus_ms(AGAIN_MS));
+        }
+        if self.asked.len() >= REMEMBERED {
+            self.asked.clear();
+        }
+        self.asked.insert(tuple, at);
+    }
+}
+
+/// By which direction an entry is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    Orig,
+    Reply,
+}
+
+/// The connection to ask for: one whose client is on this node and that failed, ended, or retries its SYN or its FIN; or one
+/// that a pod of this node answered with an error or not wholly, whose client only the entry tells from a masquerade.
+fn wanted(observation: &Observation) -> Option<(Wanted, Tuple)> {
+    let of = |sock: &Sock| Tuple {
+        from: sock.local,
+        to: sock.remote,
+    };
     let sock: &Sock = match observation {
+        Observation::Answer { sock, body, end, .. } => {
+            let failed = end.is_none_or(|end| end.cuts(*body));
+            return failed.then(|| (Wanted::Reply, of(sock)));
+        }
         Observation::FlowEnd { sock, .. }
         | Observation::SockError { sock }
         | Observation::ResetReceived { sock } => sock,
@@ -120,10 +151,7 @@ fn wanted(observation: &Observation) -> Option<Tuple> {
         }
         _ => return None,
     };
-    (sock.side == Side::Client).then_some(Tuple {
-        from: sock.local,
-        to: sock.remote,
-    })
+    (sock.side == Side::Client).then(|| (Wanted::Orig, of(sock)))
 }
 
 #[cfg(test)]
@@ -155,7 +183,8 @@ mod tests {
 
     #[test]
     fn clients_syn_that_is_retried_is_asked_for_from_client_to_service() {
-        let tuple = wanted(&retransmit(Side::Client, TcpState::SynSent)).unwrap();
+        let (by, tuple) = wanted(&retransmit(Side::Client, TcpState::SynSent)).unwrap();
+        assert_eq!(by, Wanted::Orig);
         assert_eq!(tuple.from.to_string(), "10.0.0.1:40000");
         assert_eq!(tuple.to.to_string(), "10.96.0.80:80");
     }

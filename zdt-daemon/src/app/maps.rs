@@ -64,6 +64,10 @@ impl KernelMaps for Maps {
                 };
                 return changed.map_err(|e| e.to_string());
             }
+            Change::Beside { addr, on } => {
+                let changed = self.kernel.watch_beside(kernel_addr(addr), on);
+                return changed.map_err(|e| e.to_string());
+            }
         };
         changed.map_err(|e| e.to_string())
     }

@@ -1,6 +1,6 @@
 //! C3: a cold pod, or too few pods, did not accept connections as fast as they came.
 
-use super::{Rule, Sample, Setting, queue_full};
+use super::{Rule, Sample, Setting, fix, queue_full};
 use crate::{
     correlate::Case,
     input::Ktime,
@@ -25,6 +25,7 @@ pub static RULE: Rule = Rule {
     remedy: "warm up before Ready (readinessProbe, startupProbe) and minReadySeconds, so that a cold pod gets no full share; \
              maxUnavailable: 0 and maxSurge, so that the others need not take more; a larger backlog in listen(2) and \
              net.core.somaxconn for short bursts",
+    fix: Some(fix::MIN_READY),
     needs: &["inet_sock_set_state"],
     judge,
     summarise: queue_full::summarise,

@@ -1,9 +1,22 @@
 //! What several causes ask first: did the server's process end this connection with a request unanswered?
 
 use crate::{
-    correlate::{Case, Phase},
+    correlate::{AnswerSeen, Case, Phase},
     input::{Ktime, Side},
 };
+
+/// What of the answer had gone out by then.
+pub(super) fn sent(case: &Case<'_>) -> String {
+    let answer = case.flow.cut_answer();
+    answer.map_or_else(|| "no answer sent".to_owned(), AnswerSeen::how)
+}
+
+/// Its end, as evidence.
+pub(super) fn unanswered(case: &Case<'_>) -> String {
+    let answer = case.flow.cut_answer();
+    let sent = answer.map_or_else(String::new, |a| format!(": {}", a.how()));
+    format!("connection ends with the request unanswered{sent}")
+}
 
 /// When it did. A RST to data behind the orderly close of a connection that was idle is another matter, and so is what the
 /// kernel reset in the accept queue, which no application had.

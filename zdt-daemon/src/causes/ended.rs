@@ -3,7 +3,7 @@
 
 use super::{
     accept_queue_flush::{closed_in_the_same_moment, flushed},
-    cut::cut,
+    cut::{cut, unanswered},
     keep_alive,
     sample::say_ms,
 };
@@ -198,10 +198,10 @@ impl<'a> Met<'a> {
             evidence.push(case.evidence(closed, format!("listener {} closed", listener.local)));
         }
         let met = match self.how {
-            How::Cut => "connection ends with the request unanswered",
-            How::Late => "RST to data behind the server's FIN",
-            How::Queued => "RST to a connection that waited to be accepted, TCP_STATE",
-            How::Refused => "RST to the SYN",
+            How::Cut => unanswered(case),
+            How::Late => "RST to data behind the server's FIN".to_owned(),
+            How::Queued => "RST to a connection that waited to be accepted, TCP_STATE".to_owned(),
+            How::Refused => "RST to the SYN".to_owned(),
         };
         evidence.push(case.evidence(self.at, met));
         if let Some(since) = case.brought {

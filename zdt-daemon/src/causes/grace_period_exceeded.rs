@@ -2,7 +2,7 @@
 
 use super::{
     Rule, Sample, Setting,
-    cut::cut,
+    cut::{cut, unanswered},
     fix, pre_stop,
     sample::{quantile, say_ms, sorted},
 };
@@ -82,7 +82,7 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
         ));
     }
     evidence.push(case.evidence(killed.at, format!("SIGKILL from {}", killed.sender_comm)));
-    evidence.push(case.evidence(at, "connection ends with the request unanswered"));
+    evidence.push(case.evidence(at, unanswered(case)));
     let mut measures = vec![(
         Measure::KillAfterTerm,
         killed.at.ms_since(asked.map_or(deleted, |a| a.at)),

@@ -2,7 +2,7 @@
 
 use super::{
     Rule, Sample, Setting,
-    cut::cut,
+    cut::{cut, sent},
     fix,
     sample::{quantile, say_ms, sorted},
 };
@@ -16,7 +16,7 @@ pub static RULE: Rule = Rule {
     id: "B1",
     blame: Blame::Rollout,
     what: "the application ended (or closed its connections) on its stop signal with requests unanswered",
-    told_by: "the server's socket ended with a request in and no answer out, after the stop signal and without a \
+    told_by: "the server's socket ended with a request in and no answer out, or with less of it out than its head had promised, after the stop signal and without a \
               SIGKILL. A request that had been read ends in a FIN, one that had not in a RST (TCP_ABORT_ON_CLOSE). Not \
               a kill at the end of the grace, not a crash (nobody asked it to stop), not a client that left first.",
     remedy: "handle SIGTERM: finish requests in flight before exit; declare the right STOPSIGNAL; exec-form ENTRYPOINT so \
@@ -55,9 +55,10 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
         (None, false) => "which it closed itself (FIN)",
     };
     let because = format!(
-        "request cut: {} ended the connection {} after SIGTERM {how}, no answer sent",
+        "request cut: {} ended the connection {} after SIGTERM {how}, {}",
         case.pod_name(),
         say_ms(after),
+        sent(case),
     );
     let mut evidence = vec![case.evidence(deleted, "deletion of the pod seen")];
     evidence.push(case.evidence(
@@ -88,8 +89,11 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
 
 fn summarise(samples: &[&Sample], _: &Setting) -> String {
     match quantile(&sorted(samples, Measure::ExitAfterTerm), 0.5) {
-        Some(after) => format!("request cut {} after SIGTERM, no answer sent", say_ms(after)),
-        None => "request cut after SIGTERM, no answer sent".to_owned(),
+        Some(after) => format!(
+            "request cut {} after SIGTERM, not answered or not wholly",
+            say_ms(after)
+        ),
+        None => "request cut after SIGTERM, not answered or not wholly".to_owned(),
     }
 }
 

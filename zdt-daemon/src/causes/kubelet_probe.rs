@@ -3,6 +3,7 @@
 use super::{Rule, Sample, Setting};
 use crate::{
     correlate::Case,
+    input::Tuple,
     verdict::{Blame, Finding},
 };
 
@@ -12,7 +13,8 @@ pub static RULE: Rule = Rule {
     blame: Blame::NotARequest,
     what: "a probe of the kubelet failed: no client's request",
     told_by: "the connection came from the node itself, from no pod, straight to a pod's address, on a port that the pod \
-              declares a probe for. A masqueraded client has no socket on the node, and a host-network proxy is a pod.",
+              declares a probe for. A masqueraded client has no socket on the node, and conntrack knows what it had dialled; \
+              a host-network proxy is a pod.",
     remedy: "nothing: readiness probes go on while a pod terminates, and are refused once it stops listening",
     fix: None,
     needs: &["inet_sock_set_state"],
@@ -32,10 +34,18 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
     if !probed || !case.client_is_node() {
         return None;
     }
-    // Its own socket, dialling the pod's address itself; without that socket the address may be a masquerade.
-    let dialled_directly = case.flow.dialled == Some(server);
-    let own_socket = case.flow.client_end.is_some() || case.flow.client_got_reset.is_some();
-    if !dialled_directly || !own_socket {
+    let flow = case.flow;
+    if flow.dialled != Some(server) {
+        return None;
+    }
+    // Its own socket, dialling the pod's address itself; or conntrack's entry, which has it so. Without these the address may
+    // be a masquerade.
+    let own_socket = flow.client_end.is_some() || flow.client_got_reset.is_some();
+    let untranslated = Tuple {
+        from: server,
+        to: flow.client,
+    };
+    if !own_socket && flow.translated.and_then(|t| t.reply) != Some(untranslated) {
         return None;
     }
     let because = format!("a probe of {} from node {} failed", case.pod_name(), case.node);

@@ -13,6 +13,7 @@ mod crash_after_ready;
 mod cut;
 mod ended;
 mod endpoint_removal_race;
+mod error_while_draining;
 mod fix;
 mod grace_period_exceeded;
 mod half_open_purge;
@@ -90,6 +91,7 @@ pub struct Rule {
 /// evidence.
 pub const RULES: &[&Rule] = &[
     &kubelet_probe::RULE,
+    &error_while_draining::RULE,
     &port_never_served::RULE,
     &terminating_endpoint_fallback::RULE,
     &no_endpoints::RULE,

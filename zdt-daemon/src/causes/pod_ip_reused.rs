@@ -1,7 +1,7 @@
 //! A7: the address of a dead pod had a new owner by the time a connection came that was meant for the dead one.
 
 use super::{
-    Rule, Sample, Setting,
+    Rule, Sample, Setting, fix,
     pre_stop::pre_stop_sleep,
     sample::{quantile, say_ms, sorted},
 };
@@ -21,6 +21,7 @@ pub static RULE: Rule = Rule {
               port answers instead: no failure that a connection shows.",
     remedy: "lifecycle.preStop.sleep.seconds, so that the rules let go of a pod before its address is free; an IPAM that gives \
              no address again for two minutes (the life of an unanswered conntrack entry)",
+    fix: Some(fix::PRE_STOP),
     needs: &["inet_sock_set_state", "tcp_send_reset"],
     judge,
     summarise,

@@ -1,7 +1,7 @@
 //! C6: a rule of this node that is no service's dropped connections to a new pod: its network policy was not there yet.
 
 use super::{
-    Rule, Sample, Setting,
+    Rule, Sample, Setting, fix,
     sample::{quantile, say_ms, sorted},
 };
 use crate::{
@@ -29,6 +29,7 @@ pub static RULE: Rule = Rule {
               is its policy, which says no.",
     remedy: "let pods wait for their policy: the engine's own delay of pod setup (Calico: policy_setup_timeout_seconds), an init \
              container that dials through it, minReadySeconds; maxUnavailable: 0",
+    fix: Some(fix::MIN_READY),
     needs: &["kfree_skb"],
     judge,
     summarise,

@@ -18,6 +18,7 @@ pub static RULE: Rule = Rule {
               not open (wrong-port), or not yet (traffic-before-listening): these are in the slices. Of a pod of another node \
               its ports are not known, and nothing is concluded.",
     remedy: "nothing in the rollout",
+    fix: None,
     needs: &["inet_sock_set_state"],
     judge,
     summarise: |_, _| "ports that no service and no container ever had".to_owned(),

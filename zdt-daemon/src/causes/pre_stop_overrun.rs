@@ -2,7 +2,7 @@
 
 use super::{
     Rule, Sample, Setting,
-    cut::cut,
+    cut::{self, unanswered},
     fix,
     sample::{quantile, say_ms, sorted},
 };
@@ -36,7 +36,7 @@ pub static RULE: Rule = Rule {
 };
 
 fn judge(case: &Case<'_>) -> Option<Finding> {
-    let cut = cut(case)?;
+    let cut = cut::cut(case)?;
     let container = case.serving_container()?;
     let pod = case.target.pod?;
     let hook = pod.state.containers.iter().find_map(|c| c.pre_stop.as_deref())?;
@@ -64,7 +64,7 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
             format!("signal {} from {}", asked.sig, asked.sender_comm),
         ),
         case.evidence(killed.at, format!("SIGKILL from {}", killed.sender_comm)),
-        case.evidence(cut, "connection ends with the request unanswered"),
+        case.evidence(cut, unanswered(case)),
     ];
     let measures = vec![
         (Measure::KillAfterTerm, left),

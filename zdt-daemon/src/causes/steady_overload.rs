@@ -15,6 +15,7 @@ pub static RULE: Rule = Rule {
     told_by: "as accept-queue-overflow, but no rollout had just brought the pod and its service had lost no endpoint lately: it \
               would have happened without one.",
     remedy: "nothing in the rollout: more pods, or a larger backlog in listen(2) and net.core.somaxconn for short bursts",
+    fix: None,
     needs: &["inet_sock_set_state"],
     judge,
     summarise: queue_full::summarise,

@@ -1,6 +1,7 @@
 //! What Kubernetes says: watches of pods, endpoint slices, services and ReplicaSets become inputs, and the addresses
 //! in them become the kernel half's watch set. Only this folder names kube.
 
+mod beside;
 mod connect;
 mod endpoints;
 mod index;
@@ -11,6 +12,7 @@ mod transit;
 mod watch;
 mod watch_set;
 
+pub use beside::Beside;
 pub use connect::{ConnectError, client};
 pub use endpoints::{service_state, slice_state};
 pub use owners::{replica_set_state, workload};

@@ -27,6 +27,7 @@ use tokio::{
 };
 
 use super::{
+    beside::Beside,
     index::{Index, Tracked},
     reach::{Reach, Retry, chain, refusal},
     transit::Transit,
@@ -100,6 +101,7 @@ pub async fn watch(watched: Watched) -> Result<(), WatchError> {
         replica_sets: Index::default(),
         set: WatchSet::default(),
         transit: Transit::default(),
+        beside: Beside::default(),
         reach: Reach::new(watched.url),
         maps: watched.maps,
         map_broken: false,
@@ -123,6 +125,7 @@ pub async fn watch(watched: Watched) -> Result<(), WatchError> {
                 state.set.node(now, &(watched.node_addrs)(), &mut state.changes);
                 state.set.expire(now, &mut state.changes);
                 state.transit.expire(now, &mut state.changes);
+                state.beside.tell(now, &mut state.changes);
                 state.apply_changes(now);
                 if state.reach.away() && futures::future::FusedFuture::is_terminated(&*asking) {
                     asking.set(answers(client.clone()).boxed().fuse());
@@ -193,6 +196,7 @@ struct Watches {
     replica_sets: Index<ReplicaSetState>,
     set: WatchSet,
     transit: Transit,
+    beside: Beside,
     reach: Reach,
     maps: Box<dyn KernelMaps>,
     map_broken: bool,
@@ -217,10 +221,13 @@ impl Watches {
         for input in self.inputs.iter().skip(first_new) {
             self.set.follow(at, &input.what, &mut self.changes);
             self.transit.follow(at, &input.what, &mut self.changes);
+            self.beside.follow(at, &input.what);
         }
         if self.listed() {
             self.transit.settle();
+            self.beside.settle();
         }
+        self.beside.tell(at, &mut self.changes);
         self.apply_changes(at);
         Ok(())
     }

@@ -34,6 +34,8 @@ pub enum Change {
     },
     /// An endpoint or pod at the address is going or coming, or is so no longer.
     Transit { addr: IpAddr, on: bool },
+    /// A pod of this node at the address may be the next to go, or is so no longer.
+    Beside { addr: IpAddr, on: bool },
 }
 
 /// Puts changes into the kernel half's maps.

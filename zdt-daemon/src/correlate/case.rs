@@ -197,7 +197,8 @@ impl<'a> Case<'a> {
                 .as_ref()
                 .filter(|r| r.has_socket)
                 .map(|r| r.cgroup)
-        })?;
+        });
+        let cgroup = cgroup.or_else(|| self.flow.answer.as_ref().map(|a| a.cgroup))?;
         self.container(cgroup)
     }
 

@@ -1,5 +1,6 @@
 //! One connection attempt, from up to two socket views, packets without a socket, and the node's translation.
 
+mod answer;
 mod side;
 mod silence;
 
@@ -7,6 +8,7 @@ use std::net::SocketAddr;
 
 use self::side::unanswered;
 pub use self::{
+    answer::AnswerSeen,
     side::{End, ResetSeen},
     silence::{GivenUp, LostAnswer},
 };
@@ -78,6 +80,8 @@ pub struct Flow {
     /// A RST that the client's kernel sent to the pod's own address, though the client dialled another. Set when the flow is
     /// handed out to be judged.
     pub stray_reset: Option<Ktime>,
+    /// The last answer before its end; of a request that was answered with an error, that answer.
+    pub answer: Option<AnswerSeen>,
     /// What the server's kernel could not send any more.
     pub lost_answer: Option<LostAnswer>,
     /// The client closed, and nobody acknowledged even that.
@@ -124,6 +128,7 @@ impl Flow {
             server_got_reset: None,
             soft_error: None,
             stray_reset: None,
+            answer: None,
             lost_answer: None,
             given_up: None,
             syn_retransmits: 0,
@@ -234,6 +239,9 @@ impl Flow {
         if self.told_by_packets.is_some() {
             return self.told_by_packets;
         }
+        if self.served_error().is_some() {
+            return Some(Outcome::ServedError);
+        }
         if self.failed_to_connect() {
             return Some(self.connect_outcome());
         }
@@ -247,7 +255,7 @@ impl Flow {
         }
         match self.ended_by()? {
             Side::Server => {
-                let unanswered = self.server_end.as_ref().is_some_and(End::request_unanswered)
+                let unanswered = self.server_left_unanswered()
                     || self
                         .client_end
                         .as_ref()
@@ -291,7 +299,7 @@ impl Flow {
     /// closes itself, as TLS does (RFC 8446 6.1): a client that waits for an answer has not closed.
     pub fn late_request(&self) -> Option<&ResetSeen> {
         let reset = self.server_reset.as_ref().filter(|r| r.to_bytes_after_close())?;
-        let cut = self.server_end.as_ref().is_some_and(End::request_unanswered)
+        let cut = self.server_left_unanswered()
             || reset.tcp.is_some_and(|t| unanswered(&t, t.bytes_received, false));
         let closes_itself = self.client_end.as_ref().is_some_and(|e| {
             // Behind the server's FIN, with what it has just sent not acknowledged: its goodbye, or a request whose answer

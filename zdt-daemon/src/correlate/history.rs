@@ -180,6 +180,8 @@ pub struct PodHistory {
     /// When the watch said that it ended (phase Succeeded or Failed).
     pub ended_seen: Option<Ktime>,
     pub gone: Option<Ktime>,
+    /// When it first answered with an error, other than the node itself, after it had been told to go.
+    pub erred: Option<Ktime>,
     pub last_change: Ktime,
     /// Runtime ids of the containers that the API has ever listed.
     pub listed: BTreeSet<String>,
@@ -256,6 +258,18 @@ impl PodHistory {
         on_port()
             .filter(|l| l.closed.is_some_and(|c| c <= at))
             .max_by_key(|l| l.closed)
+    }
+
+    /// An error that it answered at `at` may come from its being told to go: something had told its application by then, and it
+    /// had not answered with errors between its deletion and that.
+    pub fn errs_because_told(&self, at: Ktime) -> bool {
+        let told = if self.hook_speaks() {
+            Some(self.end_began())
+        } else {
+            self.asked_to_stop(at).map(|s| s.at)
+        };
+        let told = told.filter(|_| self.ending_at(at));
+        told.is_some_and(|told| self.erred.is_none_or(|first| first >= told))
     }
 
     /// The first request to stop that any of its containers got in the pod's end, at or before `at`.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::{
     endpoints::Endpoints,
-    flow::{End, Flow, GivenUp, LostAnswer, ResetSeen, began},
+    flow::{AnswerSeen, End, Flow, GivenUp, LostAnswer, ResetSeen, began},
 };
 use crate::input::{Ktime, Observation, Side, Sock, TcpState};
 
@@ -240,6 +240,18 @@ pub(super) fn note(flow: &mut Flow, seen: &Seen<'_>, observation: &Observation) 
                 }
             }
         },
+        // The last one of the connection: it comes behind the end.
+        Observation::Answer {
+            status, body, end, ..
+        } => {
+            flow.answer = Some(AnswerSeen {
+                at,
+                status: *status,
+                body: *body,
+                end: *end,
+                cgroup: sock.cgroup,
+            });
+        }
         Observation::SockError { .. } if soft_error(side, sock) => {
             flow.soft_error.get_or_insert(at);
         }

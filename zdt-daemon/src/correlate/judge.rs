@@ -72,6 +72,10 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
     if flow.only_unfinished() && !gone() {
         return None;
     }
+    // An error of a pod that lives is no failure of a rollout.
+    if flow.served_error().is_some() && !pod.is_some_and(|p| p.known && p.errs_because_told(ended)) {
+        return None;
+    }
     let endpoint = server.and_then(|s| context.endpoints.endpoint(s.ip(), flow.began));
     let node = context.start.map_or("", |(_, s)| s.node.as_str());
     let whose = Server {
@@ -176,13 +180,18 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
             template_hash: None,
         })
     });
-    let began_wall = context.wall(flow.began);
+    let began = context.wall(flow.began).0;
+    // A kept connection may carry many: each answer by its millisecond.
+    let request = flow
+        .served_error()
+        .map(|_| format!(".{:03}", began.rem_euclid(1_000)));
     Some(Verdict {
         id: format!(
-            "{}>{}@{}",
+            "{}>{}@{}{}",
             flow.client_as_seen(),
             server.map_or_else(|| "?".to_owned(), |s| s.to_string()),
-            began_wall.0.div_euclid(1_000)
+            began.div_euclid(1_000),
+            request.unwrap_or_default()
         ),
         node: case.node.to_owned(),
         began: flow.began,
@@ -207,6 +216,7 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
                 .get()
                 .then(|| case.deletion_seen().map_or(flow.began, |d| d.min(flow.began))),
             packets: connect,
+            answers: flow.answer.is_some(),
         }),
     })
 }

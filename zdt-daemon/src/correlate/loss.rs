@@ -16,6 +16,8 @@ enum Of {
     Rules,
     /// Packets that open connections.
     Packets,
+    /// Heads of answers.
+    Answers,
 }
 
 impl Of {
@@ -28,6 +30,7 @@ impl Of {
             // That a legacy table was replaced is all that this hook tells.
             ("rules", _) | (_, Some("percpu_free_percpu")) => Self::Rules,
             (_, Some("net_dev_queue" | "kfree_skb" | "icmp_send")) => Self::Packets,
+            (_, Some("cgroup_skb_egress")) => Self::Answers,
             _ => Self::Anything,
         }
     }
@@ -42,6 +45,8 @@ pub(super) struct RestsOn {
     pub rules_since: Option<Ktime>,
     /// It is about the beginning of a connection.
     pub packets: bool,
+    /// It is about an answer's head.
+    pub answers: bool,
 }
 
 #[derive(Debug)]
@@ -115,6 +120,7 @@ impl Losses {
             let from = match w.of {
                 Of::Anything => Some(on.from),
                 Of::Rules => on.rules_since,
+                Of::Answers => on.answers.then_some(on.from),
                 Of::Packets => on.packets.then_some(on.from),
             };
             from.is_some_and(|from| w.from <= on.to && w.to >= from)

@@ -20,6 +20,7 @@ mod queues;
 mod revisions;
 mod rollout;
 mod routes;
+mod served;
 mod signs;
 mod strays;
 mod table;
@@ -34,7 +35,7 @@ mod tests;
 pub use case::{Case, EndOf, Phase, Target};
 pub use conntrack::{Conntrack, Counted};
 pub use endpoints::{Choice, Dialled, EndpointHistory, Endpoints, Policy};
-pub use flow::{End, Flow, GivenUp, Left, LostAnswer, ResetSeen};
+pub use flow::{AnswerSeen, End, Flow, GivenUp, Left, LostAnswer, ResetSeen};
 pub use history::{ContainerHistory, Ending, ExitSeen, ListenerHistory, PodHistory, SignalSeen};
 pub use packets::{DropSeen, ForwardedSeen, IcmpSeen};
 pub use pods::Pods;
@@ -119,6 +120,7 @@ pub struct Correlator {
     strays: strays::Strays,
     told: told::Told,
     queues: Queues,
+    served: served::ServedErrors,
     conntrack: Conntrack,
     routes: Routes,
     losses: loss::Losses,
@@ -142,6 +144,7 @@ impl Correlator {
             strays: strays::Strays::default(),
             told: told::Told::default(),
             queues: Queues::default(),
+            served: served::ServedErrors::default(),
             conntrack: Conntrack::default(),
             routes: Routes::default(),
             losses: loss::Losses::default(),
@@ -170,6 +173,7 @@ impl Correlator {
                     self.connected(sent);
                 }
                 self.attempts.translation(at, translation, grace_ms);
+                self.served.translation(at, translation);
             }
             What::Conntrack(state) => self.conntrack.read(at, *state),
             What::Pinned(_) => {}
@@ -209,6 +213,9 @@ impl Correlator {
     pub fn finish(&mut self, out: &mut Vec<Output>) {
         for flow in self.flows.take_all() {
             self.judge(flow, out);
+        }
+        while let Some(flow) = self.served.take_first() {
+            self.judge_known(flow, out);
         }
         let known = whose!(self);
         for flow in self.attempts.take_all(self.now, &known) {
@@ -279,7 +286,9 @@ impl Correlator {
                 }
             }
             Observation::ListenQueue { .. } => self.queue_looked_at(at, observation),
+            Observation::Answer { end: None, .. } => self.served_error(at, observation),
             Observation::FlowEnd { sock, .. }
+            | Observation::Answer { sock, .. }
             | Observation::ResetSent { sock, .. }
             | Observation::ResetReceived { sock }
             | Observation::SockError { sock }
@@ -311,6 +320,9 @@ impl Correlator {
         self.flows.open_unowned(self.now, grace_ms, half_open);
         while let Some(flow) = self.flows.take_due(self.now) {
             self.judge(flow, out);
+        }
+        while let Some(flow) = self.served.take_due(self.now) {
+            self.judge_known(flow, out);
         }
         loop {
             let known = whose!(self);
@@ -370,7 +382,7 @@ impl Correlator {
         self.rollouts.forget(before, &self.pods);
         self.propagations.forget(before);
         let evicted = self.flows.forget(self.now.minus_ms(self.settings.flow_expiry_ms));
-        let evicted = evicted + self.attempts.take_evicted();
+        let evicted = evicted + self.attempts.take_evicted() + self.served.take_evicted();
         if evicted > 0 {
             self.losses.lost(self.now, "flow-table", evicted);
             self.evicted += evicted;

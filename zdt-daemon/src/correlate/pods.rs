@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::history::{ContainerHistory, ExitSeen, ListenerHistory, MAX_KEPT, PodHistory, SignalSeen};
-use crate::input::{Attribution, Ktime, NetnsInum, Place, PodState, PodUid, Workload};
+use crate::input::{Attribution, CgroupId, Ktime, NetnsInum, Place, PodState, PodUid, Workload};
 
 /// What an applied pod state changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,6 +193,23 @@ impl Pods {
                 container.exits.remove(0);
             }
             container.exits.push(seen);
+        }
+    }
+
+    /// Whether a cgroup is known to be a container of another pod, perhaps of another cluster's with the same addresses.
+    pub(super) fn is_anothers(&self, cgroup: CgroupId, uid: &PodUid) -> bool {
+        let listens = |pod: &PodHistory| pod.listeners.iter().any(|l| l.cgroup == cgroup);
+        let has = |pod: &PodHistory| pod.containers.contains_key(&cgroup) || listens(pod);
+        !self.get(uid).is_some_and(has) && self.pods.values().any(has)
+    }
+
+    /// The pod at an address answered with an error.
+    pub(super) fn erred(&mut self, at: Ktime, ip: IpAddr) {
+        let uid = self.owner(ip, at).map(|p| p.state.uid.clone());
+        if let Some(pod) = uid.and_then(|uid| self.pods.get_mut(&uid))
+            && pod.ending_at(at)
+        {
+            pod.erred.get_or_insert(at);
         }
     }
 

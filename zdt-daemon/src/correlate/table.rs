@@ -58,6 +58,7 @@ impl Flows {
         let (sock, to_syn) = match observation {
             Observation::ResetSent { sock, to_syn, .. } => (sock, *to_syn),
             Observation::FlowEnd { sock, .. }
+            | Observation::Answer { sock, .. }
             | Observation::ResetReceived { sock }
             | Observation::SockError { sock }
             | Observation::Retransmit { sock, .. } => (sock, false),

@@ -224,6 +224,59 @@ pub enum Observation {
         /// What listen(2) asked for, at most `net.core.somaxconn`: the queue is full with one more.
         backlog: u32,
     },
+    /// `cgroup_skb/egress`: an HTTP/1 answer of a pod that is, or was a short time ago, in transition. One with a status of
+    /// 500 or more when it was sent, and the last one of a connection that its server ended, behind its `FlowEnd`. Seen only
+    /// while something is in transition (an armed hook), and in plain text.
+    Answer {
+        sock: Sock,
+        /// 0: unreadable.
+        status: u16,
+        body: Body,
+        /// The connection ended behind it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        end: Option<AnswerEnd>,
+    },
+}
+
+/// What an HTTP answer's head promises of its body (RFC 9112 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Body {
+    /// It has none: a status without, or the answer to a HEAD request.
+    None,
+    /// Content-Length.
+    Length(u64),
+    Chunked,
+    /// It ends with the connection.
+    UntilClose,
+    /// The head is longer than what is kept of it, came in pieces, or contradicts itself.
+    Unknown,
+}
+
+/// What had gone out of an answer when its connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnswerEnd {
+    /// Bytes of the body. None: not known.
+    pub sent: Option<u32>,
+    /// Of a chunked body: the last chunk had. None: not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminated: Option<bool>,
+}
+
+/// Longer bodies are not measured: sequence numbers come round.
+const MEASURABLE: u64 = u32::MAX as u64 / 2;
+
+impl AnswerEnd {
+    /// Less went out than the head had promised. What is not known is not cut.
+    pub fn cuts(&self, body: Body) -> bool {
+        match body {
+            Body::Length(length) => {
+                length <= MEASURABLE && self.sent.is_some_and(|sent| u64::from(sent) < length)
+            }
+            Body::Chunked => self.terminated == Some(false),
+            Body::None | Body::UntilClose | Body::Unknown => false,
+        }
+    }
 }
 
 /// A conntrack entry of this node: looked up when a client socket of this node failed or retransmitted, looked up some

@@ -2,17 +2,15 @@
 
 use std::{collections::BTreeSet, os::fd::AsFd as _};
 
-use aya::{
-    Ebpf,
-    programs::{BtfTracePoint, tp_btf::BtfTracePointLinkId},
-};
-use zdt_common::{Addr, Endpoint, Hook, Service};
+use aya::Ebpf;
+use zdt_common::{Addr, BESIDE, Endpoint, Hook, IN_TRANSIT, Service};
 
+pub(super) use super::place::{attach, detach, load};
 use super::{
     Costs, EventRing, Losses, Translator,
     btf::KernelFacts,
-    load::chain,
     map::{Map, MapError},
+    place::Link,
     table::Program,
 };
 
@@ -56,7 +54,7 @@ pub(super) struct Maps {
 pub(super) struct Armed {
     pub(super) program: &'static Program,
     /// Its attachment, while it has one.
-    pub(super) link: Option<BtfTracePointLinkId>,
+    pub(super) link: Option<Link>,
 }
 
 /// Programs run until this is dropped.
@@ -67,6 +65,8 @@ pub struct Attached {
     pub(super) armed: Vec<Armed>,
     /// Addresses in transition.
     pub(super) transit: BTreeSet<[u8; 16]>,
+    /// Addresses of pods that may be the next.
+    pub(super) beside: BTreeSet<[u8; 16]>,
     pub(super) ring: Option<EventRing>,
     pub(super) losses: Option<Losses>,
     pub(super) facts: KernelFacts,
@@ -107,26 +107,45 @@ impl Attached {
 
     /// Says that an endpoint or pod is going or coming. The first one attaches the armed programs.
     pub fn watch_transit(&mut self, addr: Addr) -> Result<(), TransitError> {
-        self.maps.transit.insert(addr, 1)?;
         self.transit.insert(addr.0);
-        self.arm()
+        self.moves(addr)
     }
 
     /// The end of that; one that is not there is no error. The last one detaches the armed programs.
     pub fn unwatch_transit(&mut self, addr: Addr) -> Result<(), TransitError> {
-        self.maps.transit.remove(addr)?;
         self.transit.remove(&addr.0);
-        if self.transit.is_empty() {
-            self.disarm();
+        self.moves(addr)
+    }
+
+    /// Says that a pod may be the next to go, or is so no longer: what it begins to answer is remembered.
+    pub fn watch_beside(&mut self, addr: Addr, on: bool) -> Result<(), TransitError> {
+        if on {
+            self.beside.insert(addr.0);
+        } else {
+            self.beside.remove(&addr.0);
         }
-        Ok(())
+        self.moves(addr)
+    }
+
+    fn moves(&mut self, addr: Addr) -> Result<(), TransitError> {
+        if self.transit.contains(&addr.0) {
+            self.maps.transit.insert(addr, IN_TRANSIT)?;
+        } else if self.beside.contains(&addr.0) {
+            self.maps.transit.insert(addr, BESIDE)?;
+        } else {
+            self.maps.transit.remove(addr)?;
+        }
+        if self.transit.is_empty() && self.beside.is_empty() {
+            self.disarm();
+            return Ok(());
+        }
+        self.arm()
     }
 
     /// Attaches what is armed and not attached.
     fn arm(&mut self) -> Result<(), TransitError> {
         for armed in self.armed.iter_mut().filter(|a| a.link.is_none()) {
-            let program = program(&mut self.ebpf, armed.program);
-            let link = program.and_then(|p| p.attach().map_err(|e| chain(&e)));
+            let link = attach(&mut self.ebpf, armed.program);
             armed.link = Some(link.map_err(|reason| TransitError::Arm {
                 tracepoint: armed.program.tracepoint,
                 reason,
@@ -137,11 +156,9 @@ impl Attached {
 
     fn disarm(&mut self) {
         for armed in &mut self.armed {
-            if let Some(link) = armed.link.take()
-                && let Ok(program) = program(&mut self.ebpf, armed.program)
-            {
+            if let Some(link) = armed.link.take() {
                 // It fails only for a link that is not there.
-                let _ = program.detach(link);
+                let _ = detach(&mut self.ebpf, armed.program, link);
             }
         }
     }
@@ -195,15 +212,4 @@ impl Attached {
         let hooks = self.running.iter().flat_map(|a| a.program.hooks);
         hooks.copied().map(Hook::name).map(str::to_owned).collect()
     }
-}
-
-/// The program of the object; the error is text for a person.
-pub(super) fn program<'a>(
-    ebpf: &'a mut Ebpf,
-    program: &'static Program,
-) -> Result<&'a mut BtfTracePoint, String> {
-    ebpf.program_mut(program.name)
-        .ok_or_else(|| "the eBPF object has no such program, run `cargo xtask build`".to_owned())?
-        .try_into()
-        .map_err(|e: aya::programs::ProgramError| chain(&e))
 }

@@ -19,7 +19,7 @@ use super::{
     btf::{Arg, BtfError, KernelFacts, VMLINUX},
     drops,
     map::Map,
-    table::{Class, PROGRAMS, Program},
+    table::{Class, PROGRAMS, Place, Program},
 };
 
 /// The object as `build.rs` embedded it; empty where there was none.
@@ -149,7 +149,19 @@ impl Loaded {
         let mut running = Vec::new();
         let mut missing = Vec::new();
         for program in PROGRAMS {
-            match self.attach_one(program) {
+            let alone = program.place() == Place::CgroupEgress
+                && missing
+                    .iter()
+                    .any(|m: &MissingHook| m.program.place() == Place::CgroupIngress);
+            let attached = if alone {
+                Err(
+                    "without cgroup_skb_ingress the answer to a HEAD request looks like one that was cut"
+                        .to_owned(),
+                )
+            } else {
+                self.attach_one(program)
+            };
+            match attached {
                 Ok(()) => running.push(AttachedHook { program }),
                 Err(reason) if program.required => {
                     return Err(LoadError::Required {
@@ -192,6 +204,7 @@ impl Loaded {
             maps,
             armed: armed.map(|program| Armed { program, link: None }).collect(),
             transit: BTreeSet::new(),
+            beside: BTreeSet::new(),
             ring: Some(EventRing::new(RingBuf::try_from(events).map_err(bad("EVENTS"))?)),
             losses: Some(Losses::new(
                 PerCpuArray::try_from(lost).map_err(bad("LOST"))?,
@@ -220,6 +233,20 @@ impl Loaded {
     }
 
     fn attach_one(&mut self, program: &'static Program) -> Result<(), String> {
+        if program.place() == Place::Tracepoint {
+            self.fits(program)?;
+        }
+        attached::load(&mut self.ebpf, program, &self.btf).map_err(|e| shortened(&e))?;
+        let link = attached::attach(&mut self.ebpf, program)?;
+        if program.class == Class::Armed {
+            // It was attached to see that it can be.
+            attached::detach(&mut self.ebpf, program, link)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the running kernel has the tracepoint, with what the program relies on.
+    fn fits(&self, program: &'static Program) -> Result<(), String> {
         let arity = self.facts.arity(program.tracepoint).ok_or_else(|| {
             format!(
                 "this kernel has no such tracepoint, it came with {}",
@@ -238,15 +265,6 @@ impl Loaded {
                  so its replacements cannot be seen"
                     .to_owned(),
             );
-        }
-        let loaded = attached::program(&mut self.ebpf, program)?;
-        loaded
-            .load(program.tracepoint, &self.btf)
-            .map_err(|e| shortened(&chain(&e)))?;
-        let link = loaded.attach().map_err(|e| chain(&e))?;
-        if program.class == Class::Armed {
-            // It was attached to see that it can be.
-            loaded.detach(link).map_err(|e| chain(&e))?;
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The kernel half from the daemon's side: load, attach, read, translate. Only this module names aya, and raw kernel
 //! numbers end at [`translate`].
 
+mod answer;
 mod attached;
 pub mod btf;
 mod cost;
@@ -9,6 +10,7 @@ mod load;
 mod loss;
 mod map;
 mod packet;
+mod place;
 mod ring;
 mod split_btf;
 pub mod table;

@@ -11,12 +11,21 @@ pub enum Class {
     Armed,
 }
 
+/// What a program attaches to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    Tracepoint,
+    /// The root of cgroup v2: what the sockets of the machine send, or get.
+    CgroupEgress,
+    CgroupIngress,
+}
+
 /// One program of the object and what it gives.
 #[derive(Clone, Copy, Debug)]
 pub struct Program {
     /// Its name in the object; that of the tracepoint.
     pub name: &'static str,
-    /// The BTF tracepoint that it attaches to.
+    /// The BTF tracepoint that it attaches to, or `cgroup_skb_egress` and `cgroup_skb_ingress`.
     pub tracepoint: &'static str,
     /// Arguments that it relies on, beyond which it asks the running kernel's BTF.
     pub min_args: usize,
@@ -31,7 +40,18 @@ pub struct Program {
     pub costs: &'static [&'static str],
 }
 
-/// Every program, in the order of attachment.
+impl Program {
+    /// What it attaches to.
+    pub fn place(&self) -> Place {
+        match self.tracepoint {
+            "cgroup_skb_egress" => Place::CgroupEgress,
+            "cgroup_skb_ingress" => Place::CgroupIngress,
+            _ => Place::Tracepoint,
+        }
+    }
+}
+
+/// Every program, in the order of attachment: that of answers behind that of the requests that it must know.
 pub const PROGRAMS: &[Program] = &[
     Program {
         name: "inet_sock_set_state",
@@ -157,6 +177,26 @@ pub const PROGRAMS: &[Program] = &[
         since: "2.6",
         hooks: &[Hook::NetDevQueue],
         costs: &[],
+    },
+    Program {
+        name: "cgroup_skb_ingress",
+        tracepoint: "cgroup_skb_ingress",
+        min_args: 0,
+        class: Class::Armed,
+        required: false,
+        since: "4.18",
+        hooks: &[],
+        costs: &["error-while-draining"],
+    },
+    Program {
+        name: "cgroup_skb_egress",
+        tracepoint: "cgroup_skb_egress",
+        min_args: 0,
+        class: Class::Armed,
+        required: false,
+        since: "4.18",
+        hooks: &[Hook::CgroupSkbEgress],
+        costs: &["error-while-draining"],
     },
 ];
 

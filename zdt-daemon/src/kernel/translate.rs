@@ -7,7 +7,7 @@ use std::{
 
 use zdt_common::{Addr, Cgroup, Decoded, Event, NO_REASON, SIGNAL_NO_CODE, SockView, Task};
 
-use super::packet::packet;
+use super::{answer::answer, packet::packet};
 
 use crate::input::{
     Attribution, CgroupId, Input, Ktime, NetnsInum, Observation, Place, PodUid, Side, Sock, TcpCounters,
@@ -132,6 +132,7 @@ impl Translator {
                 waiting: e.backlog,
                 backlog: e.max,
             },
+            Event::CgroupSkbEgress(e) => answer(e, at),
         }
     }
 }
@@ -145,7 +146,7 @@ fn reason(names: &BTreeMap<u32, String>, reason: u32) -> Option<String> {
     Some(name.cloned().unwrap_or_else(|| format!("UNKNOWN_{reason}")))
 }
 
-fn sock(view: &SockView, at: Ktime) -> Sock {
+pub(super) fn sock(view: &SockView, at: Ktime) -> Sock {
     let state = state(view.state);
     Sock {
         side: if view.server == 0 {
@@ -197,7 +198,7 @@ pub(super) fn ip(addr: Addr) -> IpAddr {
 }
 
 /// include/net/tcp_states.h
-fn state(number: u8) -> TcpState {
+pub(super) fn state(number: u8) -> TcpState {
     match number {
         1 => TcpState::Established,
         2 => TcpState::SynSent,

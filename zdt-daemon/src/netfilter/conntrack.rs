@@ -55,32 +55,48 @@ impl Lookup {
 
     /// Where the connection that a client opened `orig.from` → `orig.to` was sent. Waits at most 50 ms; takes some 20 µs.
     pub fn translation(&mut self, protocol: Protocol, orig: Tuple) -> Result<Translation, Error> {
-        if orig.from.is_ipv4() != orig.to.is_ipv4() {
-            let Tuple { from, to } = orig;
-            return Err(Error::MixedFamilies { from, to });
-        }
-        let mut attributes = Vec::new();
-        entry::put_orig(&mut attributes, protocol, orig);
-        let mut found = None;
-        let asked = self
-            .0
-            .ask(GET, 0, entry::family(orig.from.ip()), &attributes, |datagram| {
-                found = entry::entries(datagram).next();
-                ControlFlow::Continue(())
-            });
-        let found = match (asked, found) {
-            (Err(asker::Error::Refused(Errno::ENOENT)), _) => None,
-            (Err(error), _) => return Err(error.into()),
-            (Ok(_), Some(Ok(entry))) => Some(entry),
-            (Ok(_), Some(Err(malformed))) => return Err(Error::Answer(malformed.to_string())),
-            (Ok(_), None) => return Err(Error::Answer("no entry and no error".to_owned())),
-        };
+        let found = self.entry(protocol, orig)?;
         Ok(Translation {
             protocol,
             orig,
             reply: found.map(|Entry { reply, .. }| reply),
             replied: found.is_some_and(|entry| entry.replied),
         })
+    }
+
+    /// The connection that a server answers `reply.from` → `reply.to`: who opened it, and to where. None: there is no entry.
+    pub fn answered(&mut self, protocol: Protocol, reply: Tuple) -> Result<Option<Translation>, Error> {
+        // The kernel finds an entry by either of its directions (net/netfilter/nf_conntrack_core.c nf_conntrack_find_get).
+        let found = self.entry(protocol, reply)?.filter(|entry| entry.reply == reply);
+        Ok(found.map(|entry| Translation {
+            protocol,
+            orig: entry.orig,
+            reply: Some(entry.reply),
+            replied: entry.replied,
+        }))
+    }
+
+    fn entry(&mut self, protocol: Protocol, tuple: Tuple) -> Result<Option<Entry>, Error> {
+        if tuple.from.is_ipv4() != tuple.to.is_ipv4() {
+            let Tuple { from, to } = tuple;
+            return Err(Error::MixedFamilies { from, to });
+        }
+        let mut attributes = Vec::new();
+        entry::put_orig(&mut attributes, protocol, tuple);
+        let mut found = None;
+        let asked = self
+            .0
+            .ask(GET, 0, entry::family(tuple.from.ip()), &attributes, |datagram| {
+                found = entry::entries(datagram).next();
+                ControlFlow::Continue(())
+            });
+        match (asked, found) {
+            (Err(asker::Error::Refused(Errno::ENOENT)), _) => Ok(None),
+            (Err(error), _) => Err(error.into()),
+            (Ok(_), Some(Ok(entry))) => Ok(Some(entry)),
+            (Ok(_), Some(Err(malformed))) => Err(Error::Answer(malformed.to_string())),
+            (Ok(_), None) => Err(Error::Answer("no entry and no error".to_owned())),
+        }
     }
 }
 

@@ -47,6 +47,11 @@ fn looked_up(vip: &str, pod: &str) {
             replied: true
         }
     );
+    // From the pod's end.
+    let answered = Lookup::open().unwrap().answered(Protocol::Tcp, reply);
+    assert_eq!(answered.unwrap(), Some(translation));
+    let other = Lookup::open().unwrap().answered(Protocol::Tcp, orig);
+    assert_eq!(other.unwrap(), None);
 }
 
 #[test]

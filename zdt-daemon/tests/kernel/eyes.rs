@@ -123,6 +123,7 @@ impl Eyes {
     fn is_ours(&self, observation: &Observation) -> bool {
         match observation {
             Observation::FlowEnd { sock, .. }
+            | Observation::Answer { sock, .. }
             | Observation::ResetSent { sock, .. }
             | Observation::ResetReceived { sock }
             | Observation::SockError { sock }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use zdt_common::{Addr, Service};
+use zdt_common::{ADDR_LOCAL_POD, Addr, Endpoint, Service};
 use zdt_daemon::{
     clock,
     input::{Ktime, Observation, Packet},
@@ -67,6 +67,17 @@ impl Eyes {
         self.attached.watch_service(service).unwrap();
     }
 
+    /// Says that a pod of this node serves at an address.
+    pub fn endpoint(&mut self, at: SocketAddr) {
+        self.watch(at.ip(), ADDR_LOCAL_POD);
+        let endpoint = Endpoint {
+            addr: addr(at.ip()),
+            port: at.port(),
+            pad: 0,
+        };
+        self.attached.watch_endpoint(endpoint).unwrap();
+    }
+
     /// Says that a pod is going or coming.
     pub fn transit(&mut self, ip: IpAddr) {
         self.attached.watch_transit(addr(ip)).unwrap();
@@ -88,6 +99,22 @@ impl Eyes {
             }
         });
         queue
+    }
+
+    /// Takes the answers and the ends of a server's connection that have been reported by now, in their order. Other worlds
+    /// have the same addresses, and the program of a cgroup does not know the network namespace.
+    pub fn answers(&mut self, (server, client): (SocketAddr, SocketAddr)) -> Vec<Observation> {
+        let mut seen = Vec::new();
+        let Self { ring, translator, .. } = self;
+        ring.drain(|event| {
+            let observation = translator.observation(&event.unwrap());
+            if let Observation::Answer { sock, .. } | Observation::FlowEnd { sock, .. } = &observation
+                && (sock.local, sock.remote) == (server, client)
+            {
+                seen.push(observation);
+            }
+        });
+        seen
     }
 
     /// Takes the next report of a packet.

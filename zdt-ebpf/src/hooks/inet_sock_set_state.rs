@@ -6,20 +6,23 @@
 //!
 //! This fires a few times in the life of every connection of the machine, so it looks at the two state numbers
 //! first, then at the local address. An end is reported only when the counters leave open that a request was
-//! unanswered (see [`suspicious`]); a connection that nobody answered (SYN_SENT to CLOSE) always.
+//! unanswered (see [`suspicious`]); a connection that nobody answered (SYN_SENT to CLOSE) always; and one that the server of
+//! a pod in transition ends behind an HTTP answer (see [`last_answer`]), with that answer.
 
 use aya_ebpf::{
-    helpers::{bpf_get_current_pid_tgid, bpf_get_current_task},
+    helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns},
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
-use zdt_common::{Hook, Listener, StateChange};
+use zdt_common::{Answer, Hook, LastAnswer, Listener, StateChange};
 
 use crate::{
-    cgroup,
+    answer, cgroup,
     emit::emit,
-    filter, queue,
-    read::{self, IPPROTO_TCP, Ptr, arg, field, tcp},
+    filter,
+    maps::ANSWERS,
+    queue, rate,
+    read::{self, IPPROTO_TCP, Ptr, Tuple, arg, field, tcp},
 };
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
@@ -58,7 +61,12 @@ fn end(sk: Ptr, old: u8, new: u8) -> Option<()> {
     }
     let tuple = read::tuple(sk)?;
     let server = filter::side(&tuple)?;
-    if old != tcp::SYN_SENT && !suspicious(sk, old, new, server) {
+    let answer = if server == 1 {
+        last_answer(sk, &tuple, old)
+    } else {
+        None
+    };
+    if old != tcp::SYN_SENT && !suspicious(sk, old, new, server) && answer.is_none() {
         return None;
     }
     let ids = bpf_get_current_pid_tgid();
@@ -70,7 +78,29 @@ fn end(sk: Ptr, old: u8, new: u8) -> Option<()> {
         event.new_state = new;
         event.exiting = current_exiting();
     });
+    if let Some(answer) = answer {
+        emit(Hook::CgroupSkbEgress, |event: &mut Answer| {
+            read::full_view(&mut event.view, sk, &tuple, server);
+            answer::write_whole(event, answer);
+            event.ends_in = new;
+        });
+        let cookie: u64 = field!(sk, sk_cookie);
+        let _ = ANSWERS.remove(cookie);
+    }
     Some(())
+}
+
+/// The last answer of a connection that its server ends, where it is a pod's in transition, or one of a pod that may go and
+/// whose process dies: the daemon reads in its head whether it was whole. A client that closes first has what it wanted.
+#[inline(always)]
+fn last_answer(sk: Ptr, tuple: &Tuple, old: u8) -> Option<&'static LastAnswer> {
+    if !filter::may_go(&tuple.laddr) {
+        return None;
+    }
+    let answer = answer::known(field!(sk, sk_cookie))?;
+    let open = old == tcp::ESTABLISHED && answer.begun == 1;
+    let ends = open && (filter::is_in_transit(&tuple.laddr) || current_exiting() == 1);
+    (ends && rate::has_room(Hook::CgroupSkbEgress, unsafe { bpf_ktime_get_ns() })).then_some(answer)
 }
 
 /// Whether a request may be unanswered. One sign alone is not enough: the times have the resolution of a jiffy, and

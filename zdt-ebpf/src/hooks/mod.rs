@@ -1,6 +1,8 @@
 //! One file a hook, named after its attach point. Each says the kernel prototype it relies on, since when it exists,
 //! and why it filters as it does.
 
+mod cgroup_skb_egress;
+mod cgroup_skb_ingress;
 mod icmp_send;
 mod inet_sk_error_report;
 mod inet_sock_set_state;

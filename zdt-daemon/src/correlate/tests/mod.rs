@@ -1,6 +1,7 @@
 //! Stories: each test tells one, and says which cause it must be.
 
 mod amplifiers;
+mod answers;
 mod containers;
 mod data_plane;
 mod identity;
