@@ -152,6 +152,7 @@ impl Operator {
             Step::DrainNode => controllers::drain(store, node.name(), |pod| {
                 pod.metadata.name.as_deref() == Some(CLIENT)
             })?,
+            Step::CordonNode => controllers::set_schedulable(store, node.name(), false)?,
             Step::UncordonNode => controllers::set_schedulable(store, node.name(), true)?,
             Step::FillConntrack(seconds) => {
                 let entries = fill_conntrack(node)?;

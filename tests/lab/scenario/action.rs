@@ -42,6 +42,8 @@ pub enum Step {
     RestartContainer,
     /// Cordons the first node and evicts every pod of the workloads on it.
     DrainNode,
+    /// No new pod goes to the first node: it stays Pending.
+    CordonNode,
     UncordonNode,
     /// The first node's conntrack table is full for so many seconds.
     FillConntrack(u32),
@@ -66,6 +68,7 @@ impl std::fmt::Display for Step {
             Self::PreemptPod => f.write_str("preempt-pod"),
             Self::RestartContainer => f.write_str("restart-container"),
             Self::DrainNode => f.write_str("drain-node"),
+            Self::CordonNode => f.write_str("cordon-node"),
             Self::UncordonNode => f.write_str("uncordon-node"),
             Self::FillConntrack(seconds) => write!(f, "fill-conntrack: {seconds}"),
             Self::MasqueradePorts(ports) => write!(f, "masquerade-ports: {ports}"),
