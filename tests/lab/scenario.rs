@@ -6,6 +6,7 @@ mod app;
 mod check;
 mod client;
 mod network;
+mod proxy;
 mod topology;
 mod workload;
 
@@ -21,6 +22,7 @@ pub use action::{Action, Manifest, Step};
 pub use app::{App, OnSigterm};
 pub use client::{Client, Mode, Place, Via};
 pub use network::{Backend, Family, Network};
+pub use proxy::{Dials, Proxy, ProxyKind};
 pub use topology::{Policy, Service, Topology};
 pub use workload::{Beside, Kind, Probe, Sidecar, Strategy, Workload};
 
@@ -54,6 +56,9 @@ pub struct Scenario {
     /// Other workloads of the same namespace.
     #[serde(default)]
     pub beside: Vec<Beside>,
+    /// A proxy in front of the workload.
+    #[serde(default)]
+    pub proxy: Option<Proxy>,
     #[serde(default)]
     pub client: Client,
     #[serde(default)]

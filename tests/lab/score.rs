@@ -2,6 +2,7 @@
 
 mod matching;
 pub mod nat;
+pub mod proxied;
 pub mod stages;
 pub mod table;
 
@@ -25,6 +26,11 @@ pub struct Claim {
     pub ended: u64,
     /// The client, before any masquerade.
     pub client: SocketAddr,
+    #[serde(default)]
+    pub dialled: Option<SocketAddr>,
+    /// The pod's address that was chosen for it.
+    #[serde(default)]
+    pub server: Option<SocketAddr>,
     pub outcome: String,
     pub blame: String,
     /// Absent: unexplained.
@@ -33,6 +39,26 @@ pub struct Claim {
     /// The node whose daemon says it.
     #[serde(default)]
     pub node: String,
+    /// It is about an attempt of a proxy that another one made good (proxied.rs).
+    #[serde(skip)]
+    pub retried: bool,
+}
+
+impl Default for Claim {
+    fn default() -> Self {
+        Self {
+            began: 0,
+            ended: 0,
+            client: SocketAddr::from(([0, 0, 0, 0], 0)),
+            dialled: None,
+            server: None,
+            outcome: String::new(),
+            blame: String::new(),
+            cause: None,
+            node: String::new(),
+            retried: false,
+        }
+    }
 }
 
 impl Claim {
@@ -241,6 +267,19 @@ pub fn score(truth: &[Request], claims: &[Claim], expect: &Expect, events_lost: 
             .or_default() += 1;
         set(&mut matched, c, right);
         set(&mut has_verdict, r, true);
+    }
+    for (c, claim) in claims.iter().enumerate().filter(|(_, c)| c.retried) {
+        counts.right_claims += usize::from(claim.claims_a_failure());
+        set(&mut matched, c, claim.claims_a_failure());
+        let outcome = Outcome::ALL.iter().find(|o| o.name() == claim.outcome);
+        if let Some(is_right) = outcome.and_then(|o| expect.is_right(claim.cause(), *o)) {
+            counts.judged += 1;
+            counts.right_causes += usize::from(is_right);
+        }
+        *score
+            .confusion
+            .entry((claim.cause().to_owned(), "(retried)"))
+            .or_default() += 1;
     }
     for (r, request) in truth.iter().enumerate() {
         match request.outcome {

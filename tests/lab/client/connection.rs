@@ -113,7 +113,7 @@ impl Connection {
             .filter(|_| job.abort)
             .map(Duration::from_millis);
         let wait = abort.map_or(limit, |abort| abort.min(limit));
-        let result = timeout(wait, self.exchange(args, &mut phase)).await;
+        let result = timeout(wait, self.exchange(job.id, args, &mut phase)).await;
         let ended_ns = monotonic_ns();
         self.served += 1;
         let (mut errno, mut status, mut server) = (None, None, None);
@@ -159,7 +159,8 @@ impl Connection {
         }
     }
 
-    async fn exchange(&mut self, args: &Args, phase: &mut Phase) -> Result<Answer, Failure> {
+    /// `id` is how a proxy's log tells which request it passed on.
+    async fn exchange(&mut self, id: u64, args: &Args, phase: &mut Phase) -> Result<Answer, Failure> {
         let fresh = match self.stream.take() {
             Some(stream) => stream,
             None => self.dial()?,
@@ -179,7 +180,7 @@ impl Connection {
             "Connection: close\r\n"
         };
         let text = format!(
-            "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: zdt-lab\r\n{close}\r\n",
+            "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: zdt-lab\r\nX-Request-Id: {id}\r\n{close}\r\n",
             args.path, self.remote
         );
         stream.write_all(text.as_bytes()).await?;

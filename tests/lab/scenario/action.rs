@@ -49,6 +49,10 @@ pub enum Step {
     FillConntrack(u32),
     /// The first node has so many ports to masquerade with.
     MasqueradePorts(u16),
+    /// The proxy reads its configuration again; nothing in it changed for this workload.
+    ReloadProxy,
+    /// The proxy sends everything to this workload from now on.
+    SwitchBackend(String),
     /// The Service selects the pods of this workload from now on.
     SwitchSelector(String),
 }
@@ -72,6 +76,8 @@ impl std::fmt::Display for Step {
             Self::UncordonNode => f.write_str("uncordon-node"),
             Self::FillConntrack(seconds) => write!(f, "fill-conntrack: {seconds}"),
             Self::MasqueradePorts(ports) => write!(f, "masquerade-ports: {ports}"),
+            Self::ReloadProxy => f.write_str("reload-proxy"),
+            Self::SwitchBackend(to) => write!(f, "switch-backend: {to}"),
             Self::SwitchSelector(to) => write!(f, "switch-selector: {to}"),
         }
     }

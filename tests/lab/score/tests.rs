@@ -34,6 +34,7 @@ fn claim(port: u16, ended: u64, cause: &str, outcome: &str) -> Claim {
         blame: "rollout".to_owned(),
         cause: Some(cause.to_owned()),
         node: "n1".to_owned(),
+        ..Claim::default()
     }
 }
 
@@ -287,4 +288,15 @@ fn a_verdict_about_the_background_counts_only_when_it_blames_the_rollout() {
     let background = ["10.244.0.9".parse().unwrap()];
     assert_eq!(printed.about_the_workload(&background), [blaming]);
     assert_eq!(printed.about_the_workload(&[]).len(), 2);
+}
+
+#[test]
+fn a_verdict_about_an_attempt_that_was_made_good_is_right_and_finds_no_request() {
+    let truth = [request(1, 5 * S, Outcome::Ok)];
+    let mut retried = claim(2, 5 * S, "a", "refused");
+    retried.retried = true;
+    let s = score(&truth, &[retried], &expecting(&[("a", &[Outcome::Refused])]), 0);
+    assert_eq!((s.counts.precision(), s.counts.found), (1.0, 0));
+    assert_eq!((s.counts.judged, s.counts.right_causes), (1, 1));
+    assert_eq!(s.confusion.keys().next(), Some(&("a".to_owned(), "(retried)")));
 }
