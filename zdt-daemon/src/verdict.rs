@@ -148,6 +148,8 @@ pub enum Measure {
     StoppedServingAfterDeletion,
     /// Deletion seen to this connection's first SYN: the node still routed to the pod then.
     RoutedAfterDeletion,
+    /// Slice update that says the endpoint is to go, to this connection's first SYN: its client's list had it still.
+    DialledAfterSlice,
     /// SIGTERM to the exit of the process.
     ExitAfterTerm,
     /// SIGTERM (or deletion) to SIGKILL.

@@ -28,6 +28,7 @@ mod ordinary_crash;
 mod pod_ip_gone;
 pub(crate) mod pre_stop;
 mod pre_stop_overrun;
+mod proxy_still_balances;
 mod refused_by_conntrack;
 mod response_lost_in_teardown;
 pub(crate) mod sample;
@@ -84,6 +85,7 @@ pub const RULES: &[&Rule] = &[
     &local_policy_no_endpoint::RULE,
     &conntrack_table_full::RULE,
     &conntrack_insert_failed::RULE,
+    &proxy_still_balances::RULE,
     &endpoint_removal_race::RULE,
     &wrong_port::RULE,
     &traffic_before_listening::RULE,

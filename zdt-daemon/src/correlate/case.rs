@@ -52,6 +52,8 @@ pub struct Case<'a> {
     pub server: Option<SocketAddr>,
     pub service: Option<&'a NsName>,
     pub target: Target<'a>,
+    /// The pod of this node that the client is.
+    pub client_pod: Option<&'a PodHistory>,
     /// Who ended the pod, and the workload that it was of; where the service had nobody left, of the endpoint that it lost
     /// last.
     pub end_of: EndOf<'a>,
@@ -177,6 +179,15 @@ impl<'a> Case<'a> {
             .endpoint
             .and_then(|e| e.pod.as_ref())
             .map_or("the pod", |(_, name)| name)
+    }
+
+    /// The client, for sentences: its pod's name where it is one of this node.
+    pub fn client_name(&self) -> String {
+        let name = self.client_pod.filter(|p| p.known).map(|p| &p.state.pod);
+        name.map_or_else(
+            || self.flow.client.ip().to_string(),
+            |pod| format!("{}/{}", pod.namespace, pod.name),
+        )
     }
 
     /// The container that a cgroup belongs to, in the target pod.

@@ -90,6 +90,7 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
         server,
         service,
         target: Target { pod, endpoint },
+        client_pod: context.pods.owner(flow.client.ip(), flow.began),
         end_of: EndOf::default(),
         brought: pod.and_then(|p| context.rollouts.brought(&p.state, ended)),
         node: context.start.map_or("", |(_, s)| s.node.as_str()),
