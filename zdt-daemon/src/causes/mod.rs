@@ -28,8 +28,10 @@ mod ordinary_crash;
 mod pod_ip_gone;
 pub(crate) mod pre_stop;
 mod pre_stop_overrun;
+mod proxy_reload;
 mod proxy_still_balances;
 mod refused_by_conntrack;
+mod reload;
 mod response_lost_in_teardown;
 pub(crate) mod sample;
 mod stale_conntrack_entry;
@@ -39,6 +41,7 @@ mod terminating_endpoint_fallback;
 mod traffic_before_listening;
 pub(crate) mod unexplained;
 mod unheard;
+mod upstream_client_ended;
 mod wrong_port;
 
 pub(crate) use ended::ended_by;
@@ -97,6 +100,7 @@ pub const RULES: &[&Rule] = &[
     &stale_node_port::RULE,
     &pod_ip_gone::RULE,
     &invalid_spurious_reset::RULE,
+    &proxy_reload::RULE,
     &keep_alive_race::RULE,
     &keep_alive_mismatch::RULE,
     &pre_stop_overrun::RULE,
@@ -106,5 +110,6 @@ pub const RULES: &[&Rule] = &[
     &liveness_kill::RULE,
     &crash_after_ready::RULE,
     &ordinary_crash::RULE,
+    &upstream_client_ended::RULE,
     &client_abort::RULE,
 ];

@@ -1,0 +1,75 @@
+//! F3: the client is a proxy that ends, by its own rollout or its own reload. Its clients' requests are counted where they
+//! failed, at the proxy; what it was asking of a healthy pod is no failure of that pod.
+
+use super::{Rule, reload::replaced};
+use crate::{
+    correlate::{Case, End, Phase, PodHistory},
+    input::Side,
+    verdict::{Blame, Evidence, Finding, Outcome},
+};
+
+pub static RULE: Rule = Rule {
+    name: "upstream-client-ended",
+    id: "F3",
+    blame: Blame::NotARequest,
+    what: "a proxy that was ending itself closed a connection to a pod before the answer: its pod had been told to go, or a \
+           reload had replaced its worker. The request behind it is counted at the proxy",
+    told_by: "the client's side closed first, from a pod that serves others, by a process that had been told to stop or had \
+              made room for a new generation by then. A client that lives on is client-abort.",
+    remedy: "nothing in the workload that was asked: the proxy's own preStop, grace period and drain time; fewer reloads",
+    needs: &["inet_sock_set_state", "signal_generate"],
+    judge,
+    summarise: |_, _| "an ending proxy closed its connections to the pods".to_owned(),
+    advise: |_, _| None,
+};
+
+fn judge(case: &Case<'_>) -> Option<Finding> {
+    let flow = case.flow;
+    let retransmitted = flow.syn_retransmits + flow.request_retransmits + flow.answer_retransmits > 0;
+    let first = case.phase == Phase::Established
+        && case.ended_by == Some(Side::Client)
+        && case.outcome == Outcome::TimedOut;
+    if !first || retransmitted {
+        return None;
+    }
+    let end = flow.client_end.as_ref()?;
+    let proxy = case.client_pod.filter(|p| p.known)?;
+    // It serves others.
+    case.endpoints.endpoint(flow.client.ip(), flow.began)?;
+    let (why, mut evidence) = stopped(case, proxy, end).or_else(|| made_room(case, proxy, end))?;
+    evidence.push(case.evidence(
+        end.at,
+        format!("process {} of it closed the connection", end.tgid),
+    ));
+    Some(Finding {
+        because: format!(
+            "{} closed its connection to {} before the answer: {why}",
+            case.client_name(),
+            case.pod_name()
+        ),
+        evidence,
+        measures: Vec::new(),
+    })
+}
+
+fn stopped(case: &Case<'_>, proxy: &PodHistory, end: &End) -> Option<(&'static str, Vec<Evidence>)> {
+    let deleted = proxy.deletion_seen.filter(|_| proxy.ending_at(end.at))?;
+    let asked = proxy.asked_to_stop(end.at)?;
+    let evidence = vec![
+        case.evidence(deleted, "deletion of the proxy's pod seen"),
+        case.evidence(
+            asked.at,
+            format!("signal {} to it from {}", asked.sig, asked.sender_comm),
+        ),
+    ];
+    Some(("its own pod was told to go", evidence))
+}
+
+fn made_room(case: &Case<'_>, proxy: &PodHistory, end: &End) -> Option<(&'static str, Vec<Evidence>)> {
+    let container = proxy.containers.get(&end.cgroup)?;
+    let replaced = replaced(container, end.tgid, end.at)?;
+    Some((
+        "a reload had replaced its worker",
+        super::reload::evidence(case, &replaced),
+    ))
+}
