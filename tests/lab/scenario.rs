@@ -85,6 +85,8 @@ pub struct Expect {
     pub recall: f64,
     pub precision: f64,
     pub cause_accuracy: f64,
+    /// `namespace/name` of the workload that every verdict which blames a rollout must be about; absent: not judged.
+    pub blamed: Option<String>,
     /// 95th percentile of how far each stage of the propagation may be from what the lab did; absent: shown, not judged.
     pub stages_within_ms: Option<f64>,
 }
@@ -97,6 +99,7 @@ impl Default for Expect {
             recall: 0.99,
             precision: 0.99,
             cause_accuracy: 0.99,
+            blamed: None,
             stages_within_ms: None,
         }
     }

@@ -39,6 +39,8 @@ pub struct Claim {
     /// The node whose daemon says it.
     #[serde(default)]
     pub node: String,
+    #[serde(default)]
+    pub pod: Option<Pod>,
     /// It is about an attempt of a proxy that another one made good (proxied.rs).
     #[serde(skip)]
     pub retried: bool,
@@ -56,12 +58,33 @@ impl Default for Claim {
             blame: String::new(),
             cause: None,
             node: String::new(),
+            pod: None,
             retried: false,
         }
     }
 }
 
+/// Whom a verdict blames.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Pod {
+    namespace: String,
+    #[serde(default)]
+    workload: Option<Workload>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+struct Workload {
+    name: String,
+}
+
 impl Claim {
+    /// `namespace/name` of the workload that it blames a rollout of.
+    fn blamed(&self) -> Option<String> {
+        let pod = self.pod.as_ref().filter(|_| self.blame == "rollout")?;
+        let workload = pod.workload.as_ref()?;
+        Some(format!("{}/{}", pod.namespace, workload.name))
+    }
+
     pub fn cause(&self) -> &str {
         self.cause.as_deref().unwrap_or("unexplained")
     }
@@ -305,6 +328,16 @@ pub fn score(truth: &[Request], claims: &[Claim], expect: &Expect, events_lost: 
         }
     }
     score.findings = findings(&score, expect);
+    if let Some(expected) = &expect.blamed {
+        let others = claims
+            .iter()
+            .filter(|c| c.blame == "rollout" && c.blamed().as_ref() != Some(expected));
+        let others = others.count();
+        if others > 0 {
+            let finding = format!("{others} verdicts blame a rollout of another workload than {expected}");
+            score.findings.push(finding);
+        }
+    }
     score
 }
 

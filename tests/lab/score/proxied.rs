@@ -3,7 +3,8 @@
 //!
 //! One request has one attempt or, where the proxy tries again, several. A verdict about the last attempt of a failed
 //! request is about that request. One about an attempt that another one made good is right, too: that connection failed,
-//! and only the proxy knows what it did then; it belongs to no failed request.
+//! and only the proxy knows what it did then; it belongs to no failed request. So is one that says of an attempt that its
+//! client hung up where the proxy's client had.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -140,7 +141,9 @@ pub fn attribute(
     proxies: &BTreeSet<IpAddr>,
 ) -> Retried {
     let requests: BTreeMap<u64, &Request> = truth.iter().map(|r| (r.id, r)).collect();
-    let failed: Vec<&Attempt> = attempts.iter().filter(|a| a.failed).collect();
+    let outcome = |a: &Attempt| requests.get(&a.request).map(|r| r.outcome);
+    let aborted = |a: &Attempt| outcome(a) == Some(Outcome::Aborted);
+    let failed: Vec<&Attempt> = attempts.iter().filter(|a| a.failed || aborted(a)).collect();
     let mut near = Vec::new();
     for (c, claim) in claims.iter().enumerate() {
         if !proxies.contains(&claim.client.ip().to_canonical()) {
@@ -149,7 +152,8 @@ pub fn attribute(
         for (a, attempt) in failed.iter().enumerate() {
             let to = [claim.server, claim.dialled].contains(&Some(attempt.server));
             let by = attempt.from.is_none_or(|from| from == claim.client);
-            if to && by && matching::within(claim, attempt.began_ns, attempt.ended_ns) {
+            let fits = attempt.failed || claim.blame == "not-the-rollout";
+            if fits && to && by && matching::within(claim, attempt.began_ns, attempt.ended_ns) {
                 near.push((claim.ended.abs_diff(attempt.ended_ns), c, a));
             }
         }
@@ -174,7 +178,10 @@ pub fn attribute(
             None => claim.retried = true,
         }
     }
-    let retried = |a: &usize| failed.get(*a).is_some_and(|attempt| behind(attempt).is_none());
+    let retried = |a: &usize| {
+        let attempt = failed.get(*a);
+        attempt.is_some_and(|attempt| attempt.failed && behind(attempt).is_none())
+    };
     Retried {
         failed: (0..failed.len()).filter(retried).count(),
         found: found.iter().filter(|a| retried(a)).count(),
@@ -282,5 +289,19 @@ mod tests {
         let proxies = BTreeSet::from(["10.244.1.20".parse().unwrap()]);
         attribute(&mut claims, &truth, &attempts, &proxies);
         assert_eq!(Some(claims[1].client), truth[0].local);
+    }
+
+    #[test]
+    fn a_proxy_hangs_up_where_its_client_had() {
+        let line = r#"{"at":12.0,"took":1.0,"id":"7","status":"499","addr":"10.244.1.3:8080","statuses":"-","took_each":"1.0"}"#;
+        let attempts = attempts(line, monotonic).unwrap();
+        let truth = [request(7, Outcome::Aborted, 0)];
+        let mut named = claim(1, 11 * S, 12 * S, "timed-out");
+        named.blame = "not-the-rollout".to_owned();
+        let mut claims = [named, claim(2, 11 * S, 12 * S, "timed-out")];
+        let proxies = BTreeSet::from(["10.244.1.20".parse().unwrap()]);
+        let retried = attribute(&mut claims, &truth, &attempts, &proxies);
+        assert_eq!(retried, Retried::default());
+        assert!(claims[0].retried && !claims[1].retried);
     }
 }

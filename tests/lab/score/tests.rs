@@ -300,3 +300,19 @@ fn a_verdict_about_an_attempt_that_was_made_good_is_right_and_finds_no_request()
     assert_eq!((s.counts.judged, s.counts.right_causes), (1, 1));
     assert_eq!(s.confusion.keys().next(), Some(&("a".to_owned(), "(retried)")));
 }
+
+#[test]
+fn a_rollout_of_another_workload_than_the_expected_one_is_a_finding() {
+    let truth = [request(1, 5 * S, Outcome::Refused)];
+    let mut blamed = claim(1, 5 * S, "a", "refused");
+    blamed.pod =
+        serde_json::from_str(r#"{"namespace":"shop","workload":{"kind":"Deployment","name":"web"}}"#)
+            .unwrap();
+    let expect = |workload: &str| Expect {
+        blamed: Some(workload.to_owned()),
+        ..Expect::default()
+    };
+    let findings = |workload: &str| score(&truth, &[blamed.clone()], &expect(workload), 0).findings;
+    assert_eq!(findings("shop/web"), Vec::<String>::new());
+    assert_eq!(findings("ingress/proxy").len(), 1);
+}

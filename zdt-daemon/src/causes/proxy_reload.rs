@@ -90,7 +90,8 @@ fn idle(case: &Case<'_>, pod: &PodHistory) -> Option<Finding> {
     let told = reload(container, late.at)?;
     // The old generation was closing then: one of it ended no earlier than that.
     let ended = |e: &&crate::correlate::ExitSeen| {
-        e.exit_code == 0 && e.tgid != told.tgid && late.at.minus_ms(DELAYED_ACK_MS) <= e.at
+        let one_of_it = ![told.tgid, told.sender_tgid].contains(&e.tgid);
+        one_of_it && e.exit_code == 0 && late.at.minus_ms(DELAYED_ACK_MS) <= e.at
     };
     let exit = container.exits.iter().find(ended)?;
     if pod.asked_to_stop(late.at).is_some() {
