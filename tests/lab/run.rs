@@ -184,6 +184,7 @@ fn judge(setup: &Setup, scenario: &Scenario, seed: u64, files: Files, background
         said.claims.extend(printed.claims);
         said.rollouts.extend(printed.rollouts);
         said.propagations.extend(printed.propagations);
+        said.stayed += printed.stayed;
         lost += events_lost(&read(files.record())?);
         if replay(&setup.binaries.zdt(), &files.record(), "json")? != text {
             different.push(format!(
@@ -200,6 +201,12 @@ fn judge(setup: &Setup, scenario: &Scenario, seed: u64, files: Files, background
     let mut score = score(&truth.requests, &claims, &scenario.expect, lost);
     let replayed = different.is_empty();
     score.findings.extend(different);
+    if !scenario.expect.stayed.contains(usize::try_from(said.stayed)?) {
+        score.findings.push(format!(
+            "{} connections are said to have stayed on the old pods",
+            said.stayed
+        ));
+    }
     if (retried.found as f64) < retried.failed as f64 * scenario.expect.recall {
         score.findings.push(format!(
             "{} of {} attempts that the proxy made good have a verdict",

@@ -85,6 +85,8 @@ pub struct Expect {
     pub recall: f64,
     pub precision: f64,
     pub cause_accuracy: f64,
+    /// Connections that a switched service's report says stayed on the old pods.
+    pub stayed: Range,
     /// `namespace/name` of the workload that every verdict which blames a rollout must be about; absent: not judged.
     pub blamed: Option<String>,
     /// 95th percentile of how far each stage of the propagation may be from what the lab did; absent: shown, not judged.
@@ -99,6 +101,7 @@ impl Default for Expect {
             recall: 0.99,
             precision: 0.99,
             cause_accuracy: 0.99,
+            stayed: Range::default(),
             blamed: None,
             stages_within_ms: None,
         }

@@ -103,6 +103,8 @@ pub struct Printed {
     pub rollouts: Vec<serde_json::Value>,
     /// Propagations of single pods, as they are.
     pub propagations: Vec<serde_json::Value>,
+    /// Connections that stayed where they were when a service selected other pods.
+    pub stayed: u64,
 }
 
 /// A line that is not one of the daemon's.
@@ -143,6 +145,10 @@ impl Printed {
                     .push(serde_json::from_value(value).map_err(|e| wrong(e.to_string()))?),
                 Some("rollout") => printed.rollouts.push(value),
                 Some("propagation") => printed.propagations.push(value),
+                Some("selector-switch") => {
+                    let stayed = value.get("stayed").and_then(serde_json::Value::as_u64);
+                    printed.stayed += stayed.unwrap_or_default();
+                }
                 Some(_) => {}
                 None => return Err(wrong("no kind".to_owned())),
             }

@@ -1,12 +1,16 @@
 //! What zdt says: one verdict per failed request, and one summary per rollout.
 
 mod propagation;
+mod switch;
 
 use std::{fmt, net::SocketAddr};
 
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
-pub use self::propagation::{Change, Propagation, Since};
+pub use self::{
+    propagation::{Change, Propagation, Since},
+    switch::SelectorSwitch,
+};
 use crate::input::{Ktime, NsName, PodUid, Wall, Workload};
 
 /// What leaves the correlator, in order.
@@ -17,6 +21,7 @@ pub enum Output {
     /// Once a pod and node, when its stages are complete, or no more of them are to come.
     Propagation(Box<Propagation>),
     Rollout(Box<RolloutSummary>),
+    SelectorSwitch(Box<SelectorSwitch>),
 }
 
 /// What the client saw.

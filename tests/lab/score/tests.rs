@@ -284,6 +284,7 @@ fn a_verdict_about_the_background_counts_only_when_it_blames_the_rollout() {
         claims: vec![innocent, blaming.clone()],
         rollouts: Vec::new(),
         propagations: Vec::new(),
+        stayed: 0,
     };
     let background = ["10.244.0.9".parse().unwrap()];
     assert_eq!(printed.about_the_workload(&background), [blaming]);

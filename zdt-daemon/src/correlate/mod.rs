@@ -19,6 +19,7 @@ mod rollout;
 mod routes;
 mod signs;
 mod strays;
+mod switches;
 mod table;
 mod tables;
 mod told;
@@ -119,6 +120,7 @@ pub struct Correlator {
     losses: loss::Losses,
     rollouts: rollout::Rollouts,
     propagations: propagation::Propagations,
+    switches: switches::Switches,
     /// What the bound of the flow table has cost.
     evicted: u64,
 }
@@ -141,6 +143,7 @@ impl Correlator {
             losses: loss::Losses::default(),
             rollouts: rollout::Rollouts::default(),
             propagations: propagation::Propagations::default(),
+            switches: switches::Switches::default(),
             evicted: 0,
         }
     }
@@ -166,7 +169,7 @@ impl Correlator {
                 self.attempts.translation(at, translation, grace_ms);
             }
             What::Conntrack(state) => self.conntrack.read(at, *state),
-            What::Pinned(_) => {}
+            What::Pinned(pinned) => self.switches.counted(&self.endpoints, pinned),
             What::Pod(state) => self.pod_applied(at, state),
             What::PodGone { uid } => self.pod_gone(at, uid),
             What::Slice(slice) => {
@@ -177,7 +180,11 @@ impl Correlator {
                 let news = self.endpoints.slice_gone(at, slice);
                 self.told(at, &news);
             }
-            What::Service(service) => self.endpoints.service_applied(at, service),
+            What::Service(service) => {
+                if self.endpoints.service_applied(at, service) {
+                    self.switches.begin(at, &service.service);
+                }
+            }
             What::ServiceGone { service } => self.endpoints.service_gone(service),
             What::ReplicaSet(rs) => self.rollouts.replica_set(at, rs),
             What::ReplicaSetGone { replica_set } => self.rollouts.replica_set_gone(replica_set),
@@ -193,6 +200,8 @@ impl Correlator {
             self.forget();
             let known = known!(self);
             self.propagations.report_complete(&known, out);
+            self.switches
+                .report(self.now, false, self.start.as_ref(), &self.endpoints, out);
             let quiet_ms = self.settings.rollout_quiet_ms;
             self.rollouts
                 .report_quiet(&known, &self.propagations, quiet_ms, out);
@@ -210,6 +219,8 @@ impl Correlator {
         }
         let known = known!(self);
         self.propagations.report_all(&known, out);
+        self.switches
+            .report(self.now, true, self.start.as_ref(), &self.endpoints, out);
         self.rollouts.report_all(&known, &self.propagations, out);
     }
 

@@ -11,6 +11,7 @@ mod propagation;
 mod routes;
 mod silence;
 mod stories;
+mod switches;
 mod triggers;
 mod turned_away;
 mod world;
