@@ -5,11 +5,11 @@ use super::{
     accept_queue_flush::{closed_in_the_same_moment, flushed},
     cut::cut,
     keep_alive,
-    reload::{evidence, reload, replaced, told_evidence},
+    reload::{evidence, reload, replaced, told_evidence, while_idle},
     sample::say_ms,
 };
 use crate::{
-    correlate::{Case, ContainerHistory, PodHistory},
+    correlate::{Case, ContainerHistory, ExitSeen, PodHistory, ResetSeen, SignalSeen},
     input::Ktime,
     verdict::{Advice, Blame, Evidence, Finding},
 };
@@ -22,8 +22,9 @@ pub static RULE: Rule = Rule {
            queue or closed connections under their clients",
     told_by: "the process that ended the connection exited with status 0, after another process of its container, which lives \
               on, had been told to reload; the pod is not being deleted and listens still. Not a crash (another status), not a \
-              stop (the runtime's signal). Of an idle connection that was closed it is not seen by whom: there the reset \
-              must date the close to the reload (the FIN had not been acknowledged when the request came).",
+              stop (the runtime's signal). Of an idle connection it is not seen who closed it: there the reload came when \
+              the connection had been idle for less than any server's timeout, or the reset dates the close to it (the FIN \
+              had not been acknowledged when the request came).",
     remedy: "keep the proxy's configuration as it is and switch the service's selector behind it; fewer reloads, batched; a \
              longer worker_shutdown_timeout (nginx) or hard-stop-after (haproxy), above the longest request",
     needs: &["signal_generate", "sched_process_exit", "inet_sock_set_state"],
@@ -39,7 +40,7 @@ pub static RULE: Rule = Rule {
 
 /// The longest that an acknowledgement is put off (include/net/tcp.h TCP_DELACK_MAX): a FIN that the request crossed is no
 /// older.
-const DELAYED_ACK_MS: u64 = 200;
+const DELAYED_ACK_MS: f64 = 200.0;
 
 fn judge(case: &Case<'_>) -> Option<Finding> {
     let pod = case.target.pod.filter(|p| p.known && !p.ending_at(case.ended))?;
@@ -80,35 +81,47 @@ fn by_worker(
     Some(finding(case, replaced.told.at, at, did, evidence))
 }
 
-/// A request that crossed the FIN of an idle connection.
+/// The shortest keep-alive timeout that a server has by default (gunicorn's `keepalive`, 2 s): a connection that had been
+/// idle for less when the reload came, the reload closed.
+const SHORTEST_TIMEOUT_MS: f64 = 2_000.0;
+
+/// A request on an idle connection that the old generation had closed.
 fn idle(case: &Case<'_>, pod: &PodHistory) -> Option<Finding> {
     let late = keep_alive::late(case)?;
-    if late.reason.as_deref() != Some("TCP_ABORT_ON_DATA") {
-        return None;
-    }
-    let container = case.container(late.cgroup)?;
-    let told = reload(container, late.at)?;
-    // The old generation was closing then: one of it ended no earlier than that.
-    let ended = |e: &&crate::correlate::ExitSeen| {
-        let one_of_it = ![told.tgid, told.sender_tgid].contains(&e.tgid);
-        one_of_it && e.exit_code == 0 && late.at.minus_ms(DELAYED_ACK_MS) <= e.at
-    };
-    let exit = container.exits.iter().find(ended)?;
     if pod.asked_to_stop(late.at).is_some() {
         return None;
     }
+    let (told, did) = match while_idle(case, late.at) {
+        Some((answered, told)) if (0.0..SHORTEST_TIMEOUT_MS).contains(&told.at.ms_since(answered)) => {
+            (told, "closed the idle connection before the request came")
+        }
+        _ => (
+            crossed(case, late)?,
+            "closed the idle connection just as the request came",
+        ),
+    };
+    // The signal was a reload: a process made room.
+    let made_room = |e: &&ExitSeen| {
+        let other = ![told.tgid, told.sender_tgid].contains(&e.tgid);
+        other && e.exit_code == 0 && told.at <= e.at
+    };
+    let exits = || pod.containers.values().flat_map(|c| &c.exits);
+    let exit = exits().find(made_room)?;
     let mut evidence = keep_alive::evidence(case, late);
     evidence.extend([
         told_evidence(case, told),
         case.evidence(exit.at, format!("its worker {} {}", exit.tgid, exit.how())),
     ]);
-    Some(finding(
-        case,
-        told.at,
-        late.at,
-        "closed the idle connection just as the request came",
-        evidence,
-    ))
+    Some(finding(case, told.at, late.at, did, evidence))
+}
+
+/// The FIN had not been acknowledged when the request came, and the reload came no earlier than that.
+fn crossed<'a>(case: &Case<'a>, late: &ResetSeen) -> Option<&'a SignalSeen> {
+    if late.reason.as_deref() != Some("TCP_ABORT_ON_DATA") {
+        return None;
+    }
+    let told = reload(case.container(late.cgroup)?, late.at)?;
+    (late.at.ms_since(told.at) <= DELAYED_ACK_MS).then_some(told)
 }
 
 fn finding(case: &Case<'_>, told: Ktime, at: Ktime, did: &str, mut evidence: Vec<Evidence>) -> Finding {

@@ -68,6 +68,8 @@ pub struct Case<'a> {
     pub(super) losses: &'a Losses,
     /// When it is judged.
     pub now: Ktime,
+    /// Jiffies a second of this kernel; 0: not known.
+    pub(super) hz: u32,
 }
 
 impl<'a> Case<'a> {
@@ -155,6 +157,14 @@ impl<'a> Case<'a> {
     pub fn any_reset(&self) -> bool {
         let flow = self.flow;
         flow.server_reset.is_some() || flow.lost_reset.is_some() || flow.client_got_reset.is_some()
+    }
+
+    /// When the client's socket last got data, as it stood when it sent for the last time at `sent`.
+    pub fn client_last_got(&self, sent: Ktime) -> Option<Ktime> {
+        let end = self.flow.client_end.as_ref().filter(|e| e.received() > 0)?;
+        let before = u64::from(end.tcp.last_in_after_out_jiffies.min(0).unsigned_abs());
+        let ms = (before * 1_000).checked_div(u64::from(self.hz))?;
+        Some(sent.minus_ms(ms))
     }
 
     /// Nothing was lost from `since` to now: what was not seen did not happen. A rule that concludes from what it has not

@@ -104,6 +104,7 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
         conntrack: context.conntrack,
         losses: context.losses,
         now: context.now,
+        hz: context.start.map_or(0, |(_, s)| s.hz),
     };
 
     // Where the service had nobody left to send it to: the endpoint that it lost last.
