@@ -1,5 +1,6 @@
 //! Truth against verdicts: matches each verdict with the request it is about, and counts. Pure.
 
+mod blamed;
 mod matching;
 pub mod nat;
 pub mod proxied;
@@ -40,7 +41,7 @@ pub struct Claim {
     #[serde(default)]
     pub node: String,
     #[serde(default)]
-    pub pod: Option<Pod>,
+    pub pod: Option<blamed::Pod>,
     /// It is about an attempt of a proxy that another one made good (proxied.rs).
     #[serde(skip)]
     pub retried: bool,
@@ -64,27 +65,7 @@ impl Default for Claim {
     }
 }
 
-/// Whom a verdict blames.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Pod {
-    namespace: String,
-    #[serde(default)]
-    workload: Option<Workload>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-struct Workload {
-    name: String,
-}
-
 impl Claim {
-    /// `namespace/name` of the workload that it blames a rollout of.
-    fn blamed(&self) -> Option<String> {
-        let pod = self.pod.as_ref().filter(|_| self.blame == "rollout")?;
-        let workload = pod.workload.as_ref()?;
-        Some(format!("{}/{}", pod.namespace, workload.name))
-    }
-
     pub fn cause(&self) -> &str {
         self.cause.as_deref().unwrap_or("unexplained")
     }
@@ -334,16 +315,7 @@ pub fn score(truth: &[Request], claims: &[Claim], expect: &Expect, events_lost: 
         }
     }
     score.findings = findings(&score, expect);
-    if let Some(expected) = &expect.blamed {
-        let others = claims
-            .iter()
-            .filter(|c| c.blame == "rollout" && c.blamed().as_ref() != Some(expected));
-        let others = others.count();
-        if others > 0 {
-            let finding = format!("{others} verdicts blame a rollout of another workload than {expected}");
-            score.findings.push(finding);
-        }
-    }
+    score.findings.extend(blamed::another(claims, expect));
     score
 }
 

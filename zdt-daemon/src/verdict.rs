@@ -116,7 +116,7 @@ pub enum Blame {
     Rollout,
     /// A request failed, and no rollout did it.
     NotTheRollout,
-    /// Not a client's request: the kubelet's probe, a scanner.
+    /// Not a client's request: the kubelet's probe, a scanner, an ending proxy's own connection (its client's counts).
     NotARequest,
     /// Unexplained.
     Unknown,

@@ -209,13 +209,11 @@ impl Operator {
         let (template, replicas) = (applied.template(), i32::try_from(applied.workload.replicas)?);
         match applied.workload.kind {
             Kind::Deployment => {
-                drop(
-                    store.update(namespace(name), name, |deployment: &mut Deployment| {
-                        let spec = deployment.spec.get_or_insert_default();
-                        applied.roll_as(spec);
-                        spec.template = template;
-                    })?,
-                )
+                store.update(namespace(name), name, |deployment: &mut Deployment| {
+                    let spec = deployment.spec.get_or_insert_default();
+                    applied.roll_as(spec);
+                    spec.template = template;
+                })?;
             }
             Kind::StatefulSet => drop(store.update(namespace(name), name, |set: &mut StatefulSet| {
                 let spec = set.spec.get_or_insert_default();
@@ -248,7 +246,7 @@ fn restart(store: &Store, name: &str, kind: Kind, n: usize) -> Result<()> {
             controllers::annotate_template::<StatefulSet>(store, namespace(name), name, key, &value)?;
         }
         Kind::DaemonSet => {
-            controllers::annotate_template::<DaemonSet>(store, namespace(name), name, key, &value)?
+            controllers::annotate_template::<DaemonSet>(store, namespace(name), name, key, &value)?;
         }
         Kind::Job | Kind::Pods => bail!("the pods of {name} have no template that could be changed"),
     }

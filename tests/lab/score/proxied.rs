@@ -221,7 +221,7 @@ mod tests {
     );
 
     fn monotonic(wall: f64) -> u64 {
-        std::time::Duration::from_secs_f64(wall).as_nanos() as u64
+        u64::try_from(std::time::Duration::from_secs_f64(wall).as_nanos()).unwrap()
     }
 
     fn request(id: u64, outcome: Outcome, status: u16) -> Request {
@@ -229,7 +229,10 @@ mod tests {
             id,
             began_ns: 11 * S,
             ended_ns: 12 * S,
-            local: Some(SocketAddr::from(([10, 244, 1, 9], 40_000 + id as u16))),
+            local: Some(SocketAddr::from((
+                [10, 244, 1, 9],
+                40_000 + u16::try_from(id).unwrap(),
+            ))),
             remote: SocketAddr::from(([10, 96, 0, 11], 80)),
             outcome,
             phase: Phase::Response,

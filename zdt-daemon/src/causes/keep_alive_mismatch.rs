@@ -32,6 +32,11 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
     if told || unseen || reload::while_idle(case, late.at).is_some() {
         return None;
     }
+    // That nobody told it to reload meanwhile is concluded from what was not seen.
+    let idle_since = case.client_last_got(late.at).unwrap_or(late.at);
+    if !case.whole_since(idle_since.minus_ms(reload::RELOAD_TAKES_MS)) {
+        return None;
+    }
     // A server that ends closes its connections for that, and its listener.
     let port = case.server?.port();
     let since = late.at.minus_ms(keep_alive::CLOSED_LIVES_MS);

@@ -13,7 +13,7 @@ const SIGUSR2: i32 = 12;
 
 /// From the signal to the old generation's closing of what is idle: the configuration is read first. A choice; nginx took
 /// 100 to 400 ms in the recorded fixtures.
-const RELOAD_TAKES_MS: u64 = 1_000;
+pub(super) const RELOAD_TAKES_MS: u64 = 1_000;
 
 /// A process of a container that made room for the next generation.
 #[derive(Clone, Copy, Debug)]

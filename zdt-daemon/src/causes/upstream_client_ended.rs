@@ -3,7 +3,7 @@
 
 use super::{Rule, reload::replaced};
 use crate::{
-    correlate::{Case, End, Phase, PodHistory},
+    correlate::{Case, End, ExitSeen, Phase, PodHistory},
     input::Side,
     verdict::{Blame, Evidence, Finding, Outcome},
 };
@@ -55,6 +55,17 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
         evidence,
         measures: Vec::new(),
     })
+}
+
+/// The client's pod is being deleted, or its process exited in the same moment: a signal that was lost may be all that is
+/// missing.
+pub(super) fn may_be_ending(case: &Case<'_>) -> bool {
+    let (Some(proxy), Some(end)) = (case.client_pod, case.flow.client_end.as_ref()) else {
+        return false;
+    };
+    let exited = |e: &ExitSeen| e.tgid == end.tgid && end.at <= e.at && e.at <= end.at.plus_ms(LAST_ACT_MS);
+    let exits = || proxy.containers.values().flat_map(|c| &c.exits);
+    proxy.ending_at(end.at) || exits().any(exited)
 }
 
 fn stopped(case: &Case<'_>, proxy: &PodHistory, end: &End) -> Option<(&'static str, Vec<Evidence>)> {
