@@ -18,7 +18,7 @@ pub static RULE: Rule = Rule {
     blame: Blame::Rollout,
     what: "a client that dials pods itself, as ingress controllers and gateways do, still chose a pod after the endpoint slice \
            had said that it is to go, and found its listener closed or its network gone",
-    told_by: "the client's socket dialled the pod's own address, so that no rule of the node chose it (as in \
+    told_by: "the client's socket, on this node, dialled the pod's own address, so that no rule of the node chose it (as in \
               endpoint-removal-race and pod-ip-gone), and its SYN came after the slice's update. Where the slice was late \
               itself, or the pod lives and refuses nobody, it is not the client's list. Clients of other nodes show only in \
               what they do not get an answer to.",
@@ -32,7 +32,9 @@ pub static RULE: Rule = Rule {
 
 fn judge(case: &Case<'_>) -> Option<Finding> {
     let server = case.server?;
-    let untranslated = case.flow.dialled == Some(server) && !case.translated_to_a_pod();
+    // What its own socket dialled: behind another node's translation a connection looks the same from here.
+    let dialled = case.flow.dialled.filter(|_| case.flow.client_end.is_some());
+    let untranslated = dialled == Some(server) && !case.translated_to_a_pod();
     if case.phase != Phase::Connect || !untranslated || case.client_is_node() {
         return None;
     }
