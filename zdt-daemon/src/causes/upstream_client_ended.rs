@@ -29,15 +29,15 @@ pub static RULE: Rule = Rule {
 
 fn judge(case: &Case<'_>) -> Option<Finding> {
     let flow = case.flow;
-    // What the pod sent again, it sent to a proxy that was gone.
-    let retransmitted = flow.syn_retransmits + flow.request_retransmits > 0;
     let first = case.phase == Phase::Established
         && case.ended_by == Some(Side::Client)
         && case.outcome == Outcome::TimedOut;
-    if !first || retransmitted {
+    // The pod was there: it had acknowledged the request, or had not been asked twice. What was sent again later, on either
+    // side, was sent by or to a proxy that was gone.
+    let end = flow.client_end.as_ref()?;
+    if !first || (end.tcp.unacked > 0 && end.tcp.retransmits > 0) {
         return None;
     }
-    let end = flow.client_end.as_ref()?;
     let proxy = case.client_pod.filter(|p| p.known)?;
     // It serves others.
     case.endpoints.endpoint(flow.client.ip(), flow.began)?;
