@@ -5,6 +5,7 @@ mod binaries;
 mod cluster;
 mod daemon;
 mod files;
+mod ingress;
 mod load;
 mod manifest;
 mod nat;
@@ -114,9 +115,9 @@ async fn live(setup: &Setup, scenario: &Scenario, seed: u64, files: &Files) -> R
             scenario.name
         );
     };
-    let cluster = Cluster::start(slot, scenario, seed, setup.binaries.lab(), &files.dir).await?;
+    let mut cluster = Cluster::start(slot, scenario, seed, setup.binaries.lab(), &files.dir).await?;
     let mut operator = Operator::new(scenario);
-    cluster.deploy(&operator).await?;
+    cluster.deploy(&mut operator).await?;
     progress("pods are Ready, rules are programmed");
     if scenario.noise {
         noise::servers(&cluster).await?;
@@ -183,6 +184,7 @@ fn judge(setup: &Setup, scenario: &Scenario, seed: u64, files: Files, background
         said.claims.extend(printed.claims);
         said.rollouts.extend(printed.rollouts);
         said.propagations.extend(printed.propagations);
+        said.stayed += printed.stayed;
         lost += events_lost(&read(files.record())?);
         if replay(&setup.binaries.zdt(), &files.record(), "json")? != text {
             different.push(format!(
@@ -194,10 +196,24 @@ fn judge(setup: &Setup, scenario: &Scenario, seed: u64, files: Files, background
     }
     let mut claims = said.about_the_workload(background);
     masquerades.undo(&mut claims, &truth.requests);
+    let times = Times::read(&files.dir)?;
+    let retried = ingress::attribute(&files.dir, &times, &mut claims, &truth.requests)?;
     let mut score = score(&truth.requests, &claims, &scenario.expect, lost);
     let replayed = different.is_empty();
     score.findings.extend(different);
-    let stages = stages::errors(&said.propagations, &Times::read(&files.dir)?, &truth.requests);
+    if !scenario.expect.stayed.contains(usize::try_from(said.stayed)?) {
+        score.findings.push(format!(
+            "{} connections are said to have stayed on the old pods",
+            said.stayed
+        ));
+    }
+    if (retried.found as f64) < retried.failed as f64 * scenario.expect.recall {
+        score.findings.push(format!(
+            "{} of {} attempts that the proxy made good have a verdict",
+            retried.found, retried.failed
+        ));
+    }
+    let stages = stages::errors(&said.propagations, &times, &truth.requests);
     score.findings.extend(late_stages(scenario, &stages));
     Ok(Ran {
         name: scenario.name.clone(),

@@ -6,6 +6,7 @@ mod app;
 mod check;
 mod client;
 mod network;
+mod proxy;
 mod topology;
 mod workload;
 
@@ -21,6 +22,7 @@ pub use action::{Action, Manifest, Step};
 pub use app::{App, OnSigterm};
 pub use client::{Client, Mode, Place, Via};
 pub use network::{Backend, Family, Network};
+pub use proxy::{Dials, Proxy, ProxyKind};
 pub use topology::{Policy, Service, Topology};
 pub use workload::{Beside, Kind, Probe, Sidecar, Strategy, Workload};
 
@@ -54,6 +56,9 @@ pub struct Scenario {
     /// Other workloads of the same namespace.
     #[serde(default)]
     pub beside: Vec<Beside>,
+    /// A proxy in front of the workload.
+    #[serde(default)]
+    pub proxy: Option<Proxy>,
     #[serde(default)]
     pub client: Client,
     #[serde(default)]
@@ -80,6 +85,10 @@ pub struct Expect {
     pub recall: f64,
     pub precision: f64,
     pub cause_accuracy: f64,
+    /// Connections that a switched service's report says stayed on the old pods.
+    pub stayed: Range,
+    /// `namespace/name` of the workload that every verdict which blames a rollout must be about; absent: not judged.
+    pub blamed: Option<String>,
     /// 95th percentile of how far each stage of the propagation may be from what the lab did; absent: shown, not judged.
     pub stages_within_ms: Option<f64>,
 }
@@ -92,6 +101,8 @@ impl Default for Expect {
             recall: 0.99,
             precision: 0.99,
             cause_accuracy: 0.99,
+            stayed: Range::default(),
+            blamed: None,
             stages_within_ms: None,
         }
     }

@@ -1,18 +1,24 @@
 //! Truth against verdicts: matches each verdict with the request it is about, and counts. Pure.
 
+mod blamed;
 pub mod causes;
+mod counts;
 pub mod limits;
 mod matching;
 pub mod nat;
+pub mod proxied;
 pub mod stages;
 pub mod table;
+
+pub use counts::Counts;
+use counts::ratio;
 
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
 };
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::{
     scenario::Expect,
@@ -27,6 +33,11 @@ pub struct Claim {
     pub ended: u64,
     /// The client, before any masquerade.
     pub client: SocketAddr,
+    #[serde(default)]
+    pub dialled: Option<SocketAddr>,
+    /// The pod's address that was chosen for it.
+    #[serde(default)]
+    pub server: Option<SocketAddr>,
     pub outcome: String,
     pub blame: String,
     /// Absent: unexplained.
@@ -35,6 +46,29 @@ pub struct Claim {
     /// The node whose daemon says it.
     #[serde(default)]
     pub node: String,
+    #[serde(default)]
+    pub pod: Option<blamed::Pod>,
+    /// It is about an attempt of a proxy that another one made good (proxied.rs).
+    #[serde(skip)]
+    pub retried: bool,
+}
+
+impl Default for Claim {
+    fn default() -> Self {
+        Self {
+            began: 0,
+            ended: 0,
+            client: SocketAddr::from(([0, 0, 0, 0], 0)),
+            dialled: None,
+            server: None,
+            outcome: String::new(),
+            blame: String::new(),
+            cause: None,
+            node: String::new(),
+            pod: None,
+            retried: false,
+        }
+    }
 }
 
 impl Claim {
@@ -56,6 +90,8 @@ pub struct Printed {
     pub rollouts: Vec<serde_json::Value>,
     /// Propagations of single pods, as they are.
     pub propagations: Vec<serde_json::Value>,
+    /// Connections that stayed where they were when a service selected other pods.
+    pub stayed: u64,
 }
 
 /// A line that is not one of the daemon's.
@@ -96,82 +132,15 @@ impl Printed {
                     .push(serde_json::from_value(value).map_err(|e| wrong(e.to_string()))?),
                 Some("rollout") => printed.rollouts.push(value),
                 Some("propagation") => printed.propagations.push(value),
+                Some("selector-switch") => {
+                    let stayed = value.get("stayed").and_then(serde_json::Value::as_u64);
+                    printed.stayed += stayed.unwrap_or_default();
+                }
                 Some(_) => {}
                 None => return Err(wrong("no kind".to_owned())),
             }
         }
         Ok(printed)
-    }
-}
-
-/// Counts of one run, or of several added up.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
-    pub requests: usize,
-    pub failed: usize,
-    /// Requests that the client gave up on purpose.
-    pub aborted: usize,
-    /// Requests that the client's machine could not begin: the lab's fault, never the daemon's.
-    pub local_errors: usize,
-    pub verdicts: usize,
-    /// Verdicts that claim a failure.
-    pub claims: usize,
-    /// Failed requests that have a verdict.
-    pub found: usize,
-    /// Claims that belong to a failed request, or name a client's hang-up where one was.
-    pub right_claims: usize,
-    /// Aborted requests that have a verdict.
-    pub aborts_found: usize,
-    /// Matched verdicts whose cause the scenario judges.
-    pub judged: usize,
-    pub right_causes: usize,
-    /// Of `found`: verdicts that name the client's outcome.
-    pub right_outcomes: usize,
-    pub unexplained: usize,
-    pub events_lost: u64,
-}
-
-impl Counts {
-    pub fn add(&mut self, other: &Self) {
-        self.requests += other.requests;
-        self.failed += other.failed;
-        self.aborted += other.aborted;
-        self.local_errors += other.local_errors;
-        self.verdicts += other.verdicts;
-        self.claims += other.claims;
-        self.found += other.found;
-        self.right_claims += other.right_claims;
-        self.aborts_found += other.aborts_found;
-        self.judged += other.judged;
-        self.right_causes += other.right_causes;
-        self.right_outcomes += other.right_outcomes;
-        self.unexplained += other.unexplained;
-        self.events_lost += other.events_lost;
-    }
-
-    pub fn recall(&self) -> f64 {
-        ratio(self.found, self.failed)
-    }
-
-    pub fn precision(&self) -> f64 {
-        ratio(self.right_claims, self.claims)
-    }
-
-    pub fn cause_accuracy(&self) -> f64 {
-        ratio(self.right_causes, self.judged)
-    }
-
-    pub fn outcome_agreement(&self) -> f64 {
-        ratio(self.right_outcomes, self.found)
-    }
-}
-
-/// Nothing of nothing is complete: the counts stand beside it.
-fn ratio(part: usize, whole: usize) -> f64 {
-    if whole == 0 {
-        1.0
-    } else {
-        part as f64 / whole as f64
     }
 }
 
@@ -250,6 +219,19 @@ pub fn score(truth: &[Request], claims: &[Claim], expect: &Expect, events_lost: 
         set(&mut matched, c, right);
         set(&mut has_verdict, r, true);
     }
+    for (c, claim) in claims.iter().enumerate().filter(|(_, c)| c.retried) {
+        counts.right_claims += usize::from(claim.claims_a_failure());
+        set(&mut matched, c, claim.claims_a_failure());
+        let outcome = Outcome::ALL.iter().find(|o| o.name() == claim.outcome);
+        if let Some(is_right) = outcome.and_then(|o| expect.is_right(claim.cause(), *o)) {
+            counts.judged += 1;
+            counts.right_causes += usize::from(is_right);
+        }
+        *score
+            .confusion
+            .entry((claim.cause().to_owned(), "(retried)"))
+            .or_default() += 1;
+    }
     for (r, request) in truth.iter().enumerate() {
         match request.outcome {
             Outcome::Aborted => counts.aborted += 1,
@@ -278,6 +260,7 @@ pub fn score(truth: &[Request], claims: &[Claim], expect: &Expect, events_lost: 
         }
     }
     score.findings = findings(&score, expect);
+    score.findings.extend(blamed::another(claims, expect));
     score
 }
 

@@ -52,6 +52,16 @@ pub const LAB: &[Need] = &[
         why: "each scenario starts from a known conntrack state",
     },
     Need {
+        what: "nginx",
+        package: "nginx",
+        why: "a proxy in front of the lab's workload (its own service, which Debian starts, is not needed)",
+    },
+    Need {
+        what: "haproxy",
+        package: "haproxy",
+        why: "the same, another one",
+    },
+    Need {
         what: "promtool",
         package: "prometheus",
         why: "the tests check the daemon's metrics with Prometheus' own tool",

@@ -1,12 +1,16 @@
 //! What zdt says: one verdict per failed request, and one summary per rollout.
 
 mod propagation;
+mod switch;
 
 use std::{fmt, net::SocketAddr};
 
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
-pub use self::propagation::{Change, Propagation, Since};
+pub use self::{
+    propagation::{Change, Propagation, Since},
+    switch::SelectorSwitch,
+};
 use crate::input::{Ktime, NsName, PodUid, Wall, Workload};
 
 /// What leaves the correlator, in order.
@@ -17,6 +21,7 @@ pub enum Output {
     /// Once a pod and node, when its stages are complete, or no more of them are to come.
     Propagation(Box<Propagation>),
     Rollout(Box<RolloutSummary>),
+    SelectorSwitch(Box<SelectorSwitch>),
 }
 
 /// What the client saw.
@@ -111,7 +116,7 @@ pub enum Blame {
     Rollout,
     /// A request failed, and no rollout did it.
     NotTheRollout,
-    /// Not a client's request: the kubelet's probe, a scanner.
+    /// Not a client's request: the kubelet's probe, a scanner, an ending proxy's own connection (its client's counts).
     NotARequest,
     /// Unexplained.
     Unknown,
@@ -148,6 +153,8 @@ pub enum Measure {
     StoppedServingAfterDeletion,
     /// Deletion seen to this connection's first SYN: the node still routed to the pod then.
     RoutedAfterDeletion,
+    /// Slice update that says the endpoint is to go, to this connection's first SYN: its client's list had it still.
+    DialledAfterSlice,
     /// SIGTERM to the exit of the process.
     ExitAfterTerm,
     /// SIGTERM (or deletion) to SIGKILL.

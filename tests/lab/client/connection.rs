@@ -116,7 +116,7 @@ impl Connection {
             .filter(|_| job.abort)
             .map(Duration::from_millis);
         let wait = abort.map_or(limit, |abort| abort.min(limit));
-        let result = timeout(wait, self.exchange(args, &mut phase)).await;
+        let result = timeout(wait, self.exchange(job.id, args, &mut phase)).await;
         let ended_ns = monotonic_ns();
         self.served += 1;
         let (mut errno, mut status, mut server) = (None, None, None);
@@ -162,7 +162,8 @@ impl Connection {
         }
     }
 
-    async fn exchange(&mut self, args: &Args, phase: &mut Phase) -> Result<Answer, Failure> {
+    /// `id` is how a proxy's log tells which request it passed on.
+    async fn exchange(&mut self, id: u64, args: &Args, phase: &mut Phase) -> Result<Answer, Failure> {
         let fresh = match self.stream.take() {
             Some(stream) => stream,
             None => self.dial()?,
@@ -183,7 +184,7 @@ impl Connection {
         };
         let method = if args.head { "HEAD" } else { "GET" };
         let text = format!(
-            "{method} {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: zdt-lab\r\n{close}\r\n",
+            "{method} {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: zdt-lab\r\nX-Request-Id: {id}\r\n{close}\r\n",
             args.path, self.remote
         );
         stream.write_all(text.as_bytes()).await?;

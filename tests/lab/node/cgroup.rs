@@ -98,6 +98,14 @@ impl CgroupDriver {
     }
 }
 
+/// The v2 cgroup of a process, below `mount` (cgroups(7), /proc/[pid]/cgroup).
+pub fn of(mount: &Path, pid: u32) -> io::Result<PathBuf> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+    let path = text.lines().find_map(|line| line.strip_prefix("0::/"));
+    path.map(|path| mount.join(path))
+        .ok_or_else(|| io::Error::other(format!("process {pid} is in no cgroup of version 2")))
+}
+
 /// Where cgroup v2 is mounted: `/sys/fs/cgroup`, or below it on a hybrid system.
 pub fn mount() -> io::Result<PathBuf> {
     let text = fs::read_to_string("/proc/self/mountinfo")?;

@@ -227,6 +227,32 @@ impl Node {
         }
     }
 
+    /// Runs a command in a pod's container, as `kubectl exec` does. None: the pod has none on this node.
+    pub async fn exec(&self, namespace: &str, name: &str, argv: Vec<String>) -> io::Result<Option<Process>> {
+        let key = (namespace.to_owned(), name.to_owned());
+        let process = {
+            let all = self.processes.lock().unwrap_or_else(PoisonError::into_inner);
+            all.get(&key).cloned()
+        };
+        let (Some(process), Some(netns)) = (process, self.pod_netns(namespace, name)) else {
+            return Ok(None);
+        };
+        let spec = ContainerSpec {
+            argv,
+            env: vec![(
+                "PATH".to_owned(),
+                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
+            )],
+            netns,
+            cgroup: Some(cgroup::of(&self.cgroup_mount, process.pid())?),
+            memory: None,
+            hostname: None,
+            pids: Pids::Of(process.pid()),
+            log: self.settings.out.join(format!("{name}.exec.log")),
+        };
+        self.runc.create(spec).await.map(Some)
+    }
+
     /// Sends signals and starts containers.
     pub fn runc(&self) -> &Runc {
         &self.runc

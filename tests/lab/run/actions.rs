@@ -11,6 +11,7 @@ use k8s_openapi::api::{
 use nix::sys::signal::Signal;
 
 use super::{
+    ingress::{Config, INGRESS, Ingress, PROXY},
     manifest::Applied,
     objects::{CLIENT, NAMESPACE, WEB},
 };
@@ -18,7 +19,7 @@ use crate::{
     api::Store,
     controllers,
     node::{Node, empty_conntrack, fill_conntrack, masquerade_ports},
-    scenario::{Action, Kind, Manifest, Scenario, Step},
+    scenario::{Action, App, Kind, Manifest, Scenario, Step},
 };
 
 /// A pod that is not Ready this long after it could be will not get so: it crashes, hangs or has no node.
@@ -28,6 +29,7 @@ const GIVEN_UP_AFTER: Duration = Duration::from_secs(6);
 pub(super) struct Operator {
     applied: Vec<Applied>,
     nodes: u8,
+    ingress: Option<Ingress>,
 }
 
 impl Operator {
@@ -36,16 +38,33 @@ impl Operator {
             name: WEB.to_owned(),
             workload: scenario.workload.clone(),
             app: scenario.app.clone(),
+            proxy: None,
         };
         let beside = scenario.beside.iter().map(|b| Applied {
             name: b.name.clone(),
             workload: b.workload.clone(),
             app: b.app.clone(),
+            proxy: None,
         });
         Self {
             applied: [web].into_iter().chain(beside).collect(),
             nodes: scenario.topology.nodes,
+            ingress: None,
         }
+    }
+
+    /// Creates the proxy, which `ingress` keeps current from now on.
+    pub(super) fn create_proxy(&mut self, store: &Store, config: &Config, ingress: Ingress) -> Result<()> {
+        let proxy = Applied {
+            name: PROXY.to_owned(),
+            workload: config.proxy.workload.clone(),
+            app: App::default(),
+            proxy: Some(config.clone()),
+        };
+        proxy.create(store)?;
+        self.applied.push(proxy);
+        self.ingress = Some(ingress);
+        Ok(())
     }
 
     /// Creates every workload.
@@ -113,7 +132,7 @@ impl Operator {
             Step::Recreate => {
                 self.find(name)?.workload.strategy = crate::scenario::Strategy::Recreate;
                 let web = self.find(name)?.clone();
-                store.update(NAMESPACE, name, |deployment: &mut Deployment| {
+                store.update(namespace(name), name, |deployment: &mut Deployment| {
                     let spec = deployment.spec.get_or_insert_default();
                     let replicas = spec.replicas;
                     web.roll_as(spec);
@@ -126,24 +145,28 @@ impl Operator {
             Step::Autoscale(replicas) => {
                 let replicas = i32::try_from(*replicas)?;
                 scale(store, name, kind, replicas)?;
-                controllers::told_rescale(store, NAMESPACE, name, replicas);
+                controllers::told_rescale(store, namespace(name), name, replicas);
             }
             Step::DeletePod => drop(controllers::delete_pod(
                 store,
-                NAMESPACE,
+                namespace(name),
                 &first(store, name)?,
                 None,
             )?),
             Step::ForceDeletePod => {
-                controllers::delete_pod(store, NAMESPACE, &first(store, name)?, Some(0))?;
+                controllers::delete_pod(store, namespace(name), &first(store, name)?, Some(0))?;
             }
-            Step::EvictPod => drop(controllers::evict(store, NAMESPACE, &first(store, name)?)?),
-            Step::PreemptPod => drop(controllers::preempt(store, NAMESPACE, &first(store, name)?)?),
+            Step::EvictPod => drop(controllers::evict(store, namespace(name), &first(store, name)?)?),
+            Step::PreemptPod => drop(controllers::preempt(
+                store,
+                namespace(name),
+                &first(store, name)?,
+            )?),
             Step::RestartContainer => {
                 let pod = first(store, name)?;
                 let mut sent = false;
                 for node in nodes {
-                    sent |= node.signal(NAMESPACE, &pod, Signal::SIGTERM).await?;
+                    sent |= node.signal(namespace(name), &pod, Signal::SIGTERM).await?;
                 }
                 if !sent {
                     bail!("restart-container: pod {pod} has no container");
@@ -152,6 +175,7 @@ impl Operator {
             Step::DrainNode => controllers::drain(store, node.name(), |pod| {
                 pod.metadata.name.as_deref() == Some(CLIENT)
             })?,
+            Step::CordonNode => controllers::set_schedulable(store, node.name(), false)?,
             Step::UncordonNode => controllers::set_schedulable(store, node.name(), true)?,
             Step::FillConntrack(seconds) => {
                 let entries = fill_conntrack(node)?;
@@ -160,6 +184,8 @@ impl Operator {
                 empty_conntrack(node)?;
             }
             Step::MasqueradePorts(ports) => masquerade_ports(node, *ports)?,
+            Step::ReloadProxy => self.ingress.as_ref().context("no proxy")?.reload(),
+            Step::SwitchBackend(to) => self.ingress.as_ref().context("no proxy")?.switch(to),
             Step::SwitchSelector(to) => controllers::switch_selector(store, NAMESPACE, WEB, to)?,
         }
         Ok(())
@@ -182,12 +208,14 @@ impl Operator {
         }
         let (template, replicas) = (applied.template(), i32::try_from(applied.workload.replicas)?);
         match applied.workload.kind {
-            Kind::Deployment => drop(store.update(NAMESPACE, name, |deployment: &mut Deployment| {
-                let spec = deployment.spec.get_or_insert_default();
-                applied.roll_as(spec);
-                spec.template = template;
-            })?),
-            Kind::StatefulSet => drop(store.update(NAMESPACE, name, |set: &mut StatefulSet| {
+            Kind::Deployment => {
+                store.update(namespace(name), name, |deployment: &mut Deployment| {
+                    let spec = deployment.spec.get_or_insert_default();
+                    applied.roll_as(spec);
+                    spec.template = template;
+                })?;
+            }
+            Kind::StatefulSet => drop(store.update(namespace(name), name, |set: &mut StatefulSet| {
                 let spec = set.spec.get_or_insert_default();
                 let partition = i32::try_from(applied.workload.partition).ok();
                 spec.update_strategy
@@ -198,7 +226,7 @@ impl Operator {
                 spec.replicas = Some(replicas);
                 spec.template = template;
             })?),
-            Kind::DaemonSet => drop(store.update(NAMESPACE, name, |set: &mut DaemonSet| {
+            Kind::DaemonSet => drop(store.update(namespace(name), name, |set: &mut DaemonSet| {
                 set.spec.get_or_insert_default().template = template;
             })?),
             Kind::Job | Kind::Pods => bail!("the pods of {name} have no template that could be changed"),
@@ -212,12 +240,14 @@ fn restart(store: &Store, name: &str, kind: Kind, n: usize) -> Result<()> {
     let value = format!("action {n}");
     match kind {
         Kind::Deployment => {
-            controllers::annotate_template::<Deployment>(store, NAMESPACE, name, key, &value)?;
+            controllers::annotate_template::<Deployment>(store, namespace(name), name, key, &value)?;
         }
         Kind::StatefulSet => {
-            controllers::annotate_template::<StatefulSet>(store, NAMESPACE, name, key, &value)?;
+            controllers::annotate_template::<StatefulSet>(store, namespace(name), name, key, &value)?;
         }
-        Kind::DaemonSet => controllers::annotate_template::<DaemonSet>(store, NAMESPACE, name, key, &value)?,
+        Kind::DaemonSet => {
+            controllers::annotate_template::<DaemonSet>(store, namespace(name), name, key, &value)?;
+        }
         Kind::Job | Kind::Pods => bail!("the pods of {name} have no template that could be changed"),
     }
     Ok(())
@@ -225,8 +255,8 @@ fn restart(store: &Store, name: &str, kind: Kind, n: usize) -> Result<()> {
 
 fn scale(store: &Store, name: &str, kind: Kind, replicas: i32) -> Result<()> {
     match kind {
-        Kind::Deployment => drop(controllers::scale(store, NAMESPACE, name, replicas)?),
-        Kind::StatefulSet => drop(store.update(NAMESPACE, name, |set: &mut StatefulSet| {
+        Kind::Deployment => drop(controllers::scale(store, namespace(name), name, replicas)?),
+        Kind::StatefulSet => drop(store.update(namespace(name), name, |set: &mut StatefulSet| {
             set.spec.get_or_insert_default().replicas = Some(replicas);
         })?),
         _ => bail!("{name} cannot be scaled"),
@@ -249,12 +279,17 @@ fn older(pod: &Pod, than: Duration) -> bool {
     age.is_some_and(|age| Duration::try_from(age).is_ok_and(|age| age > than))
 }
 
+/// The namespace of a workload.
+pub(super) fn namespace(workload: &str) -> &'static str {
+    if workload == PROXY { INGRESS } else { NAMESPACE }
+}
+
 /// A workload's pods, in the order of names.
 pub(super) fn pods(store: &Store, workload: &str) -> Vec<Pod> {
     let labels = controllers::objects::app(workload);
     let mut pods = store.list::<Pod>();
     pods.retain(|p| {
-        p.metadata.namespace.as_deref() == Some(NAMESPACE)
+        p.metadata.namespace.as_deref() == Some(namespace(workload))
             && controllers::pods::selects(&labels, p.metadata.labels.as_ref())
     });
     pods

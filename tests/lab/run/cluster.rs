@@ -14,13 +14,14 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use tokio::{task::JoinSet, time::timeout};
 
 use super::actions::{self, Operator};
-use super::objects::{self, APP_PORT, NAMESPACE, NODE_PORT, WEB};
+use super::ingress::{Config, Ingress, PROXY};
+use super::objects::{self, APP_PORT, NAMESPACE, NODE_PORT, PROXY_NODE_PORT, WEB};
 use crate::{
     api::{self, ApiServer, Store},
     controllers,
     net::{Slot, enter_on_exec, in_netns},
     node::{self, Delay, Node, runc::Process},
-    scenario::{Backend, Family, Place, Scenario, Via},
+    scenario::{Backend, Family, Place, Proxy, Scenario, Via},
     times::Times,
     world::World,
 };
@@ -38,6 +39,8 @@ pub(super) struct Cluster {
     _api: ApiServer,
     controllers: JoinSet<()>,
     world: World,
+    /// The run's folder.
+    out: PathBuf,
 }
 
 impl Cluster {
@@ -79,6 +82,7 @@ impl Cluster {
             _api: api,
             controllers,
             world,
+            out: out.to_owned(),
         })
     }
 
@@ -90,19 +94,48 @@ impl Cluster {
     }
 
     /// Creates Deployment and Service, and waits until every pod serves and the node routes to it.
-    pub(super) async fn deploy(&self, operator: &Operator) -> Result<()> {
+    pub(super) async fn deploy(&mut self, operator: &mut Operator) -> Result<()> {
         self.store
             .create::<Service>(objects::service(&self.scenario, self.world.addresses()))?;
         operator.create(&self.store)?;
         let start = operator.slowest_start() + Duration::from_secs(30);
         self.until("pods Ready", start, || operator.all_ready(&self.store))
             .await?;
+        if let Some(proxy) = self.scenario.proxy.clone() {
+            self.deploy_proxy(operator, proxy, start).await?;
+        }
         self.rules_programmed().await
+    }
+
+    /// In front of a workload that is there: its first list is complete.
+    async fn deploy_proxy(&mut self, operator: &mut Operator, proxy: Proxy, start: Duration) -> Result<()> {
+        let addresses = self.world.addresses();
+        let vips = objects::backends(&self.scenario, addresses);
+        for (name, addr) in vips.iter().filter(|(name, _)| *name != WEB) {
+            self.store.create(objects::backend_service(name, *addr))?;
+        }
+        self.store
+            .create(objects::proxy_service(&self.scenario, addresses))?;
+        let config = Config {
+            proxy,
+            dir: self.out.clone(),
+            v6: self.scenario.network.family == Family::V6,
+            vips,
+        };
+        let (ingress, controller) = Ingress::start(&self.store, &self.nodes, config.clone())?;
+        self.controllers.spawn(controller.run());
+        operator.create_proxy(&self.store, &config, ingress)?;
+        self.until("the proxy Ready", start, || operator.all_ready(&self.store))
+            .await
     }
 
     /// Pods of `web` that are Ready and stay, in the order of names.
     pub(super) fn ready_pods(&self) -> Vec<Pod> {
-        let mut pods = actions::pods(&self.store, WEB);
+        self.ready(WEB)
+    }
+
+    fn ready(&self, workload: &str) -> Vec<Pod> {
+        let mut pods = actions::pods(&self.store, workload);
         pods.retain(|p| p.metadata.deletion_timestamp.is_none() && controllers::pods::ready(p));
         pods
     }
@@ -121,6 +154,7 @@ impl Cluster {
         let targets: Vec<String> = self
             .ready_pods()
             .iter()
+            .chain(&self.ready(PROXY))
             .filter_map(|p| self.address(p))
             .map(|ip| self.translation_to(ip))
             .collect();
@@ -189,6 +223,9 @@ impl Cluster {
     pub(super) fn target(&self) -> Result<SocketAddr> {
         let family = self.scenario.network.family;
         match self.scenario.client.via {
+            Via::ClusterIp if self.scenario.proxy.is_some() => {
+                Ok(objects::proxy_addr(self.world.addresses(), family))
+            }
             Via::ClusterIp => Ok(objects::service_addr(self.world.addresses(), family)),
             Via::NodePort => {
                 let v6 = family == Family::V6;
@@ -197,7 +234,11 @@ impl Cluster {
                 let ip = node.ips().into_iter().find(|ip| ip.is_ipv6() == v6);
                 Ok(SocketAddr::new(
                     ip.context("the node has no address of this family")?,
-                    NODE_PORT,
+                    if self.scenario.proxy.is_some() {
+                        PROXY_NODE_PORT
+                    } else {
+                        NODE_PORT
+                    },
                 ))
             }
             Via::PodIp => {

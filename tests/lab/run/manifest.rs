@@ -14,7 +14,11 @@ use k8s_openapi::{
     apimachinery::pkg::{api::resource::Quantity, util::intstr::IntOrString},
 };
 
-use super::objects::{APP_PORT, NAMESPACE};
+use super::{
+    actions::namespace,
+    ingress::{self, Config},
+    objects::APP_PORT,
+};
 use crate::{
     api::Store,
     controllers,
@@ -27,6 +31,8 @@ pub(super) struct Applied {
     pub(super) name: String,
     pub(super) workload: Workload,
     pub(super) app: App,
+    /// It is the proxy: its container runs this.
+    pub(super) proxy: Option<Config>,
 }
 
 fn int(n: u32) -> i32 {
@@ -38,9 +44,10 @@ impl Applied {
     pub(super) fn create(&self, store: &Store) -> Result<()> {
         let replicas = int(self.workload.replicas);
         let (name, template) = (self.name.as_str(), self.template());
+        let namespace = namespace(name);
         match self.workload.kind {
             Kind::Deployment => {
-                let mut deployment = controllers::deployment(NAMESPACE, name, replicas, template);
+                let mut deployment = controllers::deployment(namespace, name, replicas, template);
                 self.roll_as(deployment.spec.get_or_insert_default());
                 store.create(deployment)?;
             }
@@ -48,7 +55,7 @@ impl Applied {
                 let partition = int(self.workload.partition);
                 let min_ready_s = int(self.workload.min_ready_s);
                 store.create(controllers::stateful_set(
-                    NAMESPACE,
+                    namespace,
                     name,
                     replicas,
                     partition,
@@ -56,12 +63,12 @@ impl Applied {
                     template,
                 ))?;
             }
-            Kind::DaemonSet => drop(store.create(controllers::daemon_set(NAMESPACE, name, template))?),
-            Kind::Job => drop(store.create(controllers::job(NAMESPACE, name, replicas, template))?),
+            Kind::DaemonSet => drop(store.create(controllers::daemon_set(namespace, name, template))?),
+            Kind::Job => drop(store.create(controllers::job(namespace, name, replicas, template))?),
             Kind::Pods => {
                 for n in 0..replicas {
                     store.create(controllers::bare_pod(
-                        NAMESPACE,
+                        namespace,
                         name,
                         &format!("{name}-{n}"),
                         &template,
@@ -102,6 +109,9 @@ impl Applied {
         pod.termination_grace_period_seconds = Some(i64::from(w.grace_s));
         if let Some(container) = pod.containers.first_mut() {
             container.args = Some(app_args(&self.app));
+            if let Some(config) = &self.proxy {
+                ingress::container(container, config);
+            }
             container.readiness_probe = w.readiness.as_ref().map(|p| probe(p, "/ready"));
             container.liveness_probe = w.liveness.as_ref().map(|p| probe(p, "/healthz"));
             container.startup_probe = w.startup.as_ref().map(|p| probe(p, "/healthz"));
@@ -235,6 +245,7 @@ mod tests {
             name: "web".into(),
             workload,
             app: App::default(),
+            proxy: None,
         };
         let pod = applied.template().spec.unwrap();
         let sidecar = &pod.init_containers.unwrap()[0];

@@ -1,16 +1,17 @@
 //! A scenario's Kubernetes objects: Service `shop/web` and pod `shop/client`; manifest.rs has the workloads.
 
-use std::{net::SocketAddr, path::Path};
+use std::{collections::BTreeMap, net::SocketAddr, path::Path};
 
 use k8s_openapi::{
     api::core::v1::{Container, Pod, PodSpec, Service, ServicePort},
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
 
+use super::ingress::{INGRESS, PROXY};
 use crate::{
     controllers,
     net::Addresses,
-    scenario::{Client, Family, Mode, Scenario},
+    scenario::{Client, Family, Mode, Scenario, Step},
 };
 
 pub(super) const NAMESPACE: &str = "shop";
@@ -21,15 +22,52 @@ pub(super) const APP_PORT: u16 = 8080;
 const SERVICE_PORT: u16 = 80;
 /// The first port of kube-apiserver's default `--service-node-port-range` 30000-32767.
 pub(super) const NODE_PORT: u16 = 30000;
+/// The proxy's.
+pub(super) const PROXY_NODE_PORT: u16 = 30001;
 
-/// The Service's host in the world's service network.
+/// The Service's host in the world's service network; the proxy's, and those of the other backends that it may be given, follow.
 const SERVICE_HOST: u8 = 10;
 
 pub(super) fn service_addr(addresses: Addresses, family: Family) -> SocketAddr {
-    SocketAddr::new(
-        addresses.service(SERVICE_HOST, family == Family::V6),
-        SERVICE_PORT,
-    )
+    nth_service_addr(addresses, family, 0)
+}
+
+fn nth_service_addr(addresses: Addresses, family: Family, n: u8) -> SocketAddr {
+    let host = SERVICE_HOST.saturating_add(n);
+    SocketAddr::new(addresses.service(host, family == Family::V6), SERVICE_PORT)
+}
+
+/// The Service of the proxy.
+pub(super) fn proxy_service(scenario: &Scenario, addresses: Addresses) -> Service {
+    let ip = proxy_addr(addresses, scenario.network.family).ip();
+    let target = IntOrString::String("http".to_owned());
+    controllers::service(INGRESS, PROXY, ip, SERVICE_PORT, target, Some(PROXY_NODE_PORT))
+}
+
+pub(super) fn proxy_addr(addresses: Addresses, family: Family) -> SocketAddr {
+    nth_service_addr(addresses, family, 1)
+}
+
+/// The workloads that the proxy may be told to send everything to, with the addresses of their Services.
+pub(super) fn backends(scenario: &Scenario, addresses: Addresses) -> BTreeMap<String, SocketAddr> {
+    let family = scenario.network.family;
+    let others = scenario.actions.iter().filter_map(|action| match &action.what {
+        Step::SwitchBackend(to) if to != WEB => Some(to.clone()),
+        _ => None,
+    });
+    let others = others
+        .zip(2..)
+        .map(|(to, n)| (to, nth_service_addr(addresses, family, n)));
+    [(WEB.to_owned(), service_addr(addresses, family))]
+        .into_iter()
+        .chain(others)
+        .collect()
+}
+
+/// The Service of another backend.
+pub(super) fn backend_service(name: &str, addr: SocketAddr) -> Service {
+    let target = IntOrString::String("http".to_owned());
+    controllers::service(NAMESPACE, name, addr.ip(), SERVICE_PORT, target, None)
 }
 
 pub(super) fn service(scenario: &Scenario, addresses: Addresses) -> Service {

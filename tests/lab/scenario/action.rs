@@ -42,11 +42,17 @@ pub enum Step {
     RestartContainer,
     /// Cordons the first node and evicts every pod of the workloads on it.
     DrainNode,
+    /// No new pod goes to the first node: it stays Pending.
+    CordonNode,
     UncordonNode,
     /// The first node's conntrack table is full for so many seconds.
     FillConntrack(u32),
     /// The first node has so many ports to masquerade with.
     MasqueradePorts(u16),
+    /// The proxy reads its configuration again; nothing in it changed for this workload.
+    ReloadProxy,
+    /// The proxy sends everything to this workload from now on.
+    SwitchBackend(String),
     /// The Service selects the pods of this workload from now on.
     SwitchSelector(String),
 }
@@ -66,9 +72,12 @@ impl std::fmt::Display for Step {
             Self::PreemptPod => f.write_str("preempt-pod"),
             Self::RestartContainer => f.write_str("restart-container"),
             Self::DrainNode => f.write_str("drain-node"),
+            Self::CordonNode => f.write_str("cordon-node"),
             Self::UncordonNode => f.write_str("uncordon-node"),
             Self::FillConntrack(seconds) => write!(f, "fill-conntrack: {seconds}"),
             Self::MasqueradePorts(ports) => write!(f, "masquerade-ports: {ports}"),
+            Self::ReloadProxy => f.write_str("reload-proxy"),
+            Self::SwitchBackend(to) => write!(f, "switch-backend: {to}"),
             Self::SwitchSelector(to) => write!(f, "switch-selector: {to}"),
         }
     }

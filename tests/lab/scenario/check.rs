@@ -2,6 +2,7 @@
 
 mod actions;
 mod client;
+mod proxy;
 mod workload;
 
 use super::{Family, Scenario};
@@ -28,6 +29,7 @@ pub(super) fn check(s: &Scenario) -> Result<(), Found> {
     workload::check(s)?;
     let v4_only = s.network.family == Family::V6 && !s.app.dual_stack;
     ensure(!v4_only, "app.dual_stack", false, "true with network.family v6")?;
+    proxy::check(s)?;
     client::check(s)?;
     actions::check(s)?;
     check_expect(s)

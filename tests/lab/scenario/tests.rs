@@ -158,7 +158,10 @@ fn the_documentation_names_every_field_and_word() {
         Step::PreemptPod,
         Step::RestartContainer,
         Step::DrainNode,
+        Step::CordonNode,
         Step::UncordonNode,
+        Step::ReloadProxy,
+        Step::SwitchBackend("x".to_owned()),
         Step::SwitchSelector("x".to_owned()),
     ]
     .map(|what| Action {
@@ -168,6 +171,7 @@ fn the_documentation_names_every_field_and_word() {
     })
     .into();
     full.workload.sidecar = Some(Sidecar::default());
+    full.proxy = Some(Proxy::default());
     full.beside.push(Beside {
         name: "x".to_owned(),
         workload: Workload::default(),
@@ -181,7 +185,8 @@ fn the_documentation_names_every_field_and_word() {
         "exit close-listener drain-first half-close ignore short keepalive udp",
         "cluster-ip node-port pod-ip same-node other-node outside Cluster Local v4 v6 iptables-nft iptables-legacy nftables",
         "rolling-update recreate apply scale autoscale delete-pod force-delete-pod evict-pod preempt-pod",
-        "restart-container drain-node uncordon-node switch-selector",
+        "restart-container drain-node cordon-node uncordon-node switch-selector reload-proxy switch-backend",
+        "nginx haproxy",
         "deployment stateful-set daemon-set job pods none",
     ] {
         names.extend(words.split(' ').map(String::from));

@@ -53,8 +53,12 @@ pub(super) fn pairs(
 }
 
 pub(super) fn overlap(claim: &Claim, request: &Request) -> bool {
-    claim.began.saturating_sub(TOLERANCE_NS) <= request.ended_ns
-        && request.began_ns <= claim.ended.saturating_add(TOLERANCE_NS)
+    within(claim, request.began_ns, request.ended_ns)
+}
+
+pub(super) fn within(claim: &Claim, began_ns: u64, ended_ns: u64) -> bool {
+    claim.began.saturating_sub(TOLERANCE_NS) <= ended_ns
+        && began_ns <= claim.ended.saturating_add(TOLERANCE_NS)
 }
 
 /// An IPv4 address seen through a dual-stack socket is IPv4, without scope or flow label.

@@ -10,7 +10,14 @@ use crate::truth::Request;
 
 /// What the pod sees as its client, to who was behind it, in the order of the connections.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Masquerades(BTreeMap<SocketAddr, Vec<SocketAddr>>);
+pub struct Masquerades(BTreeMap<SocketAddr, Vec<Behind>>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Behind {
+    client: SocketAddr,
+    /// The pod that it was translated to.
+    pod: SocketAddr,
+}
 
 impl Masquerades {
     /// Adds the lines of `conntrack -E`.
@@ -27,14 +34,16 @@ impl Masquerades {
         let own: BTreeSet<SocketAddr> = truth.iter().filter_map(|r| r.local).collect();
         for claim in claims.iter_mut().filter(|c| !own.contains(&c.client)) {
             let behind = self.0.get(&claim.client).into_iter().flatten();
-            // A port may have been given twice: the one whose request was under way.
-            let at_the_time = |client: &&SocketAddr| {
+            // A port may have been given twice, also at the same time to different pods: the one to this pod whose request
+            // was under way.
+            let behind = behind.filter(|b| claim.server.is_none_or(|pod| pod == b.pod));
+            let at_the_time = |behind: &&Behind| {
                 truth
                     .iter()
-                    .any(|r| r.local == Some(**client) && super::matching::overlap(claim, r))
+                    .any(|r| r.local == Some(behind.client) && super::matching::overlap(claim, r))
             };
-            if let Some(client) = behind.clone().find(at_the_time).or(behind.clone().next()) {
-                claim.client = *client;
+            if let Some(behind) = behind.clone().find(at_the_time).or(behind.clone().next()) {
+                claim.client = behind.client;
             }
         }
     }
@@ -42,7 +51,7 @@ impl Masquerades {
 
 /// A line has two tuples, `src= dst= sport= dport=`: the client's, and the answer's, whose destination is what the pod
 /// sees.
-fn masquerade(line: &str) -> Option<(SocketAddr, SocketAddr)> {
+fn masquerade(line: &str) -> Option<(SocketAddr, Behind)> {
     let values = |key: &str| -> Vec<&str> {
         line.split_whitespace()
             .filter_map(|w| w.strip_prefix(key))
@@ -50,9 +59,10 @@ fn masquerade(line: &str) -> Option<(SocketAddr, SocketAddr)> {
     };
     let ip = |key: &str, n: usize| values(key).get(n)?.parse::<IpAddr>().ok();
     let port = |key: &str, n: usize| values(key).get(n)?.parse::<u16>().ok();
-    let behind = SocketAddr::new(ip("src=", 0)?, port("sport=", 0)?);
+    let client = SocketAddr::new(ip("src=", 0)?, port("sport=", 0)?);
+    let pod = SocketAddr::new(ip("src=", 1)?, port("sport=", 1)?);
     let seen = SocketAddr::new(ip("dst=", 1)?, port("dport=", 1)?);
-    (seen != behind).then_some((seen, behind))
+    (seen != client).then_some((seen, Behind { client, pod }))
 }
 
 #[cfg(test)]
@@ -91,8 +101,8 @@ mod tests {
             client: "10.99.0.2:51234".parse().unwrap(),
             outcome: "refused".to_owned(),
             blame: "rollout".to_owned(),
-            cause: None,
             node: "n1".to_owned(),
+            ..Claim::default()
         }];
         masquerades.undo(&mut claims, &[request(40001, 1), request(40002, late)]);
         assert_eq!(claims[0].client, "198.51.100.2:40002".parse().unwrap());

@@ -34,6 +34,7 @@ fn claim(port: u16, ended: u64, cause: &str, outcome: &str) -> Claim {
         blame: "rollout".to_owned(),
         cause: Some(cause.to_owned()),
         node: "n1".to_owned(),
+        ..Claim::default()
     }
 }
 
@@ -283,8 +284,36 @@ fn a_verdict_about_the_background_counts_only_when_it_blames_the_rollout() {
         claims: vec![innocent, blaming.clone()],
         rollouts: Vec::new(),
         propagations: Vec::new(),
+        stayed: 0,
     };
     let background = ["10.244.0.9".parse().unwrap()];
     assert_eq!(printed.about_the_workload(&background), [blaming]);
     assert_eq!(printed.about_the_workload(&[]).len(), 2);
+}
+
+#[test]
+fn a_verdict_about_an_attempt_that_was_made_good_is_right_and_finds_no_request() {
+    let truth = [request(1, 5 * S, Outcome::Ok)];
+    let mut retried = claim(2, 5 * S, "a", "refused");
+    retried.retried = true;
+    let s = score(&truth, &[retried], &expecting(&[("a", &[Outcome::Refused])]), 0);
+    assert_eq!((s.counts.precision(), s.counts.found), (1.0, 0));
+    assert_eq!((s.counts.judged, s.counts.right_causes), (1, 1));
+    assert_eq!(s.confusion.keys().next(), Some(&("a".to_owned(), "(retried)")));
+}
+
+#[test]
+fn a_rollout_of_another_workload_than_the_expected_one_is_a_finding() {
+    let truth = [request(1, 5 * S, Outcome::Refused)];
+    let mut blamed = claim(1, 5 * S, "a", "refused");
+    blamed.pod =
+        serde_json::from_str(r#"{"namespace":"shop","workload":{"kind":"Deployment","name":"web"}}"#)
+            .unwrap();
+    let expect = |workload: &str| Expect {
+        blamed: Some(workload.to_owned()),
+        ..Expect::default()
+    };
+    let findings = |workload: &str| score(&truth, &[blamed.clone()], &expect(workload), 0).findings;
+    assert_eq!(findings("shop/web"), Vec::<String>::new());
+    assert_eq!(findings("ingress/proxy").len(), 1);
 }

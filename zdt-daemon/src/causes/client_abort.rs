@@ -1,9 +1,9 @@
 //! X1: the client left first. Reported, and never the rollout's.
 
-use super::{Rule, Sample, Setting};
+use super::{Rule, Sample, Setting, upstream_client_ended};
 use crate::{
     correlate::{Case, Phase, PodHistory},
-    input::Side,
+    input::{Ktime, Side},
     verdict::{Blame, Finding, Outcome},
 };
 
@@ -41,6 +41,11 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
     // That the server's side did nothing first is concluded from what was not seen, also shortly before the first sight of
     // an established connection.
     if !case.whole_since(flow.began.minus_ms(FIRST_MOVE_MS)) {
+        return None;
+    }
+    // So is that a client which serves others was not ending itself.
+    let remembered = Ktime::default();
+    if upstream_client_ended::may_be_ending(case) && !case.whole_since(remembered) {
         return None;
     }
     // A pod whose network has ended cannot answer, whoever closes first.

@@ -36,6 +36,10 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
         .server_reset
         .as_ref()
         .filter(|r| r.to_syn && !r.has_socket)?;
+    // Whether the client dialled the pod itself, its own side would tell: it is of this node.
+    if case.flow.client_end.is_none() && case.client_pod.is_some() && !case.whole_since(case.flow.began) {
+        return None;
+    }
     let pod = case.target.pod?;
     let listener = pod.listener_closed(case.server?.port(), reset.at)?;
     let closed = listener.closed?;

@@ -1,6 +1,6 @@
 //! X3: a kept connection was used again just as its living server closed it.
 
-use super::{Rule, Sample, Setting, keep_alive};
+use super::{Rule, Sample, Setting, keep_alive, reload};
 use crate::{
     correlate::{Case, ListenerHistory},
     verdict::{Blame, Finding},
@@ -14,7 +14,7 @@ pub static RULE: Rule = Rule {
            keep-alive timeout is shorter than the client's",
     told_by: "the same reset as in keep-alive-race (data after the server's FIN, everything before it answered), from a pod \
               whose application nobody had told to go (its own timeout closes connections during a preStop sleep, too) and \
-              whose listener is still open.",
+              whose listener is still open. A server that was told to reload meanwhile closes what is idle, whatever its timeout.",
     remedy: "a keep-alive timeout of the server above the client's (or the proxy's, the load balancer's); retries of \
              idempotent requests on connections used before",
     fix: None,
@@ -30,7 +30,12 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
     // Until SIGTERM, or a hook that speaks to it, an application does not know that its pod is to go.
     let told = pod.asked_to_stop(late.at).is_some() || (pod.hook_speaks() && pod.ending_at(late.at));
     let unseen = pod.ending_at(late.at) && !case.whole_since(pod.end_began());
-    if told || unseen {
+    if told || unseen || reload::while_idle(case, late.at).is_some() {
+        return None;
+    }
+    // That nobody told it to reload meanwhile is concluded from what was not seen.
+    let idle_since = case.client_last_got(late.at).unwrap_or(late.at);
+    if !case.whole_since(idle_since.minus_ms(reload::RELOAD_TAKES_MS)) {
         return None;
     }
     // A server that ends closes its connections for that, and its listener.

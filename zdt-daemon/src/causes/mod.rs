@@ -35,8 +35,11 @@ mod policy_drop;
 mod port_never_served;
 pub(crate) mod pre_stop;
 mod pre_stop_overrun;
+mod proxy_reload;
+mod proxy_still_balances;
 mod queue_full;
 mod refused_by_conntrack;
+mod reload;
 mod response_lost_in_teardown;
 pub(crate) mod sample;
 mod stale_conntrack_entry;
@@ -47,6 +50,7 @@ mod terminating_endpoint_fallback;
 mod traffic_before_listening;
 pub(crate) mod unexplained;
 mod unheard;
+mod upstream_client_ended;
 mod wrong_port;
 
 pub(crate) use ended::ended_by;
@@ -100,6 +104,7 @@ pub const RULES: &[&Rule] = &[
     &conntrack_insert_failed::RULE,
     &policy_drop::RULE,
     &pod_ip_reused::RULE,
+    &proxy_still_balances::RULE,
     &endpoint_removal_race::RULE,
     &wrong_port::RULE,
     &traffic_before_listening::RULE,
@@ -113,6 +118,7 @@ pub const RULES: &[&Rule] = &[
     &stale_node_port::RULE,
     &pod_ip_gone::RULE,
     &invalid_spurious_reset::RULE,
+    &proxy_reload::RULE,
     &keep_alive_race::RULE,
     &keep_alive_mismatch::RULE,
     &pre_stop_overrun::RULE,
@@ -122,5 +128,6 @@ pub const RULES: &[&Rule] = &[
     &liveness_kill::RULE,
     &crash_after_ready::RULE,
     &ordinary_crash::RULE,
+    &upstream_client_ended::RULE,
     &client_abort::RULE,
 ];

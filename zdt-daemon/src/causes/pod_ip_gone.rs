@@ -12,7 +12,7 @@ use crate::{
 
 /// Between the last process of the sandbox and the last packet that its network answers: a SYN that was on its way may
 /// still be answered. Measured: 30 ms (kubelet's SIGKILL to the pause process at +50 ms, silence from +50 to +80 ms).
-const TEARDOWN_MS: u64 = 50;
+pub(super) const TEARDOWN_MS: u64 = 50;
 
 pub static RULE: Rule = Rule {
     name: "pod-ip-gone",

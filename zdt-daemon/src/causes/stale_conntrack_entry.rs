@@ -34,6 +34,10 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
     if case.target.pod.is_none() && !case.endpoints.is_endpoint(server) {
         return None;
     }
+    // Who dials a pod itself is sent there by nobody.
+    if case.flow.dialled == Some(server) && !case.translated_to_a_pod() {
+        return None;
+    }
     // Either the rules tell that they did not send it there, or the attempt that left the entry was seen.
     let routed = case.routed_when_begun();
     let left = case.flow.left;

@@ -55,6 +55,8 @@ pub struct Case<'a> {
     pub server: Option<SocketAddr>,
     pub service: Option<&'a NsName>,
     pub target: Target<'a>,
+    /// The pod of this node that the client is.
+    pub client_pod: Option<&'a PodHistory>,
     /// Who ended the pod, and the workload that it was of; where the service had nobody left, of the endpoint that it lost
     /// last.
     pub end_of: EndOf<'a>,
@@ -70,6 +72,8 @@ pub struct Case<'a> {
     pub(super) losses: &'a Losses,
     /// When it is judged.
     pub now: Ktime,
+    /// Jiffies a second of this kernel; 0: not known.
+    pub(super) hz: u32,
 }
 
 impl<'a> Case<'a> {
@@ -159,6 +163,14 @@ impl<'a> Case<'a> {
         flow.server_reset.is_some() || flow.lost_reset.is_some() || flow.client_got_reset.is_some()
     }
 
+    /// When the client's socket last got data, as it stood when it sent for the last time at `sent`.
+    pub fn client_last_got(&self, sent: Ktime) -> Option<Ktime> {
+        let end = self.flow.client_end.as_ref().filter(|e| e.received() > 0)?;
+        let before = u64::from(end.tcp.last_in_after_out_jiffies.min(0).unsigned_abs());
+        let ms = (before * 1_000).checked_div(u64::from(self.hz))?;
+        Some(sent.minus_ms(ms))
+    }
+
     /// Nothing was lost from `since` to now: what was not seen did not happen. A rule that concludes from what it has not
     /// seen asks this first.
     pub fn whole_since(&self, since: Ktime) -> bool {
@@ -181,6 +193,15 @@ impl<'a> Case<'a> {
             .endpoint
             .and_then(|e| e.pod.as_ref())
             .map_or("the pod", |(_, name)| name)
+    }
+
+    /// The client, for sentences: its pod's name where it is one of this node.
+    pub fn client_name(&self) -> String {
+        let name = self.client_pod.filter(|p| p.known).map(|p| &p.state.pod);
+        name.map_or_else(
+            || self.flow.client.ip().to_string(),
+            |pod| format!("{}/{}", pod.namespace, pod.name),
+        )
     }
 
     /// The container that a cgroup belongs to, in the target pod.

@@ -129,6 +129,24 @@ impl Endpoints {
             .min()
     }
 
+    /// Every endpoint that the service has, or had.
+    pub(super) fn of_service<'a>(
+        &'a self,
+        service: &'a NsName,
+    ) -> impl Iterator<Item = (IpAddr, &'a EndpointHistory)> {
+        let addrs = self.addrs_of.get(service).into_iter().flatten();
+        addrs.flat_map(move |ip| {
+            let all = self.by_addr.get(ip).into_iter().flatten();
+            all.filter(move |e| e.service == *service).map(move |e| (*ip, e))
+        })
+    }
+
+    /// The endpoints of a service that are ready now.
+    pub(super) fn ready(&self, service: &NsName) -> usize {
+        let ready = |e: &EndpointHistory| e.ready && e.removed.is_none();
+        self.of_service(service).filter(|(_, e)| ready(e)).count()
+    }
+
     fn of_pod<'a>(&'a self, ip: IpAddr, uid: &'a PodUid) -> impl Iterator<Item = &'a EndpointHistory> {
         let all = self.by_addr.get(&ip).map_or(&[][..], Vec::as_slice);
         all.iter()
@@ -147,9 +165,11 @@ impl Endpoints {
         self.selector_changed.get(service).copied()
     }
 
-    pub(super) fn service_applied(&mut self, at: Ktime, service: &ServiceState) {
+    /// Returns whether it selects other pods than before.
+    pub(super) fn service_applied(&mut self, at: Ktime, service: &ServiceState) -> bool {
         let before = self.services.get(&service.service);
-        if before.is_some_and(|b| b.selector != service.selector) {
+        let switched = before.is_some_and(|b| b.selector != service.selector);
+        if switched {
             self.selector_changed.insert(service.service.clone(), at);
         }
         self.service_gone(&service.service);
@@ -163,6 +183,7 @@ impl Endpoints {
             }
         }
         self.services.insert(service.service.clone(), service.clone());
+        switched
     }
 
     pub(super) fn service_gone(&mut self, name: &NsName) {

@@ -111,6 +111,7 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
         server,
         service,
         target: Target { pod, heir, endpoint },
+        client_pod: context.pods.owner(flow.client.ip(), flow.began),
         end_of: EndOf::default(),
         brought: pod.and_then(|p| context.rollouts.brought(&p.state, ended)),
         node,
@@ -125,6 +126,7 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
         queues: context.queues,
         losses: context.losses,
         now: context.now,
+        hz: context.start.map_or(0, |(_, s)| s.hz),
     };
 
     // Where the service had nobody left to send it to: the endpoint that it lost last.

@@ -23,6 +23,7 @@ mod routes;
 mod served;
 mod signs;
 mod strays;
+mod switches;
 mod table;
 mod tables;
 mod told;
@@ -126,6 +127,7 @@ pub struct Correlator {
     losses: loss::Losses,
     rollouts: rollout::Rollouts,
     propagations: propagation::Propagations,
+    switches: switches::Switches,
     /// What the bound of the flow table has cost.
     evicted: u64,
 }
@@ -150,6 +152,7 @@ impl Correlator {
             losses: loss::Losses::default(),
             rollouts: rollout::Rollouts::default(),
             propagations: propagation::Propagations::default(),
+            switches: switches::Switches::default(),
             evicted: 0,
         }
     }
@@ -176,7 +179,7 @@ impl Correlator {
                 self.served.translation(at, translation);
             }
             What::Conntrack(state) => self.conntrack.read(at, *state),
-            What::Pinned(_) => {}
+            What::Pinned(pinned) => self.switches.counted(&self.endpoints, pinned),
             What::Pod(state) => self.pod_applied(at, state),
             What::PodGone { uid } => self.pod_gone(at, uid),
             What::Slice(slice) => {
@@ -187,7 +190,11 @@ impl Correlator {
                 let news = self.endpoints.slice_gone(at, slice);
                 self.told(at, &news);
             }
-            What::Service(service) => self.endpoints.service_applied(at, service),
+            What::Service(service) => {
+                if self.endpoints.service_applied(at, service) {
+                    self.switches.begin(at, &service.service);
+                }
+            }
             What::ServiceGone { service } => self.endpoints.service_gone(service),
             What::ReplicaSet(rs) => self.rollouts.replica_set(at, rs),
             What::ReplicaSetGone { replica_set } => self.rollouts.replica_set_gone(replica_set),
@@ -203,6 +210,8 @@ impl Correlator {
             self.forget();
             let known = known!(self);
             self.propagations.report_complete(&known, out);
+            self.switches
+                .report(self.now, false, self.start.as_ref(), &self.endpoints, out);
             let quiet_ms = self.settings.rollout_quiet_ms;
             self.rollouts
                 .report_quiet(&known, &self.propagations, quiet_ms, out);
@@ -223,6 +232,8 @@ impl Correlator {
         }
         let known = known!(self);
         self.propagations.report_all(&known, out);
+        self.switches
+            .report(self.now, true, self.start.as_ref(), &self.endpoints, out);
         self.rollouts.report_all(&known, &self.propagations, out);
     }
 
@@ -304,20 +315,7 @@ impl Correlator {
     }
 
     fn judge_due(&mut self, out: &mut Vec<Output>) {
-        let of_node = |ip| {
-            self.start
-                .as_ref()
-                .is_some_and(|(_, s)| s.node_addrs.contains(&ip))
-        };
-        let (pods, grace_ms) = (&self.pods, self.settings.judge_grace_ms);
-        // A client of this node tells it itself.
-        let half_open = |left: &unowned::Reset| {
-            let (client, server, at) = (left.client.ip(), left.server, left.reset.at);
-            let elsewhere = !of_node(client) && pods.owner(client, at).is_none();
-            let pod = pods.owner(server.ip(), at).filter(|_| elsewhere);
-            pod.is_some_and(|pod| pod.listener_closed(server.port(), at).is_some())
-        };
-        self.flows.open_unowned(self.now, grace_ms, half_open);
+        self.open_half_open();
         while let Some(flow) = self.flows.take_due(self.now) {
             self.judge(flow, out);
         }

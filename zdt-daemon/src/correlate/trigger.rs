@@ -10,7 +10,7 @@ use crate::{
 /// The endpoint slices follow a service's selector within this time: the controller works at its queue at once, and no
 /// sooner than 1 s after its last update of the slices (pkg/controller/endpointslice, endpointSliceChangeMinSyncDelay);
 /// room for a loaded one.
-const SLICES_FOLLOW_MS: u64 = 5_000;
+pub(super) const SLICES_FOLLOW_MS: u64 = 5_000;
 
 /// A pod's end has somebody who ended it. A pod that lives was brought by somebody, or its container ended by itself, or
 /// its service came to select it, or others.

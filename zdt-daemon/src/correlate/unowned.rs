@@ -4,7 +4,7 @@
 
 use std::{collections::VecDeque, net::SocketAddr};
 
-use super::flow::ResetSeen;
+use super::{Correlator, flow::ResetSeen};
 use crate::input::Ktime;
 
 /// Most kept; the oldest goes first.
@@ -57,5 +57,23 @@ impl Unowned {
         self.0
             .retain(|s| (s.client, s.server) != (first.client, first.server));
         Some(first)
+    }
+}
+
+impl Correlator {
+    /// Opens a flow for each RST that was all there was of a handshake: to a client that has no socket on this node, of a port
+    /// whose listener had closed. A client of this node tells it itself.
+    pub(super) fn open_half_open(&mut self) {
+        let start = self.start.as_ref();
+        let of_node = |ip| start.is_some_and(|(_, s)| s.node_addrs.contains(&ip));
+        let pods = &self.pods;
+        let half_open = |left: &Reset| {
+            let (client, server, at) = (left.client.ip(), left.server, left.reset.at);
+            let elsewhere = !of_node(client) && pods.owner(client, at).is_none();
+            let pod = pods.owner(server.ip(), at).filter(|_| elsewhere);
+            pod.is_some_and(|pod| pod.listener_closed(server.port(), at).is_some())
+        };
+        self.flows
+            .open_unowned(self.now, self.settings.judge_grace_ms, half_open);
     }
 }

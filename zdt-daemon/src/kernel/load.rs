@@ -81,6 +81,9 @@ impl Default for Options {
                 libc::SIGILL,
                 libc::SIGFPE,
                 libc::SIGSYS,
+                // What proxies are told to reload with. Not SIGUSR1: some servers signal themselves with it all the time.
+                libc::SIGHUP,
+                libc::SIGUSR2,
             ],
             netns: own_netns(),
         }

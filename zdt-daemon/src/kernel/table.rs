@@ -116,7 +116,12 @@ pub const PROGRAMS: &[Program] = &[
         required: true,
         since: "4.20",
         hooks: &[Hook::SignalGenerate],
-        costs: &["endpoint-removal-race", "immediate-exit", "grace-period-exceeded"],
+        costs: &[
+            "endpoint-removal-race",
+            "immediate-exit",
+            "grace-period-exceeded",
+            "proxy-reload",
+        ],
     },
     Program {
         name: "sched_process_exit",

@@ -4,10 +4,12 @@ mod escape;
 mod propagation;
 mod rollout;
 mod style;
+mod switch;
 mod verdict;
 
 pub use escape::escape;
 pub use propagation::{propagation_advice, propagation_table, stopped_before_rules};
 pub use rollout::rollout_block;
 pub use style::Style;
+pub use switch::switch_line;
 pub use verdict::verdict_line;

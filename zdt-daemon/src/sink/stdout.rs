@@ -43,6 +43,7 @@ impl<W: Write> Sink for Stdout<W> {
                 Output::Propagation(_) => return Ok(()),
                 Output::Verdict(verdict) => report::verdict_line(verdict, self.style),
                 Output::Rollout(rollout) => report::rollout_block(rollout, self.style),
+                Output::SelectorSwitch(switch) => report::switch_line(switch),
             },
         };
         text.push('\n');

@@ -5,8 +5,8 @@
 //! same). `info` may be two numbers that are no pointers (include/linux/sched/signal.h): 0 SEND_SIG_NOINFO, which
 //! stands for `SI_USER`, and 1 SEND_SIG_PRIV, which stands for `SI_KERNEL`.
 //!
-//! Reported are the signals of the daemon's mask (those that end processes) for processes in a pod's cgroup: who was
-//! told to stop, when, and by whom. The running thread is the sender only where `si_code` says so.
+//! Reported are the signals of the daemon's mask (those that end processes, and those that proxies reload at) for processes
+//! in a pod's cgroup: who was told to stop or to reload, when, and by whom. The running thread is the sender only where `si_code` says so.
 
 use aya_ebpf::{
     helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid},

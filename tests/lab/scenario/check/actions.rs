@@ -25,9 +25,16 @@ pub(super) fn check(s: &Scenario) -> Result<(), Found> {
         before = at;
         let name = action.on.as_deref().unwrap_or("web");
         let beside = s.beside.iter().find(|b| b.name == name);
-        let known = name == "web" || beside.is_some();
-        ensure(known, "actions.on", name, "web or a name of `beside`")?;
+        let proxy = s.proxy.as_ref().filter(|_| name == "proxy");
+        let known = name == "web" || beside.is_some() || proxy.is_some();
+        ensure(
+            known,
+            "actions.on",
+            name,
+            "web, a name of `beside`, or proxy where there is one",
+        )?;
         let (base, app) = beside.map_or((&s.workload, &s.app), |b| (&b.workload, &b.app));
+        let base = proxy.map_or(base, |p| &p.workload);
         match &action.what {
             Step::RollingUpdate | Step::Apply(_) => {
                 let rolls = matches!(base.kind, Kind::Deployment | Kind::StatefulSet | Kind::DaemonSet);
@@ -46,7 +53,10 @@ pub(super) fn check(s: &Scenario) -> Result<(), Found> {
                 let scales = matches!(base.kind, Kind::Deployment | Kind::StatefulSet);
                 ensure(scales, "actions.do", "scale", "for a deployment or stateful-set")?;
             }
-            Step::SwitchSelector(to) => {
+            Step::ReloadProxy | Step::SwitchBackend(_) if s.proxy.is_none() => {
+                ensure(false, "actions.do", action.what.to_string(), "with a `proxy`")?;
+            }
+            Step::SwitchSelector(to) | Step::SwitchBackend(to) => {
                 let known = to == "web" || s.beside.iter().any(|b| b.name == *to);
                 ensure(known, "actions.do", to, "web or a name of `beside`")?;
             }

@@ -24,7 +24,7 @@ pub(super) fn check(s: &Scenario) -> Result<(), Found> {
     for beside in &s.beside {
         let name = &beside.name;
         let fits = !name.is_empty()
-            && !["web", "client"].contains(&name.as_str())
+            && !["web", "client", "proxy"].contains(&name.as_str())
             && name
                 .chars()
                 .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
@@ -32,7 +32,7 @@ pub(super) fn check(s: &Scenario) -> Result<(), Found> {
             fits,
             "beside.name",
             name,
-            "small letters, digits and dashes, not `web` or `client`",
+            "small letters, digits and dashes, not `web`, `client` or `proxy`",
         )?;
         let same = s.beside.iter().filter(|other| other.name == *name).count();
         ensure(same == 1, "beside.name", name, "once")?;

@@ -14,6 +14,7 @@ mod reuse;
 mod routes;
 mod silence;
 mod stories;
+mod switches;
 mod triggers;
 mod turned_away;
 mod world;
