@@ -56,6 +56,9 @@ pub struct Sync {
     pub backend: Backend,
     pub began_ns: u64,
     pub ended_ns: u64,
+    /// When the kernel said that they are in force, where it says so (nf_tables); else they are by `ended_ns`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_force_ns: Option<u64>,
     /// Service port name to the endpoints that it is routed to now.
     pub endpoints: BTreeMap<String, Vec<SocketAddr>>,
     /// Endpoints that no service port was routed to before.

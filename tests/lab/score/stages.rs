@@ -174,12 +174,14 @@ impl Pod<'_> {
 
     /// The node's first rewrite that changes whether it is routed to.
     fn sync(&self, from: u64, removal: bool) -> Option<u64> {
-        self.first(from, |w| match w {
+        let mut later = self.lines.iter().filter(|l| l.at_ns >= from);
+        later.find_map(|l| match &l.what {
             What::Sync(sync) if sync.node == self.node => {
                 let changed = if removal { &sync.removed } else { &sync.added };
-                changed.iter().any(|a| self.ips.contains(&a.ip()))
+                let mine = changed.iter().any(|a| self.ips.contains(&a.ip()));
+                mine.then(|| sync.in_force_ns.unwrap_or(l.at_ns))
             }
-            _ => false,
+            _ => None,
         })
     }
 }

@@ -2,6 +2,7 @@
 
 mod conntrack;
 mod endpoints;
+mod generations;
 mod names;
 mod nftables;
 mod restore;
@@ -20,6 +21,7 @@ pub use restore::RestoreError;
 use super::Node;
 use crate::api::store::{Change, Store};
 use endpoints::Known;
+use generations::Generations;
 use restore::Tools;
 use rules::Place;
 use sync::Proxier;
@@ -78,6 +80,11 @@ async fn proxy(node: &Arc<Node>, store: &Store) -> anyhow::Result<()> {
     for proxier in &proxiers {
         proxier.base(node, &tools).await?;
     }
+    // A legacy table is replaced in one system call at the end of the program.
+    let generations = match backend {
+        Backend::Nft | Backend::Nftables => Some(Generations::follow(node.net().netns())?),
+        Backend::Legacy => None,
+    };
     let (mut services, mut slices) = (store.watch::<Service>(), store.watch::<EndpointSlice>());
     let mut known = Known::default();
     let mut late: VecDeque<(Instant, Arrived)> = VecDeque::new();
@@ -98,7 +105,7 @@ async fn proxy(node: &Arc<Node>, store: &Store) -> anyhow::Result<()> {
             () = sleep_until(not_before), if dirty => {
                 dirty = false;
                 for proxier in &mut proxiers {
-                    dirty |= !proxier.sync(node, &tools, &known).await?;
+                    dirty |= !proxier.sync(node, &tools, &known, generations.as_ref()).await?;
                 }
                 // Counted from the end of a run (k8s.io/kubernetes/pkg/proxy/runner, BoundedFrequencyRunner).
                 not_before = Instant::now() + node.draw(|t, random| t.min_sync_period_ms.draw(random));

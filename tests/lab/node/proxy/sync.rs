@@ -9,6 +9,7 @@ use std::{
 use super::{
     Backend, conntrack,
     endpoints::{Family, Key, Known, ServicePort},
+    generations::Generations,
     nftables,
     restore::{RestoreError, Tools},
     rules::{self, Place},
@@ -77,6 +78,7 @@ impl Proxier {
         node: &Arc<Node>,
         tools: &Arc<Tools>,
         known: &Known,
+        generations: Option<&Generations>,
     ) -> anyhow::Result<bool> {
         let ports = known.ports(self.place.family, node.name());
         if ports.is_empty() && self.touched.is_some() && self.written.is_empty() {
@@ -91,6 +93,10 @@ impl Proxier {
             return Ok(false);
         }
         let ended_ns = monotonic_ns();
+        let in_force_ns = match generations {
+            Some(generations) => generations.since(began_ns).await,
+            None => None,
+        };
         self.touched = Some(BTreeSet::new());
         let routed: BTreeSet<SocketAddr> = ports.iter().flat_map(ServicePort::all).collect();
         let endpoints = ports
@@ -102,6 +108,7 @@ impl Proxier {
             backend: node.settings().backend,
             began_ns,
             ended_ns,
+            in_force_ns,
             endpoints: endpoints.collect::<BTreeMap<_, _>>(),
             added: routed.difference(&self.routed).copied().collect(),
             removed: self.routed.difference(&routed).copied().collect(),
