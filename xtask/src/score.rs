@@ -17,6 +17,9 @@ pub struct Args {
     /// Scenarios side by side; the default is one for each CPU.
     #[arg(long)]
     jobs: Option<u8>,
+    /// Where zdt says that a preStop sleep would have prevented every failure: run it again with that, and expect none.
+    #[arg(long)]
+    advice: bool,
     /// Exactly one JSON object on stdout.
     #[arg(long)]
     json: bool,
@@ -35,6 +38,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     lab.arg("--seeds").arg(args.seeds.to_string());
     if let Some(jobs) = args.jobs {
         lab.arg("--jobs").arg(jobs.to_string());
+    }
+    if args.advice {
+        lab.arg("--advice");
     }
     if args.json {
         lab.arg("--json");

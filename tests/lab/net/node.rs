@@ -34,12 +34,20 @@ pub struct PodNet {
     netns: Option<Netns>,
     veth: String,
     pub ips: PodIps,
+    /// The node's namespace, of a pod that shares it.
+    host: Option<String>,
 }
 
 impl PodNet {
     /// The pod's namespace; empty once it is removed.
     pub fn netns(&self) -> &str {
-        self.netns.as_ref().map_or("", Netns::name)
+        let own = self.netns.as_ref().map(Netns::name);
+        own.or(self.host.as_deref()).unwrap_or_default()
+    }
+
+    /// The pod has the node's network.
+    pub fn is_host(&self) -> bool {
+        self.host.is_some()
     }
 }
 
@@ -221,7 +229,21 @@ impl NodeNet {
             netns: Some(netns),
             veth,
             ips,
+            host: None,
         })
+    }
+
+    /// The network of a pod with `hostNetwork`: the node's own.
+    pub fn host_pod(&self) -> PodNet {
+        PodNet {
+            netns: None,
+            veth: String::new(),
+            ips: PodIps {
+                v4: self.ip(),
+                v6: self.ip_v6(),
+            },
+            host: Some(self.netns().to_owned()),
+        }
     }
 
     /// What arp_notify sent may have come before the bridge's port forwarded, and the node would go on sending to the address's

@@ -107,6 +107,7 @@ impl Applied {
         template.metadata.get_or_insert_default().labels = Some(labels);
         let pod = template.spec.get_or_insert_default();
         pod.termination_grace_period_seconds = Some(i64::from(w.grace_s));
+        pod.host_network = w.host_network.then_some(true);
         if let Some(container) = pod.containers.first_mut() {
             container.args = Some(app_args(&self.app));
             if let Some(config) = &self.proxy {

@@ -22,6 +22,8 @@ pub struct Workload {
     /// Pods below `replicas` while it rolls.
     pub max_unavailable: u32,
     pub min_ready_s: u32,
+    /// `hostNetwork`: the pods have their node's addresses.
+    pub host_network: bool,
     /// A StatefulSet's pods with a smaller number keep their revision.
     pub partition: u32,
     /// `terminationGracePeriodSeconds`
@@ -58,6 +60,7 @@ impl Default for Workload {
             max_surge: 1,
             max_unavailable: 0,
             min_ready_s: 0,
+            host_network: false,
             partition: 0,
             grace_s: 30,
             pre_stop_sleep_s: None,

@@ -85,6 +85,17 @@ impl Endpoints {
         all.iter().rev().find(|e| e.added <= at).or_else(|| all.first())
     }
 
+    /// The endpoint that had this address and port; pods on the host's network share one address.
+    pub fn endpoint_at(&self, server: SocketAddr, at: Ktime) -> Option<&EndpointHistory> {
+        let all = self.by_addr.get(&server.ip())?;
+        let on_port = || all.iter().filter(|e| e.ports.contains(&server.port()));
+        on_port()
+            .rev()
+            .find(|e| e.added <= at)
+            .or_else(|| on_port().next())
+            .or_else(|| self.endpoint(server.ip(), at))
+    }
+
     /// The pod that the slices meant with this address and port at `at`. None: nobody, or the slices were about to say another.
     pub fn meant(&self, server: SocketAddr, at: Ktime) -> Option<&PodUid> {
         let all = self.by_addr.get(&server.ip())?;

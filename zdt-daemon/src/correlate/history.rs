@@ -198,6 +198,20 @@ impl PodHistory {
         on_port.any(|l| l.opened.is_none_or(|opened| opened <= at))
     }
 
+    /// One of its containers was seen to have this cgroup.
+    pub(super) fn has_cgroup(&self, cgroup: CgroupId) -> bool {
+        self.containers.contains_key(&cgroup) || self.listeners.iter().any(|l| l.cgroup == cgroup)
+    }
+
+    /// When its last listener on `port` by `at` had opened; 0: before zdt started.
+    pub(super) fn last_listened(&self, port: u16, at: Ktime) -> Option<Ktime> {
+        let on_port = self.listeners.iter().filter(|l| l.local.port() == port);
+        on_port
+            .map(|l| l.opened.unwrap_or_default())
+            .filter(|o| *o <= at)
+            .max()
+    }
+
     /// The listeners that are open at `at`.
     pub fn listening(&self, at: Ktime) -> impl Iterator<Item = &ListenerHistory> {
         let open =

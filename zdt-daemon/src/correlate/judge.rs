@@ -1,7 +1,7 @@
 //! From a flow that ended to a verdict, if a request failed: builds the case, asks the rules in order, and when none
 //! matches says what was seen and what was missing.
 
-use std::cell::Cell;
+use std::{cell::Cell, net::SocketAddr};
 
 use super::{
     case::{Case, EndOf, Phase, Target},
@@ -38,6 +38,18 @@ pub(super) struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// The pod of an address of this node.
+    fn on_host(&self, flow: &Flow, server: SocketAddr) -> Option<&PodHistory> {
+        let (_, start) = self.start?;
+        let own = start.node_addrs.contains(&server.ip());
+        let reset = flow.server_reset.as_ref().filter(|r| r.has_socket);
+        let cgroup = flow.server_end.as_ref().map(|e| e.cgroup);
+        let cgroup = cgroup.or(reset.map(|r| r.cgroup));
+        let at = flow.ended.unwrap_or(flow.began);
+        let pod = self.pods.on_host(server.port(), cgroup, at);
+        pod.filter(|_| own)
+    }
+
     fn wall(&self, at: Ktime) -> Wall {
         wall(self.start, at)
     }
@@ -61,6 +73,7 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
         .server_addr()
         .or_else(|| flow.dialled.filter(|d| context.endpoints.is_endpoint(*d)));
     let owner = server.and_then(|s| context.pods.owner(s.ip(), flow.began));
+    let owner = owner.or_else(|| context.on_host(flow, server?));
     let meant = server.and_then(|s| context.pods.get(context.endpoints.meant(s, flow.began)?));
     let pod = meant.filter(|p| p.known).or(owner);
     let heir = server.and_then(|s| context.pods.heir(s.ip(), &pod?.state.uid));
@@ -76,7 +89,7 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
     if flow.served_error().is_some() && !pod.is_some_and(|p| p.known && p.errs_because_told(ended)) {
         return None;
     }
-    let endpoint = server.and_then(|s| context.endpoints.endpoint(s.ip(), flow.began));
+    let endpoint = server.and_then(|s| context.endpoints.endpoint_at(s, flow.began));
     let node = context.start.map_or("", |(_, s)| s.node.as_str());
     let whose = Server {
         pod,

@@ -2,7 +2,7 @@
 //! come after.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     net::{IpAddr, SocketAddr},
 };
 
@@ -23,6 +23,8 @@ pub struct Pods {
     pods: HashMap<PodUid, PodHistory>,
     /// Per address, in time order: (from, owner).
     owners: HashMap<IpAddr, Vec<(Ktime, PodUid)>>,
+    /// Those that have the node's addresses.
+    on_host: BTreeSet<PodUid>,
     max: usize,
 }
 
@@ -35,6 +37,7 @@ impl Pods {
         Self {
             pods: HashMap::new(),
             owners: HashMap::new(),
+            on_host: BTreeSet::new(),
             max,
         }
     }
@@ -67,6 +70,17 @@ impl Pods {
         self.pods.values().any(|p| p.netns == Some(netns))
     }
 
+    /// The pod on the host's network that a port of the node belonged to at `at`: the one whose container held the socket,
+    /// else the last that had listened there by then.
+    pub(super) fn on_host(&self, port: u16, cgroup: Option<CgroupId>, at: Ktime) -> Option<&PodHistory> {
+        let all = || self.on_host.iter().filter_map(|uid| self.pods.get(uid));
+        let holds = |p: &&PodHistory| cgroup.is_some_and(|cgroup| p.has_cgroup(cgroup));
+        all()
+            .find(holds)
+            .or_else(|| all().max_by_key(|p| p.last_listened(port, at)))
+            .filter(|p| holds(p) || p.last_listened(port, at).is_some())
+    }
+
     /// Whether a pod of this workload and of another template is there, and not gone.
     pub(super) fn older_lives(&self, namespace: &str, workload: &Workload, newest: Option<&str>) -> bool {
         self.pods.values().any(|p| {
@@ -97,6 +111,9 @@ impl Pods {
             if !state.host_network && !ips.contains(ip) {
                 self.owners.entry(*ip).or_default().push((at, state.uid.clone()));
             }
+        }
+        if state.host_network {
+            self.on_host.insert(state.uid.clone());
         }
         // A late update may blank status.podIP (kubernetes/kubernetes#125370): the last known address stands.
         if state.ips.is_empty() {
@@ -227,6 +244,7 @@ impl Pods {
         }
         self.pods.retain(|_, p| !old(p));
         let pods = &self.pods;
+        self.on_host.retain(|uid| pods.contains_key(uid));
         self.owners.retain(|_, owners| {
             owners.retain(|(_, uid)| pods.contains_key(uid));
             !owners.is_empty()

@@ -142,7 +142,11 @@ impl Worker {
         });
         self.report(Stage::Admitted);
         let node = Arc::clone(&self.node);
+        let on_host = self.pod.spec.as_ref().and_then(|s| s.host_network) == Some(true);
         let attach = move || -> anyhow::Result<PodNet> {
+            if on_host {
+                return Ok(node.net().host_pod());
+            }
             let network = node.net().attach()?;
             let late_ms = node.settings().policy_delay_ms;
             if late_ms > 0 {

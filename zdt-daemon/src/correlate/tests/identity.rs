@@ -1,8 +1,12 @@
 //! Connections under several addresses, and what tells whose they are.
 
-use super::world::{APP, CLIENT, POD, World, addr, answered, ended_pod, ms};
+use super::world::{APP, CLIENT, POD, World, addr, answered, ended_pod, ms, pod};
 use crate::{
-    input::{Observation, Side, TcpCounters, TcpState, What},
+    correlate::Pods,
+    input::{
+        Attribution, CgroupId, NetnsInum, Observation, Place, PodState, PodUid, Side, TcpCounters, TcpState,
+        What,
+    },
     verdict::Outcome,
 };
 
@@ -109,5 +113,48 @@ fn a_reset_that_the_client_never_got_is_no_answer() {
     assert_eq!(
         (verdict.cause(), verdict.outcome),
         ("pod-ip-gone", Outcome::TimedOut)
+    );
+}
+
+#[test]
+fn pods_on_the_host_network_are_told_apart_by_cgroup_and_port() {
+    let mut pods = Pods::new(16);
+    for (t, uid, cgroup, port) in [(10, "a", 101, 8080), (20, "b", 102, 9090), (30, "c", 103, 8080)] {
+        let state = PodState {
+            host_network: true,
+            ..pod(uid, "1", "10.244.1.1")
+        };
+        pods.applied(ms(t), &state);
+        let place = Place {
+            cgroup: CgroupId(cgroup),
+            netns: NetnsInum(1),
+            attribution: Attribution::Pod {
+                uid: PodUid(uid.into()),
+                container: "c".into(),
+            },
+        };
+        let local = format!("0.0.0.0:{port}").parse().unwrap();
+        pods.listener(ms(t), &place, local, true, (false, 7));
+    }
+    let whose = |port, cgroup: Option<u64>, t| {
+        let pod = pods.on_host(port, cgroup.map(CgroupId), ms(t));
+        pod.map(|p| p.state.uid.0.clone())
+    };
+    assert_eq!(whose(9090, None, 50).as_deref(), Some("b"));
+    assert_eq!(
+        whose(8080, None, 25).as_deref(),
+        Some("a"),
+        "the only one by then"
+    );
+    assert_eq!(
+        whose(8080, None, 50).as_deref(),
+        Some("c"),
+        "the last one by then"
+    );
+    assert_eq!(whose(8080, Some(101), 50).as_deref(), Some("a"), "its socket");
+    assert_eq!(whose(7070, None, 50), None);
+    assert!(
+        pods.owner("10.244.1.1".parse().unwrap(), ms(50)).is_none(),
+        "nobody owns the node's address"
     );
 }

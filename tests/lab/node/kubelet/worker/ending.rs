@@ -117,7 +117,9 @@ impl Worker {
         }
         sleep_until(dead + pause + network).await;
         if let Some(mut network) = self.network.take() {
-            self.node.forget_pod(network.netns());
+            if !network.is_host() {
+                self.node.forget_pod(network.netns());
+            }
             let node = Arc::clone(&self.node);
             // The veth first: that is when the address is gone.
             let detached = tokio::task::spawn_blocking(move || node.net().detach(&mut network)).await;
