@@ -194,6 +194,18 @@ impl Scenario {
         paths.iter().map(|p| Self::read(p)).collect()
     }
 
+    /// The same in the other address family; None: it is of that family, or it cannot be.
+    pub fn in_family(&self, family: Family) -> Option<Self> {
+        let mut other = self.clone();
+        other.network.family = family;
+        other.name += match family {
+            Family::V4 => "-v4",
+            Family::V6 => "-v6",
+        };
+        let possible = self.network.family != family && check::check(&other).is_ok();
+        possible.then_some(other)
+    }
+
     /// `path` is for the messages.
     pub fn parse(path: &Path, text: &str) -> Result<Self, ScenarioError> {
         let scenario: Self = serde_saphyr::from_str(text).map_err(|error| {

@@ -13,7 +13,7 @@ use crate::{
     jobs::{Done, Job, all},
     net::{SLOTS, fitting, require_root},
     run::{Binaries, Ran, Setup},
-    scenario::Scenario,
+    scenario::{Family, Scenario},
     score::{Counts, causes::Confusion, limits, stages, table},
 };
 
@@ -56,6 +56,9 @@ pub struct ScoreArgs {
     /// Runs of each scenario, with the seeds 1 to N
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub seeds: u64,
+    /// Only the scenarios that can be run over IPv6, each over IPv6
+    #[arg(long)]
+    pub v6: bool,
     /// Where the daemon says that a preStop sleep would have prevented every failure: run it again with that, and expect none
     #[arg(long)]
     pub advice: bool,
@@ -95,6 +98,9 @@ pub fn score(args: &ScoreArgs) -> Result<ExitCode> {
     let mut scenarios = Vec::new();
     for dir in &args.scenarios {
         scenarios.extend(Scenario::read_dir(dir)?);
+    }
+    if args.v6 {
+        scenarios = scenarios.iter().filter_map(|s| s.in_family(Family::V6)).collect();
     }
     let setup = args.place.setup()?;
     let seeds: Vec<u64> = (1..=args.seeds).collect();

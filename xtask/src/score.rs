@@ -17,6 +17,9 @@ pub struct Args {
     /// Scenarios side by side; the default is one for each CPU.
     #[arg(long)]
     jobs: Option<u8>,
+    /// Only the scenarios that can be run over IPv6, each over IPv6.
+    #[arg(long)]
+    v6: bool,
     /// Where zdt says that a preStop sleep would have prevented every failure: run it again with that, and expect none.
     #[arg(long)]
     advice: bool,
@@ -38,6 +41,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     lab.arg("--seeds").arg(args.seeds.to_string());
     if let Some(jobs) = args.jobs {
         lab.arg("--jobs").arg(jobs.to_string());
+    }
+    if args.v6 {
+        lab.arg("--v6");
     }
     if args.advice {
         lab.arg("--advice");

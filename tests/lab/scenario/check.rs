@@ -30,6 +30,14 @@ pub(super) fn check(s: &Scenario) -> Result<(), Found> {
     let v4_only = s.network.family == Family::V6 && !s.app.dual_stack;
     ensure(!v4_only, "app.dual_stack", false, "true with network.family v6")?;
     proxy::check(s)?;
+    // The test server makes such a segment itself, over IPv4 alone.
+    let segments = s.network.family == Family::V6 && s.app.invalid_segment_every.is_some();
+    ensure(
+        !segments,
+        "app.invalid_segment_every",
+        "set",
+        "absent with network.family v6",
+    )?;
     client::check(s)?;
     actions::check(s)?;
     check_expect(s)

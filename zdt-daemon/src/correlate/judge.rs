@@ -69,9 +69,11 @@ pub(super) fn wall(start: Option<&(Ktime, Start)>, at: Ktime) -> Wall {
 pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
     let outcome = flow.outcome()?;
     let ended = flow.ended?;
-    let server = flow
-        .server_addr()
-        .or_else(|| flow.dialled.filter(|d| context.endpoints.is_endpoint(*d)));
+    // Who dials an endpoint, or a pod that is none (a probe does), has chosen it.
+    let dialled_itself = |d: &SocketAddr| {
+        context.endpoints.is_endpoint(*d) || context.pods.owner(d.ip(), flow.began).is_some()
+    };
+    let server = flow.server_addr().or_else(|| flow.dialled.filter(dialled_itself));
     let owner = server.and_then(|s| context.pods.owner(s.ip(), flow.began));
     let owner = owner.or_else(|| context.on_host(flow, server?));
     let meant = server.and_then(|s| context.pods.get(context.endpoints.meant(s, flow.began)?));
