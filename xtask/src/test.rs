@@ -64,8 +64,8 @@ fn tests() -> Result<()> {
     child::run(child::cargo_as_root()?.args(["test", "--locked", "--workspace"]))
 }
 
-/// Three at a time: most of a scenario's time is waiting for its rollout.
-const JOBS: &str = "3";
+/// Four at a time: most of a scenario's time is waiting for its rollout.
+const JOBS: &str = "4";
 
 /// Everything but `propagation`, whose limit of 10 ms needs a quiet machine. With the binaries that the tests built: an
 /// optimised build takes long, too.

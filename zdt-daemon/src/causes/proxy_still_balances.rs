@@ -39,7 +39,11 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
     if case.phase != Phase::Connect || !untranslated || case.client_is_node() {
         return None;
     }
-    let endpoint = case.target.endpoint?;
+    // A port that no slice has was never the pod's to be balanced to (port-never-served).
+    let endpoint = case
+        .target
+        .endpoint
+        .filter(|_| case.endpoints.is_endpoint(server))?;
     let left = [endpoint.terminating, endpoint.removed]
         .into_iter()
         .flatten()

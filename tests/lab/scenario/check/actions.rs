@@ -1,7 +1,7 @@
 //! Actions: their order, and whether the workload can do them.
 
 use super::{
-    super::{Kind, Scenario, Step},
+    super::{Family, Kind, Scenario, Step},
     Found, ensure, workload,
 };
 
@@ -35,6 +35,14 @@ pub(super) fn check(s: &Scenario) -> Result<(), Found> {
         )?;
         let (base, app) = beside.map_or((&s.workload, &s.app), |b| (&b.workload, &b.app));
         let base = proxy.map_or(base, |p| &p.workload);
+        let v6 = s.network.family == Family::V6;
+        let masquerades = matches!(action.what, Step::MasqueradePorts(_));
+        ensure(
+            !(v6 && masquerades),
+            "actions.do",
+            "masquerade-ports",
+            "with network.family v4",
+        )?;
         match &action.what {
             Step::RollingUpdate | Step::Apply(_) => {
                 let rolls = matches!(base.kind, Kind::Deployment | Kind::StatefulSet | Kind::DaemonSet);
