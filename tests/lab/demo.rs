@@ -25,7 +25,9 @@ pub struct Args {
 }
 
 pub fn demo(args: &Args) -> Result<ExitCode> {
-    let scenario = Scenario::read(&args.file)?;
+    let mut scenario = Scenario::read(&args.file)?;
+    // One story on the screen.
+    scenario.noise = false;
     let setup = args.place.setup()?;
     println!(
         "$ a rolling update of {} pods, {} requests a second\n",

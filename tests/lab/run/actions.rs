@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 use super::{
     ingress::{Config, INGRESS, Ingress, PROXY},
     manifest::Applied,
+    noise,
     objects::{CLIENT, NAMESPACE, WEB},
 };
 use crate::{
@@ -173,7 +174,9 @@ impl Operator {
                 }
             }
             Step::DrainNode => controllers::drain(store, node.name(), |pod| {
-                pod.metadata.name.as_deref() == Some(CLIENT)
+                // The background is nobody's rollout.
+                let name = pod.metadata.name.as_deref().unwrap_or_default();
+                name == CLIENT || name.starts_with(noise::PREFIX)
             })?,
             Step::CordonNode => controllers::set_schedulable(store, node.name(), false)?,
             Step::UncordonNode => controllers::set_schedulable(store, node.name(), true)?,

@@ -10,11 +10,14 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::{
+    core::v1::{Pod, Service},
+    discovery::v1::EndpointSlice,
+};
 use tokio::{task::JoinSet, time::timeout};
 
 use super::actions::{self, Operator};
-use super::ingress::{Config, Ingress, PROXY};
+use super::ingress::{self, Config, Ingress, PROXY};
 use super::objects::{self, APP_PORT, NAMESPACE, NODE_PORT, PROXY_NODE_PORT, WEB};
 use crate::{
     api::{self, ApiServer, Store},
@@ -122,6 +125,17 @@ impl Cluster {
             v6: self.scenario.network.family == Family::V6,
             vips,
         };
+        // A proxy that starts while its first list is still growing would begin with a part of it.
+        let mut slices = self.store.watch::<EndpointSlice>();
+        let complete = || ingress::endpoints(&self.store, WEB, config.v6).len() >= self.ready_pods().len();
+        let wait = async {
+            while !complete() {
+                if slices.next().await.is_none() {
+                    return;
+                }
+            }
+        };
+        within("the endpoints of the pods", start, wait).await?;
         let (ingress, controller) = Ingress::start(&self.store, &self.nodes, config.clone())?;
         self.controllers.spawn(controller.run());
         operator.create_proxy(&self.store, &config, ingress)?;

@@ -61,13 +61,15 @@ impl Ingress {
             reloads: 0,
         };
         let (handle, told) = watch::channel(told);
-        let controller = Controller {
+        let mut controller = Controller {
             store: store.clone(),
             nodes: nodes.to_vec(),
             config,
             told,
+            written: BTreeSet::new(),
         };
-        controller.config.write(&controller.upstreams(WEB))?;
+        controller.written = controller.upstreams(WEB);
+        controller.config.write(&controller.written)?;
         Ok((Self(handle), controller))
     }
 
@@ -86,24 +88,25 @@ pub(super) struct Controller {
     nodes: Vec<Arc<Node>>,
     config: Config,
     told: watch::Receiver<Told>,
+    /// The list as the proxies have it.
+    written: BTreeSet<SocketAddr>,
 }
 
 impl Controller {
     pub(super) async fn run(mut self) {
         // What it finds existing is looked at again: then the list is as written, or another.
         let mut slices = self.store.watch::<EndpointSlice>();
-        let mut written = self.upstreams(WEB);
         let mut reloads = 0;
         loop {
             let told = self.told.borrow_and_update().clone();
             let wanted = self.upstreams(&told.backend);
-            if wanted != written || told.reloads != reloads {
+            if wanted != self.written || told.reloads != reloads {
                 sleep(Duration::from_millis(self.config.proxy.lag_ms)).await;
                 let now = self.upstreams(&told.backend);
                 if let Err(error) = self.bring(&now).await {
                     return tracing::error!("the ingress controller ends: {error:#}");
                 }
-                (written, reloads) = (now, told.reloads);
+                (self.written, reloads) = (now, told.reloads);
                 continue;
             }
             tokio::select! {
@@ -142,33 +145,32 @@ impl Controller {
         if let (Dials::ClusterIp, Some(vip)) = (self.config.proxy.dials, self.config.vip(backend)) {
             return [vip].into();
         }
-        let of_backend = |slice: &EndpointSlice| {
-            let labels = slice.metadata.labels.as_ref();
-            slice.metadata.namespace.as_deref() == Some(NAMESPACE)
-                && labels.and_then(|l| l.get("kubernetes.io/service-name").map(String::as_str))
-                    == Some(backend)
-        };
-        let mut all = BTreeSet::new();
-        for slice in self
-            .store
-            .list::<EndpointSlice>()
-            .iter()
-            .filter(|s| of_backend(s))
-        {
-            // As ingress-nginx: what is not ready gets nothing.
-            for endpoint in slice.endpoints.iter().filter(|e| {
-                let conditions = e.conditions.as_ref();
-                conditions.and_then(|c| c.ready) != Some(false)
-            }) {
-                let ips = endpoint.addresses.iter().filter_map(|a| a.parse::<IpAddr>().ok());
-                all.extend(
-                    ips.filter(|ip| ip.is_ipv6() == self.config.v6)
-                        .map(|ip| SocketAddr::new(ip, APP_PORT)),
-                );
-            }
-        }
-        all
+        endpoints(&self.store, backend, self.config.v6)
     }
+}
+
+/// What a workload's slices say is ready.
+pub(super) fn endpoints(store: &Store, backend: &str, v6: bool) -> BTreeSet<SocketAddr> {
+    let of_backend = |slice: &EndpointSlice| {
+        let labels = slice.metadata.labels.as_ref();
+        slice.metadata.namespace.as_deref() == Some(NAMESPACE)
+            && labels.and_then(|l| l.get("kubernetes.io/service-name").map(String::as_str)) == Some(backend)
+    };
+    let mut all = BTreeSet::new();
+    for slice in store.list::<EndpointSlice>().iter().filter(|s| of_backend(s)) {
+        // As ingress-nginx: what is not ready gets nothing.
+        for endpoint in slice.endpoints.iter().filter(|e| {
+            let conditions = e.conditions.as_ref();
+            conditions.and_then(|c| c.ready) != Some(false)
+        }) {
+            let ips = endpoint.addresses.iter().filter_map(|a| a.parse::<IpAddr>().ok());
+            all.extend(
+                ips.filter(|ip| ip.is_ipv6() == v6)
+                    .map(|ip| SocketAddr::new(ip, APP_PORT)),
+            );
+        }
+    }
+    all
 }
 
 /// The proxy's container instead of the test server's.

@@ -19,6 +19,9 @@ use super::{
 };
 use crate::controllers;
 
+/// What the names of its pods begin with.
+pub(super) const PREFIX: &str = "noise-";
+
 const SERVER: &str = "noise-server";
 const CRASHING: &str = "noise-crashing";
 const KEEPING: &str = "noise-keepalive";
