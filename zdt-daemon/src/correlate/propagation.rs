@@ -10,7 +10,7 @@ use std::{
 use super::{judge::wall, rollout::Known};
 use crate::{
     input::{Ktime, NsName, PodUid, Workload},
-    verdict::{Change, Output, Propagation, Since},
+    verdict::{Change, Output, PodEnd, Propagation, Since},
 };
 
 /// What belongs to a stage comes within this time: kernel events within milliseconds, the first look at a connection that
@@ -132,6 +132,8 @@ struct Stages {
     rules: Option<Ktime>,
     connection: Option<Ktime>,
     stopped: Option<Ktime>,
+    /// How the pod ended by itself.
+    end: PodEnd,
     /// The pod is in no slice any more, and in the API neither.
     gone: Option<Ktime>,
 }
@@ -181,6 +183,8 @@ fn stages(uid: &PodUid, change: Change, followed: &Followed, known: &Known<'_>) 
         let closed = closed.filter(|c| *c >= followed.at).min();
         [closed, pod.network_down()].into_iter().flatten().min()
     });
+    let end = pod.filter(|_| change == Change::Removal);
+    let end = end.map_or_else(PodEnd::default, |pod| pod.end_since(followed.at));
     let out = || {
         let mut last = None;
         for ip in each() {
@@ -196,6 +200,7 @@ fn stages(uid: &PodUid, change: Change, followed: &Followed, known: &Known<'_>) 
         rules,
         connection,
         stopped,
+        end,
         gone: if local { pod.and_then(|p| p.gone) } else { out() },
     }
 }
@@ -236,5 +241,6 @@ fn propagation(change: Change, followed: &Followed, stages: &Stages, known: &Kno
         rules_ms: since(stages.rules),
         connection_ms: since(stages.connection),
         stopped_serving_ms: since(stages.stopped),
+        end: stages.end,
     }
 }
