@@ -9,7 +9,7 @@ use std::{fmt, net::SocketAddr};
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap as _};
 
 pub use self::{
-    propagation::{Change, PodEnd, Propagation, Since},
+    propagation::{Change, PodSteps, Propagation, Since},
     switch::SelectorSwitch,
 };
 use crate::input::{Ktime, NsName, PodUid, Wall, Workload};

@@ -17,7 +17,9 @@ pub(super) fn report(args: &config::Report) -> anyhow::Result<ExitCode> {
     let wanted = Wanted {
         namespace: args.namespace.clone(),
         workload: args.workload.clone(),
-        since_ms: args.since.map(|d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX)),
+        since_ms: args
+            .since
+            .map(|d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX)),
     };
     let told = Report::of(read::all(&args.files)?, &wanted);
     let mut out = io::BufWriter::new(io::stdout());
@@ -60,7 +62,9 @@ fn patch(told: &Report) -> anyhow::Result<&str> {
     )?;
     let key = |s: &report::Story| (s.rollout.namespace.clone(), s.rollout.workload.clone());
     if patches().any(|s| key(s) != key(last)) {
-        anyhow::bail!("there are patches for several workloads: name one, as `zdt report -n NS deployment/NAME --patch`");
+        anyhow::bail!(
+            "there are patches for several workloads: name one, as `zdt report -n NS deployment/NAME --patch`"
+        );
     }
     Ok(last.patch.as_deref().unwrap_or_default())
 }

@@ -44,7 +44,9 @@ pub fn explanation(verdict: &Verdict, style: Style) -> String {
         "confidence",
         &match verdict.confidence {
             Confidence::Full => "full: nothing was lost that it rests on".to_owned(),
-            Confidence::Degraded { lost } => style.yellow(format!("unsure: {lost} events were lost around it")),
+            Confidence::Degraded { lost } => {
+                style.yellow(format!("unsure: {lost} events were lost around it"))
+            }
         },
     );
     chain(&mut text, verdict, style);

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::{
     input::Ktime,
-    verdict::{Change, Evidence, Judgement, Outcome, Propagation, Verdict},
+    verdict::{Change, Evidence, Judgement, Outcome, Propagation, Since, Verdict},
 };
 
 /// A step in the life of a pod, in the order in which a good end has them.
@@ -23,6 +23,7 @@ pub enum Step {
     SliceReady,
     FirstRule,
     FirstConnection,
+    Listening,
 }
 
 impl Step {
@@ -39,11 +40,12 @@ impl Step {
     ];
 
     /// Every step of a beginning.
-    pub const BEGINNING: [Self; 4] = [
+    pub const BEGINNING: [Self; 5] = [
         Self::Ready,
         Self::SliceReady,
         Self::FirstRule,
         Self::FirstConnection,
+        Self::Listening,
     ];
 
     /// One letter, for a timeline of text.
@@ -53,6 +55,7 @@ impl Step {
             Self::SliceTerminating | Self::SliceReady => 'S',
             Self::Signalled => 'T',
             Self::ListenerClosed => 'L',
+            Self::Listening => 'O',
             Self::RulesGone | Self::FirstRule => 'R',
             Self::LastConnection | Self::FirstConnection => 'C',
             Self::Exited => 'X',
@@ -68,6 +71,7 @@ impl Step {
             Self::SliceTerminating => "slice updated",
             Self::Signalled => "SIGTERM",
             Self::ListenerClosed => "listener closed",
+            Self::Listening => "listener open",
             Self::RulesGone => "rules gone",
             Self::LastConnection => "last connection",
             Self::Exited => "exited",
@@ -133,19 +137,19 @@ impl Lane {
             Change::Removal => [
                 (Step::Deleted, Some(0.0)),
                 (Step::SliceTerminating, p.slice_ms),
-                (Step::Signalled, p.end.term_ms),
-                (Step::ListenerClosed, p.end.listener_closed_ms),
+                (Step::Signalled, p.own.term_ms),
+                (Step::ListenerClosed, p.own.listener_closed_ms),
                 (Step::RulesGone, p.rules_ms),
                 (Step::LastConnection, p.connection_ms),
-                (Step::Exited, p.end.exited_ms),
-                (Step::NetworkDown, p.end.network_down_ms),
+                (Step::Exited, p.own.exited_ms),
+                (Step::NetworkDown, p.own.network_down_ms),
             ],
             Change::Addition => [
                 (Step::Ready, Some(0.0)),
                 (Step::SliceReady, p.slice_ms),
                 (Step::FirstRule, p.rules_ms),
                 (Step::FirstConnection, p.connection_ms),
-                (Step::Ready, None),
+                (Step::Listening, p.own.listening_ms),
                 (Step::Ready, None),
                 (Step::Ready, None),
                 (Step::Ready, None),
@@ -153,13 +157,16 @@ impl Lane {
         };
         for (step, ms) in steps {
             let zero = matches!(step, Step::Deleted | Step::Ready);
-            if let Some(ms) = ms.filter(|_| !zero || self.mark(step).is_none()) {
+            // A node that watches the slices alone did not see the deletion.
+            let seen = !zero || (p.since != Since::Slice && self.mark(step).is_none());
+            if let Some(ms) = ms.filter(|_| seen) {
                 let node = p.node.clone();
                 self.marks.push(Mark { step, ms, node });
             }
         }
         if p.pod_node.is_none() {
             self.pod_node = None;
+            self.zero = p.wall.0;
         }
     }
 

@@ -11,6 +11,7 @@ mod rollout;
 mod screen;
 mod story;
 mod style;
+mod svg;
 mod switch;
 mod timeline;
 mod verdict;

@@ -24,7 +24,10 @@ pub fn patch(rollout: &RolloutSummary) -> Option<String> {
         Some(sleep) => Some((sleep, template.container.as_ref()?)),
         None => None,
     };
-    let grace = [value("terminationGracePeriodSeconds"), longer_grace(rollout, sleep)];
+    let grace = [
+        value("terminationGracePeriodSeconds"),
+        longer_grace(rollout, sleep),
+    ];
     let grace = grace.into_iter().flatten().max();
     if container.is_none() && grace.is_none() {
         return None;
@@ -64,6 +67,17 @@ fn longer_grace(rollout: &RolloutSummary, sleep: Option<u64>) -> Option<u64> {
 pub fn patch_command(rollout: &RolloutSummary) -> String {
     format!(
         "kubectl -n {} patch {} {} --patch-file /dev/stdin",
-        rollout.namespace, rollout.workload.kind, rollout.workload.name
+        word(&rollout.namespace),
+        word(&rollout.workload.kind),
+        word(&rollout.workload.name)
     )
+}
+
+/// A word for a shell. Names of Kubernetes are one as they are; a record may have been written by anybody.
+fn word(name: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+    if !name.is_empty() && name.chars().all(plain) && !name.starts_with('-') {
+        return name.to_owned();
+    }
+    format!("'{}'", name.replace('\'', "'\\''"))
 }

@@ -30,13 +30,20 @@ pub fn screen(report: &Report, style: Style) -> String {
         let _ = writeln!(
             text,
             "\n{}",
-            style.bold(format!("{} failed requests that no rollout did", report.apart.len()))
+            style.bold(format!(
+                "{} failed requests that no rollout did",
+                report.apart.len()
+            ))
         );
         for verdict in report.apart.iter().take(MOST_APART) {
             let _ = writeln!(text, "{}", verdict_line(verdict, style));
         }
         if report.apart.len() > MOST_APART {
-            let _ = writeln!(text, "... {} more: --format json has them", report.apart.len() - MOST_APART);
+            let _ = writeln!(
+                text,
+                "... {} more: --format json has them",
+                report.apart.len() - MOST_APART
+            );
         }
     }
     text
@@ -58,7 +65,11 @@ fn told(story: &Story, style: Style) -> String {
     text.push_str(&advice_part(rollout, style));
     let rows = timeline(&story.lanes, style);
     if !rows.is_empty() {
-        let _ = write!(text, "\n{}\n{rows}", style.bold("each pod, since its deletion (new pods: since Ready)"));
+        let _ = write!(
+            text,
+            "\n{}\n{rows}",
+            style.bold("each pod, since its deletion (new pods: since Ready)")
+        );
     }
     if story.lanes.len() > MANY_PODS {
         let table = propagation_table(&rollout.propagation);

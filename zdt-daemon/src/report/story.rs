@@ -77,13 +77,22 @@ impl Report {
                 Output::Verdict(_) | Output::Propagation(_) => {}
             }
         }
-        let last = sums.values().map(end).chain(verdicts.keys().map(|(at, _)| *at)).max();
-        let since = wanted.since_ms.zip(last).map_or(i64::MIN, |(ms, last)| last.saturating_sub(ms));
+        let last = sums
+            .values()
+            .map(end)
+            .chain(verdicts.keys().map(|(at, _)| *at))
+            .max();
+        let since = wanted
+            .since_ms
+            .zip(last)
+            .map_or(i64::MIN, |(ms, last)| last.saturating_sub(ms));
         sums.retain(|_, s| end(s) >= since && wanted.workload(&s.namespace, Some(&s.workload)));
         verdicts.retain(|(at, _), v| *at >= since && of_workload(v, wanted));
         let since_and_named = |s: &SelectorSwitch| {
             let namespace = wanted.namespace.as_ref();
-            s.wall.0 >= since && wanted.workload.is_none() && namespace.is_none_or(|n| *n == s.service.namespace)
+            s.wall.0 >= since
+                && wanted.workload.is_none()
+                && namespace.is_none_or(|n| *n == s.service.namespace)
         };
         switches.retain(since_and_named);
         let mut report = Self {
@@ -115,7 +124,11 @@ impl Report {
 
     /// Requests that failed by a rollout, or for an unknown reason.
     pub fn failed(&self) -> usize {
-        let unknown = self.apart.iter().filter(|v| v.blame != Blame::NotTheRollout).count();
+        let unknown = self
+            .apart
+            .iter()
+            .filter(|v| v.blame != Blame::NotTheRollout)
+            .count();
         self.rollouts.iter().map(|s| s.rollout.failed).sum::<usize>() + unknown
     }
 
@@ -142,15 +155,24 @@ impl Story {
             Some(pod) => {
                 let of_name = || rollout.propagation.iter().any(|p| p.pod == pod.pod.name);
                 pod.pod.namespace == rollout.namespace
-                    && pod.workload.as_ref().map_or_else(of_name, |w| *w == rollout.workload)
+                    && pod
+                        .workload
+                        .as_ref()
+                        .map_or_else(of_name, |w| *w == rollout.workload)
             }
-            None => verdict.service.as_ref().is_none_or(|s| s.namespace == rollout.namespace),
+            None => verdict
+                .service
+                .as_ref()
+                .is_none_or(|s| s.namespace == rollout.namespace),
         }
     }
 
     /// Two nodes may have judged the same connection: the one that can explain it is right.
     fn verdict(&mut self, verdict: Verdict) {
-        let twin = self.verdicts.iter_mut().find(|v| v.id == verdict.id && v.node != verdict.node);
+        let twin = self
+            .verdicts
+            .iter_mut()
+            .find(|v| v.id == verdict.id && v.node != verdict.node);
         let Some(twin) = twin else {
             self.verdicts.push(verdict);
             return;
@@ -291,7 +313,8 @@ fn merge(story: &mut Story, more: RolloutSummary) {
     }
     all.advice.sort_by_key(|a| std::cmp::Reverse(a.prevents));
     // A saving that one node allows, another may forbid.
-    let kept = |s: &crate::verdict::Advice| all.failed == 0 && more.savings.iter().any(|m| m.setting == s.setting);
+    let kept =
+        |s: &crate::verdict::Advice| all.failed == 0 && more.savings.iter().any(|m| m.setting == s.setting);
     all.savings.retain(kept);
     all.propagation.extend(more.propagation);
     story.nodes.push(more.node);

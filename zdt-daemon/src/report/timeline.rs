@@ -36,7 +36,12 @@ pub fn timeline(lanes: &[Lane], style: Style) -> String {
         say_ms(scale.step_ms)
     );
     let name = |l: &Lane| l.pod.clone().unwrap_or_else(|| "(no pod)".to_owned());
-    let wide = shown.iter().map(|l| name(l).chars().count()).max().unwrap_or(0).min(48);
+    let wide = shown
+        .iter()
+        .map(|l| name(l).chars().count())
+        .max()
+        .unwrap_or(0)
+        .min(48);
     for lane in &shown {
         let failed = lane.failures.len();
         let note = match failed {
@@ -45,7 +50,12 @@ pub fn timeline(lanes: &[Lane], style: Style) -> String {
         };
         let row = letters(lane, &scale);
         let row = row.trim_end();
-        let _ = writeln!(text, "  {:<wide$}  {:<COLUMNS$}  {note}", escape(&name(lane)), row);
+        let _ = writeln!(
+            text,
+            "  {:<wide$}  {:<COLUMNS$}  {note}",
+            escape(&name(lane)),
+            row
+        );
         if failed > 0 {
             let row = failures(lane, &scale);
             let _ = writeln!(text, "  {:<wide$}  {}", "", style.red(row.trim_end()));
@@ -86,9 +96,15 @@ impl Scale {
         })
     }
 
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the columns")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "clamped to the columns"
+    )]
     fn column(&self, ms: f64) -> usize {
-        ((ms - self.from_ms) / self.step_ms).floor().clamp(0.0, (COLUMNS - 1) as f64) as usize
+        ((ms - self.from_ms) / self.step_ms)
+            .floor()
+            .clamp(0.0, (COLUMNS - 1) as f64) as usize
     }
 }
 
@@ -118,7 +134,13 @@ fn letters(lane: &Lane, scale: &Scale) -> String {
     ) else {
         return String::new();
     };
-    let between = |(i, c): (usize, char)| if c == ' ' && (first..last).contains(&i) { '-' } else { c };
+    let between = |(i, c): (usize, char)| {
+        if c == ' ' && (first..last).contains(&i) {
+            '-'
+        } else {
+            c
+        }
+    };
     row.into_iter().enumerate().map(between).collect()
 }
 

@@ -16,9 +16,7 @@ pub(super) fn cause<'de, D: Deserializer<'de>>(from: D) -> Result<Name, D::Error
 
 pub(super) fn causes<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Name>, D::Error> {
     let names = Vec::<String>::deserialize(from)?;
-    let known = |name: &String| {
-        known_cause(name).ok_or_else(|| D::Error::custom(unknown("cause", name)))
-    };
+    let known = |name: &String| known_cause(name).ok_or_else(|| D::Error::custom(unknown("cause", name)));
     names.iter().map(known).collect()
 }
 

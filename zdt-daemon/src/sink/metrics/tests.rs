@@ -116,7 +116,7 @@ fn removal(name: &str, rules_ms: Option<f64>) -> Propagation {
         rules_ms,
         connection_ms: None,
         stopped_serving_ms: Some(-0.2),
-        end: crate::verdict::PodEnd::default(),
+        own: crate::verdict::PodSteps::default(),
     }
 }
 
