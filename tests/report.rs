@@ -182,7 +182,7 @@ fn hostile() -> Report {
                             | "pod_node"
                     );
                     match value {
-                        Value::String(text) if free => *text = HOSTILE.to_owned(),
+                        Value::String(text) if free => HOSTILE.clone_into(text),
                         other => poison(other),
                     }
                 }
