@@ -43,6 +43,15 @@ pub enum Verb {
     /// Exits with 1 if a pod stopped serving before the rules of a node that was read let go of it, with 2 if there is
     /// nothing to print.
     Propagation(Propagation),
+    /// Say what a rollout broke, why, and what to change
+    ///
+    /// Reads what was recorded, not a running zdt: records of `zdt record FILE` or `zdt run --record FILE`, which are
+    /// replayed, or the outputs of `zdt run -o json`. Give the files of several nodes to join them.
+    ///
+    /// Exits with 1 if a request failed by a rollout or for an unknown reason, with 2 if there is nothing to report.
+    Report(Report),
+    /// Print the whole evidence of one failed request
+    Explain(Explain),
     /// List the causes that zdt knows
     Causes(Causes),
     /// Say what this kernel and these permissions allow, and what each missing thing costs
@@ -110,6 +119,55 @@ pub struct Propagation {
 }
 
 #[derive(Debug, Args)]
+pub struct Report {
+    /// Only this namespace
+    #[arg(short, long, value_name = "NS")]
+    pub namespace: Option<String>,
+    /// Only this workload: `web`, or `deployment/web`
+    pub workload: Option<String>,
+    /// A record or outputs of zdt; `-` is standard input. May be given several times
+    #[arg(long = "record", value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// Only what happened so long before the end of what is read, as `90s`, `10m` or `1h 30m`
+    #[arg(long, value_name = "DURATION", value_parser = since)]
+    pub since: Option<jiff::SignedDuration>,
+    /// How to print
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub format: ReportFormat,
+    /// Print the patch alone, for `kubectl patch --patch-file /dev/stdin`
+    #[arg(long, conflicts_with = "format")]
+    pub patch: bool,
+}
+
+/// How a report is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum ReportFormat {
+    /// One screen for people
+    #[default]
+    Text,
+    /// One object
+    Json,
+    /// For CI systems
+    Markdown,
+    /// One file that needs nothing else
+    Html,
+}
+
+fn since(text: &str) -> Result<jiff::SignedDuration, String> {
+    let duration: Result<jiff::SignedDuration, _> = text.parse();
+    duration.map_err(|_| "wanted a duration, as 90s, 10m or \"1h 30m\"".to_owned())
+}
+
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// Its `id`, or a part of it that no other has
+    pub verdict: String,
+    /// A record or outputs of zdt; `-` is standard input. May be given several times
+    #[arg(long = "record", value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 pub struct Causes {
     /// The page of this cause: what it is, how it is told from its look-alikes, what to change (Markdown).
     pub name: Option<String>,
@@ -172,7 +230,12 @@ impl Cli {
                 node.kubeconfig.take_if(|f| f.as_os_str().is_empty());
                 node.name.take_if(|n| n.is_empty());
             }
-            Verb::Replay(_) | Verb::Propagation(_) | Verb::Causes(_) | Verb::Doctor(_) => {}
+            Verb::Replay(_)
+            | Verb::Propagation(_)
+            | Verb::Report(_)
+            | Verb::Explain(_)
+            | Verb::Causes(_)
+            | Verb::Doctor(_) => {}
         }
         cli
     }

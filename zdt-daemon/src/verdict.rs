@@ -1,20 +1,21 @@
 //! What zdt says: one verdict per failed request, and one summary per rollout.
 
 mod propagation;
+mod read;
 mod switch;
 
 use std::{fmt, net::SocketAddr};
 
-use serde::{Serialize, Serializer, ser::SerializeMap as _};
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap as _};
 
 pub use self::{
-    propagation::{Change, Propagation, Since},
+    propagation::{Change, PodSteps, Propagation, Since},
     switch::SelectorSwitch,
 };
 use crate::input::{Ktime, NsName, PodUid, Wall, Workload};
 
 /// What leaves the correlator, in order.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Output {
     Verdict(Box<Verdict>),
@@ -25,7 +26,7 @@ pub enum Output {
 }
 
 /// What the client saw.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     Refused,
@@ -50,7 +51,7 @@ impl fmt::Display for Outcome {
 }
 
 /// Who started what broke the request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Trigger {
     RollingUpdate,
@@ -98,7 +99,7 @@ impl fmt::Display for Trigger {
 }
 
 /// Whether and how far to trust a verdict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "level")]
 pub enum Confidence {
     Full,
@@ -109,7 +110,7 @@ pub enum Confidence {
 }
 
 /// Whose failure it is; decides what a report counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Blame {
     /// A change of pods, endpoints or services broke the request.
@@ -123,7 +124,7 @@ pub enum Blame {
 }
 
 /// One piece of evidence.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
     pub at: Ktime,
     /// Milliseconds since the pod's deletion was seen, where there is one.
@@ -134,7 +135,7 @@ pub struct Evidence {
 }
 
 /// Why a rule is sure, and what it measured.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
     /// The whole in one sentence.
     pub because: String,
@@ -144,7 +145,7 @@ pub struct Finding {
 }
 
 /// What a finding may measure; all in milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Measure {
     /// SIGTERM to the listener's close.
@@ -174,10 +175,11 @@ pub enum Measure {
 }
 
 /// Explained or not; there is no cause without a finding.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(try_from = "read::Written")]
 pub enum Judgement {
     Explained {
-        cause: &'static str,
+        cause: read::Name,
         finding: Finding,
     },
     /// What was seen, and what was missing to decide.
@@ -207,7 +209,7 @@ impl Serialize for Judgement {
 }
 
 /// Kubernetes identity of a pod at the time that matters.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodRef {
     pub uid: PodUid,
     #[serde(flatten)]
@@ -217,7 +219,7 @@ pub struct PodRef {
 }
 
 /// One failed request, explained.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
     /// Post-NAT tuple and the second of the first SYN: equal on every node that sees the connection.
     pub id: String,
@@ -240,11 +242,13 @@ pub struct Verdict {
     pub pod: Option<PodRef>,
     pub trigger: Trigger,
     /// kebab-case, sorted.
-    pub amplifiers: Vec<&'static str>,
+    #[serde(deserialize_with = "read::amplifiers")]
+    pub amplifiers: Vec<read::Name>,
     #[serde(flatten)]
     pub judgement: Judgement,
     /// Other causes whose rules matched.
-    pub also_matched: Vec<&'static str>,
+    #[serde(deserialize_with = "read::causes")]
+    pub also_matched: Vec<read::Name>,
     pub confidence: Confidence,
 }
 
@@ -271,14 +275,14 @@ impl Verdict {
 }
 
 /// A template revision.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Revision {
     pub number: Option<u64>,
     pub template_hash: String,
 }
 
 /// One rollout (or scale-down, or deletion) of one workload as this node saw it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RolloutSummary {
     pub node: String,
     pub namespace: String,
@@ -304,20 +308,39 @@ pub struct RolloutSummary {
     /// One a pod that was, or became, an endpoint while it went on; also pods of other nodes that this node's rules led to.
     pub propagation: Vec<Propagation>,
     pub advice: Vec<Advice>,
+    /// What the replaced template said, for a patch; None: no pod of this node ended in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<TemplateSeen>,
     /// Settings that cost time and prevent nothing that a smaller value would not. Only where nothing failed.
     pub savings: Vec<Advice>,
 }
 
+/// What a patch of the template must know of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TemplateSeen {
+    /// The container whose listener is the endpoint; None: not seen, and there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// Native preStop sleep of any container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pre_stop_s: Option<u64>,
+    /// The preStop hook of that container that is no sleep: `exec` or `http`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other_hook: Option<String>,
+    pub grace_s: i64,
+}
+
 /// One line of a summary.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CauseCount {
-    pub cause: &'static str,
+    #[serde(deserialize_with = "read::cause")]
+    pub cause: read::Name,
     pub count: usize,
     pub summary: String,
 }
 
 /// The setting that prevents failures.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Advice {
     /// Path in the pod template (`lifecycle.preStop.sleep.seconds`), or what to do in the application.
     pub setting: String,

@@ -2,9 +2,12 @@
 
 mod causes;
 mod doctor;
+mod explain;
 mod propagation;
+mod read;
 mod record;
 mod replay;
+mod report;
 mod run;
 
 use std::{
@@ -20,7 +23,8 @@ use crate::{
     sink::Stdout,
 };
 
-/// Something was found: `doctor` saw a degradation, `propagation` a pod that stopped serving too early.
+/// Something was found: `doctor` saw a degradation, `propagation` a pod that stopped serving too early, `report` a
+/// failed request.
 const FINDING: u8 = 1;
 /// zdt could not do what it was asked.
 const ERROR: u8 = 2;
@@ -34,6 +38,8 @@ pub fn main() -> ExitCode {
         Verb::Record(args) => record::record(args),
         Verb::Replay(args) => replay::replay(args),
         Verb::Propagation(args) => propagation::propagation(args),
+        Verb::Report(args) => report::report(args),
+        Verb::Explain(args) => explain::explain(args),
         Verb::Causes(args) => causes::causes(args),
         Verb::Doctor(args) => doctor::doctor(args),
     };

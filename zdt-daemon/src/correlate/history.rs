@@ -5,7 +5,10 @@ use std::{
     net::SocketAddr,
 };
 
-use crate::input::{CgroupId, Deletion, Ktime, NetnsInum, PodState};
+use crate::{
+    input::{CgroupId, ContainerState, Deletion, Ktime, NetnsInum, PodState},
+    verdict::PodSteps,
+};
 
 /// Most listeners, containers, signals and exits kept of one pod or container; the oldest goes first.
 pub(super) const MAX_KEPT: usize = 64;
@@ -293,5 +296,48 @@ impl PodHistory {
             .values()
             .filter_map(|c| c.asked_to_stop(since, at))
             .min_by_key(|s| s.at)
+    }
+
+    /// The steps of its end, in milliseconds since `at`, its deletion.
+    pub fn end_since(&self, at: Ktime) -> PodSteps {
+        let ms = |step: Option<Ktime>| step.map(|step| step.ms_since(at));
+        let term = self.asked_to_stop(Ktime(u64::MAX)).map(|s| s.at);
+        // The kubelet may be earlier than this daemon. What a reload closed before either is not the pod's end.
+        let began = term.map_or(at, |term| term.min(at));
+        let closed = self.listeners.iter().filter_map(|l| l.closed);
+        // What the API never listed is the sandbox, whose end is the network's.
+        let own = self.containers.values().filter(|c| self.listed.contains(&c.id));
+        let exits = own.filter_map(|c| c.exits.last()).map(|e| e.at);
+        PodSteps {
+            term_ms: ms(term),
+            listener_closed_ms: ms(closed.filter(|c| *c >= began).min()),
+            exited_ms: ms(exits.filter(|e| *e >= began).max()),
+            network_down_ms: ms(self.network_down()),
+            listening_ms: None,
+        }
+    }
+
+    /// When it first listened on one of these ports; None: not yet, or since before zdt started.
+    pub fn listened(&self, ports: &[u16]) -> Option<Ktime> {
+        let on = self.listeners.iter().filter(|l| ports.contains(&l.local.port()));
+        on.filter_map(|l| l.opened).min()
+    }
+
+    /// The container that listens on `port`, or did; of a pod with one container, that one.
+    pub fn container_on(&self, port: u16) -> Option<&ContainerState> {
+        let of = |l: &ListenerHistory| {
+            let id = &self.containers.get(&l.cgroup)?.id;
+            self.state.containers.iter().find(|c| c.id == *id)
+        };
+        let seen = self
+            .listeners
+            .iter()
+            .rev()
+            .filter(|l| l.local.port() == port)
+            .find_map(of);
+        match self.state.containers.as_slice() {
+            [only] => Some(only),
+            _ => seen,
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use super::{judge::wall, rollout::Known};
 use crate::{
     input::{Ktime, NsName, PodUid, Workload},
-    verdict::{Change, Output, Propagation, Since},
+    verdict::{Change, Output, PodSteps, Propagation, Since},
 };
 
 /// What belongs to a stage comes within this time: kernel events within milliseconds, the first look at a connection that
@@ -132,6 +132,8 @@ struct Stages {
     rules: Option<Ktime>,
     connection: Option<Ktime>,
     stopped: Option<Ktime>,
+    /// What the pod itself did.
+    own: PodSteps,
     /// The pod is in no slice any more, and in the API neither.
     gone: Option<Ktime>,
 }
@@ -181,6 +183,16 @@ fn stages(uid: &PodUid, change: Change, followed: &Followed, known: &Known<'_>) 
         let closed = closed.filter(|c| *c >= followed.at).min();
         [closed, pod.network_down()].into_iter().flatten().min()
     });
+    let own = pod.map_or_else(PodSteps::default, |pod| match change {
+        Change::Removal => pod.end_since(followed.at),
+        Change::Addition => {
+            let ports: Vec<u16> = served.iter().map(SocketAddr::port).collect();
+            PodSteps {
+                listening_ms: pod.listened(&ports).map(|at| at.ms_since(followed.at)),
+                ..PodSteps::default()
+            }
+        }
+    });
     let out = || {
         let mut last = None;
         for ip in each() {
@@ -196,6 +208,7 @@ fn stages(uid: &PodUid, change: Change, followed: &Followed, known: &Known<'_>) 
         rules,
         connection,
         stopped,
+        own,
         gone: if local { pod.and_then(|p| p.gone) } else { out() },
     }
 }
@@ -236,5 +249,6 @@ fn propagation(change: Change, followed: &Followed, stages: &Stages, known: &Kno
         rules_ms: since(stages.rules),
         connection_ms: since(stages.connection),
         stopped_serving_ms: since(stages.stopped),
+        own: stages.own,
     }
 }

@@ -146,7 +146,7 @@ mod tests {
     use super::*;
     use crate::{
         input::{Ktime, Wall},
-        verdict::Since,
+        verdict::{PodSteps, Since},
     };
 
     pub(super) fn removal(node: &str, rules_ms: Option<f64>) -> Propagation {
@@ -164,6 +164,7 @@ mod tests {
             rules_ms,
             connection_ms: None,
             stopped_serving_ms: None,
+            own: PodSteps::default(),
         }
     }
 

@@ -22,6 +22,14 @@ pub fn rollout_block(rollout: &RolloutSummary, style: Style) -> String {
     if !table.is_empty() {
         let _ = write!(text, "\n{table}");
     }
+    text.push_str(&causes_part(rollout, style));
+    text.push_str(&advice_part(rollout, style));
+    text
+}
+
+/// One line a cause, behind an empty line.
+pub(super) fn causes_part(rollout: &RolloutSummary, style: Style) -> String {
+    let mut text = String::new();
     if !rollout.causes.is_empty() {
         text.push('\n');
         let wide = rollout.causes.iter().map(|c| c.cause.len()).max().unwrap_or(0);
@@ -30,6 +38,12 @@ pub fn rollout_block(rollout: &RolloutSummary, style: Style) -> String {
             let _ = writeln!(text, "{:>5}  {name}  {}", cause.count, escape(&cause.summary));
         }
     }
+    text
+}
+
+/// What to do, and what could be spared, each behind an empty line.
+pub(super) fn advice_part(rollout: &RolloutSummary, style: Style) -> String {
+    let mut text = String::new();
     if !rollout.advice.is_empty() {
         text.push('\n');
         for (i, advice) in rollout.advice.iter().enumerate() {
@@ -48,7 +62,7 @@ pub fn rollout_block(rollout: &RolloutSummary, style: Style) -> String {
     text
 }
 
-fn head(rollout: &RolloutSummary, style: Style) -> String {
+pub(super) fn head(rollout: &RolloutSummary, style: Style) -> String {
     let name = format!(
         "{}/{}/{}",
         rollout.namespace, rollout.workload.kind, rollout.workload.name
@@ -79,7 +93,7 @@ fn head(rollout: &RolloutSummary, style: Style) -> String {
     head
 }
 
-fn revision(revision: &Revision) -> String {
+pub(super) fn revision(revision: &Revision) -> String {
     let hash = escape(&revision.template_hash);
     match revision.number {
         Some(number) => format!("rev {number} ({hash})"),
@@ -87,7 +101,7 @@ fn revision(revision: &Revision) -> String {
     }
 }
 
-fn counts(rollout: &RolloutSummary, style: Style) -> String {
+pub(super) fn counts(rollout: &RolloutSummary, style: Style) -> String {
     let lost = format!("events lost {}", rollout.events_lost);
     let lost = if rollout.events_lost > 0 {
         style.yellow(lost)
@@ -109,7 +123,7 @@ fn counts(rollout: &RolloutSummary, style: Style) -> String {
     )
 }
 
-fn setting(advice: &Advice) -> String {
+pub(super) fn setting(advice: &Advice) -> String {
     match advice.value {
         Some(value) => format!("{}: {value}", escape(&advice.setting)),
         None => escape(&advice.setting).into_owned(),
@@ -184,6 +198,7 @@ mod tests {
                 because: "slowest of 30 samples 2.31 s".into(),
                 prevents: 253,
             }],
+            template: None,
             savings: Vec::new(),
         }
     }

@@ -72,7 +72,7 @@ fn time_of_day(wall: Wall) -> String {
 }
 
 /// Client, service and pod, as far as they are known.
-fn path(verdict: &Verdict) -> String {
+pub(super) fn path(verdict: &Verdict) -> String {
     let mut path = verdict.client.to_string();
     // A client that dialled the pod itself has no service in between: one arrow is enough.
     let dialled = verdict

@@ -53,6 +53,29 @@ pub struct Propagation {
     pub connection_ms: Option<f64>,
     /// Its listener closed, or its network ended. None for pods of other nodes and for additions.
     pub stopped_serving_ms: Option<f64>,
+    /// What the pod itself did. Only pods of this node.
+    #[serde(flatten)]
+    pub own: PodSteps,
+}
+
+/// The steps of a pod's own end or beginning, as far as they were seen. Milliseconds since [`Propagation::at`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PodSteps {
+    /// The first signal that asked it to stop (SIGTERM, or its image's).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub term_ms: Option<f64>,
+    /// The first of its listeners closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listener_closed_ms: Option<f64>,
+    /// The last process of its containers exited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exited_ms: Option<f64>,
+    /// Nothing answers on its address any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_down_ms: Option<f64>,
+    /// Of an addition: a listener on a port of its service was open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listening_ms: Option<f64>,
 }
 
 impl Propagation {

@@ -1,11 +1,11 @@
 //! A service that selects other pods than before, and what stayed where it was.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::input::{Ktime, NsName, Wall};
 
 /// Said once, when the endpoint slices have had the time to follow.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SelectorSwitch {
     /// Where it was seen.
     pub node: String,

@@ -4,7 +4,7 @@ use super::{Key, Known, Rollouts, one::Rollout};
 use crate::{
     causes::{self, Setting},
     correlate::{history::PodHistory, judge::wall, pods::Pods, propagation::Propagations},
-    verdict::{CauseCount, Change, Revision, RolloutSummary, Trigger},
+    verdict::{CauseCount, Change, Revision, RolloutSummary, TemplateSeen, Trigger},
 };
 
 impl Rollouts {
@@ -81,9 +81,26 @@ impl Rollouts {
             causes,
             propagation,
             advice,
+            template: seen(rollout, known),
             savings,
         }
     }
+}
+
+/// What a patch of the template has to know of it.
+fn seen(rollout: &Rollout, known: &Known<'_>) -> Option<TemplateSeen> {
+    let pod = rollout.members.keys().find_map(|uid| known.pods.get(uid))?;
+    let uid = &pod.state.uid;
+    let ports = |ip| known.endpoints.served_by(ip, uid).map(|to| to.port());
+    let mut ports = pod.state.ips.iter().flat_map(|ip| ports(*ip));
+    let container = ports.find_map(|port| pod.container_on(port));
+    let hook = container.and_then(|c| c.pre_stop.as_deref());
+    Some(TemplateSeen {
+        container: container.map(|c| c.name.clone()),
+        pre_stop_s: hooks(pod).find_map(sleep_seconds),
+        other_hook: hook.filter(|h| sleep_seconds(h).is_none()).map(str::to_owned),
+        grace_s: pod.state.grace_s,
+    })
 }
 
 /// What the pod template said, as far as a pod of this node tells it.

@@ -96,6 +96,7 @@ fn summary(name: &str, began: Ktime) -> RolloutSummary {
         causes: Vec::new(),
         propagation: Vec::new(),
         advice: Vec::new(),
+        template: None,
         savings: Vec::new(),
     }
 }
@@ -115,6 +116,7 @@ fn removal(name: &str, rules_ms: Option<f64>) -> Propagation {
         rules_ms,
         connection_ms: None,
         stopped_serving_ms: Some(-0.2),
+        own: crate::verdict::PodSteps::default(),
     }
 }
 
