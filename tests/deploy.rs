@@ -73,13 +73,20 @@ fn every_resource_of_the_kustomization_is_typed_and_has_no_unknown_field() {
 }
 
 #[test]
-fn the_daemon_may_only_read() {
+fn the_daemon_may_only_read_and_create_events() {
+    let mut creates = 0;
     for document in documents("rbac.yaml")
         .iter()
         .filter(|d| d["kind"] == "ClusterRole")
     {
         let role: ClusterRole = serde_json::from_value(document.clone()).unwrap();
         for rule in role.rules.unwrap() {
+            if rule.api_groups.as_deref() == Some(&["events.k8s.io".to_owned()][..]) {
+                assert_eq!(rule.resources.as_deref(), Some(&["events".to_owned()][..]));
+                assert_eq!(rule.verbs, ["create"]);
+                creates += 1;
+                continue;
+            }
             assert!(
                 rule.verbs
                     .iter()
@@ -88,6 +95,7 @@ fn the_daemon_may_only_read() {
             );
         }
     }
+    assert_eq!(creates, 1);
 }
 
 #[test]
@@ -106,6 +114,7 @@ fn the_daemon_takes_its_arguments_and_the_probes_ask_where_it_listens() {
         let Verb::Run(run) = cli.verb else {
             panic!("the DaemonSet does not run `zdt run`")
         };
+        assert!(run.events);
         let listens = run.listen.unwrap();
         assert_eq!((listens.ip().to_string().as_str(), listens.port()), (ip, PORT));
     }

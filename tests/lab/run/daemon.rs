@@ -39,7 +39,7 @@ impl Daemon {
         let script = "out=$1; shift; exec \"$@\" >\"$out\"";
         let argv = ["/bin/sh", "-c", script, "sh"].map(str::to_owned).into_iter();
         let argv = argv.chain([path(files.verdicts()), zdt.display().to_string()]);
-        let listen = ["run", "-o", "json", "--listen"].map(str::to_owned);
+        let listen = ["run", "-o", "json", "--events", "--listen"].map(str::to_owned);
         let argv = argv
             .chain(listen)
             .chain([scrape::ADDR.to_string(), "--record".to_owned()]);
