@@ -11,6 +11,7 @@ mod manifest;
 mod nat;
 mod noise;
 mod objects;
+mod privileges;
 mod scrape;
 mod times;
 mod told;
