@@ -30,7 +30,7 @@ pub struct Args {
     /// The lab's image instead: its test server and load client, for try-outs.
     #[arg(long)]
     lab: bool,
-    /// Where to put the archive and, beside it, the list of what is inside (CycloneDX); by default target/image.
+    /// Where to put the archive and, beside it, the list of what is inside (CycloneDX); by default target/oci.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
@@ -86,7 +86,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         ],
     };
     let archive = image.archive()?;
-    let out = args.out.clone().unwrap_or_else(|| layout::target().join("image"));
+    let out = args.out.clone().unwrap_or_else(|| layout::target().join("oci"));
     fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
     let name = format!("{}-{VERSION}-{architecture}", carries.title);
     let (tar, list) = (
