@@ -73,13 +73,20 @@ fn every_resource_of_the_kustomization_is_typed_and_has_no_unknown_field() {
 }
 
 #[test]
-fn the_daemon_may_only_read() {
+fn the_daemon_may_only_read_and_create_events() {
+    let mut creates = 0;
     for document in documents("rbac.yaml")
         .iter()
         .filter(|d| d["kind"] == "ClusterRole")
     {
         let role: ClusterRole = serde_json::from_value(document.clone()).unwrap();
         for rule in role.rules.unwrap() {
+            if rule.api_groups.as_deref() == Some(&["events.k8s.io".to_owned()][..]) {
+                assert_eq!(rule.resources.as_deref(), Some(&["events".to_owned()][..]));
+                assert_eq!(rule.verbs, ["create"]);
+                creates += 1;
+                continue;
+            }
             assert!(
                 rule.verbs
                     .iter()
@@ -88,6 +95,7 @@ fn the_daemon_may_only_read() {
             );
         }
     }
+    assert_eq!(creates, 1);
 }
 
 #[test]
@@ -106,6 +114,7 @@ fn the_daemon_takes_its_arguments_and_the_probes_ask_where_it_listens() {
         let Verb::Run(run) = cli.verb else {
             panic!("the DaemonSet does not run `zdt run`")
         };
+        assert!(run.events);
         let listens = run.listen.unwrap();
         assert_eq!((listens.ip().to_string().as_str(), listens.port()), (ip, PORT));
     }
@@ -124,4 +133,33 @@ fn the_daemon_takes_its_arguments_and_the_probes_ask_where_it_listens() {
         };
         assert_eq!(Some(name), port.name);
     }
+}
+
+#[test]
+fn the_daemon_has_the_least_that_it_needs_and_runs_the_image_that_is_built() {
+    let [document] = documents("daemonset.yaml").try_into().unwrap();
+    let daemon_set: DaemonSet = serde_json::from_value(document).unwrap();
+    let pod = daemon_set.spec.unwrap().template.spec.unwrap();
+    // What it costs not to have it: `zdt doctor`.
+    assert_eq!((pod.host_pid, pod.host_network), (Some(true), Some(true)));
+    let [container] = pod.containers.try_into().unwrap();
+    assert_eq!(
+        container.image,
+        Some(format!("zdt:{}", env!("CARGO_PKG_VERSION")))
+    );
+    let security = container.security_context.unwrap();
+    assert_eq!(security.privileged, None);
+    assert_eq!(security.allow_privilege_escalation, Some(false));
+    assert_eq!(security.read_only_root_filesystem, Some(true));
+    let capabilities = security.capabilities.unwrap();
+    assert_eq!(capabilities.drop.unwrap(), ["ALL"]);
+    // The lab runs every daemon with these (tests/lab/run/privileges.rs).
+    assert_eq!(capabilities.add.unwrap(), ["BPF", "PERFMON", "NET_ADMIN"]);
+    assert!(
+        container
+            .volume_mounts
+            .unwrap()
+            .iter()
+            .all(|m| m.read_only == Some(true))
+    );
 }

@@ -11,8 +11,10 @@ mod manifest;
 mod nat;
 mod noise;
 mod objects;
+mod privileges;
 mod scrape;
 mod times;
+mod told;
 
 use std::{
     net::IpAddr,
@@ -161,6 +163,7 @@ async fn live(setup: &Setup, scenario: &Scenario, seed: u64, files: &Files) -> R
     let background = noise::addresses(&cluster);
     try_join_all(daemons.into_iter().map(Daemon::stop)).await?;
     progress("the daemon has ended");
+    told::keep(&cluster.store, &files.events())?;
     cluster.stop().await;
     Ok(background)
 }
@@ -213,6 +216,8 @@ fn judge(setup: &Setup, scenario: &Scenario, seed: u64, files: Files, background
             retried.found, retried.failed
         ));
     }
+    let wrong = told::findings(&said.rollouts, &read(files.events())?)?;
+    score.findings.extend(wrong);
     let stages = stages::errors(&said.propagations, &times, &truth.requests);
     score.findings.extend(late_stages(scenario, &stages));
     Ok(Ran {

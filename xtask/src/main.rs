@@ -5,6 +5,7 @@ mod build;
 mod child;
 mod demo;
 mod fuzz;
+mod image;
 mod layout;
 mod lint;
 mod needs;
@@ -42,6 +43,8 @@ enum Verb {
     Bench(bench::Args),
     /// Run the fuzz targets of fuzz/: what parses the kernel's bytes.
     Fuzz(fuzz::Args),
+    /// Pack a static zdt as a container image: an OCI archive and the list of what is inside, without a registry.
+    Image(image::Args),
     /// rustfmt and clippy, as CI asks for them.
     Lint,
     /// Everything that CI checks: lints, tests, the eBPF build, the lab with root, the score table.
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Verb::Score(args) => score::run(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Fuzz(args) => fuzz::run(&args),
+        Verb::Image(args) => image::run(&args),
         Verb::Lint => lint::run(),
         Verb::Test(args) | Verb::Ci(args) => Ok(test::run(&args)),
     };

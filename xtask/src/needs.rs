@@ -32,6 +32,11 @@ impl Need {
 /// For the lab (`cargo xtask demo`, `score`, `test`).
 pub const LAB: &[Need] = &[
     Need {
+        what: "setpriv",
+        package: "util-linux",
+        why: "the lab's daemons run with the capabilities of the manifest only",
+    },
+    Need {
         what: "ip",
         package: "iproute2",
         why: "the lab's network namespaces, veth pairs and bridge",

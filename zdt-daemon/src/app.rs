@@ -24,6 +24,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -65,6 +66,9 @@ const CHANNEL: usize = 16_384;
 /// Replaced legacy tables that may wait to be read; they share one read, so few ever do.
 const REPLACED: usize = 256;
 
+/// Time for the Events of the last summaries; the kubelet waits 15 s in all.
+const LAST_EVENTS: Duration = Duration::from_secs(4);
+
 /// A task that panicked.
 const READER: &str = "the reader of kernel events broke down";
 const WATCHES: &str = "the watches broke down";
@@ -81,12 +85,19 @@ struct Lost {
     rules: LostRules,
 }
 
+/// Ways out that need a task of their own.
+#[derive(Default)]
+pub struct Ways {
+    pub serving: Option<Serving>,
+    pub events: Option<cluster::Telling>,
+}
+
 /// Watches this node until SIGTERM or SIGINT, or until nobody reads the outputs any more.
 pub fn observe(
     node: &config::Node,
     sink: Option<Box<dyn Sink + Send>>,
     record: Option<&Path>,
-    serving: Option<Serving>,
+    ways: Ways,
 ) -> anyhow::Result<()> {
     let recorder = record.map(recorder).transpose()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -94,7 +105,7 @@ pub fn observe(
         .enable_all()
         .build()
         .context("cannot start the async runtime")?;
-    let observed = runtime.block_on(observe_async(node, Pipe::new(recorder, sink), serving));
+    let observed = runtime.block_on(observe_async(node, Pipe::new(recorder, sink), ways));
     // A watch that waits for a dead API server must not hold up the exit.
     runtime.shutdown_background();
     observed
@@ -110,7 +121,8 @@ fn recorder(path: &Path) -> anyhow::Result<Recorder<File>> {
     Recorder::new(file).with_context(|| format!("cannot write the record {}", path.display()))
 }
 
-async fn observe_async(node: &config::Node, mut pipe: Pipe, serving: Option<Serving>) -> anyhow::Result<()> {
+async fn observe_async(node: &config::Node, mut pipe: Pipe, ways: Ways) -> anyhow::Result<()> {
+    let Ways { serving, events } = ways;
     let name = node.name.clone().context(
         "no node name: pass --node NAME (as in `kubectl get nodes`), or set NODE_NAME from the downward API \
          (fieldRef: spec.nodeName)",
@@ -184,6 +196,7 @@ async fn observe_async(node: &config::Node, mut pipe: Pipe, serving: Option<Serv
     ));
     let (synced, all_listed) = oneshot::channel();
     let reached = meter.clone();
+    let teller = events.map(|events| tokio::spawn(events.write(client.clone(), name.clone())));
     let mut watches = tokio::spawn(cluster::watch(Watched {
         client,
         url,
@@ -228,6 +241,10 @@ async fn observe_async(node: &config::Node, mut pipe: Pipe, serving: Option<Serv
     let ticked = ticks.await.context("the clock broke down");
     let read = reader.await.context(READER)?;
     let delivered = consumer.await.context(CONSUMER)?;
+    if let Some(teller) = teller {
+        // Nobody tells any more. What the API server has not taken by then is gone with this process.
+        let _ = tokio::time::timeout(LAST_EVENTS, teller).await;
+    }
     listened.and(ticked).and(read).and(delivered)
 }
 

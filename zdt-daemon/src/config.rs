@@ -71,6 +71,9 @@ pub struct Run {
     /// The port is 9734 unless it is given
     #[arg(long, value_name = "ADDR[:PORT]", value_parser = listen)]
     pub listen: Option<SocketAddr>,
+    /// Write a Kubernetes Event on the workload after a rollout that lost requests, one for each cause
+    #[arg(long)]
+    pub events: bool,
 }
 
 /// The port of the HTTP interface unless another one is given.

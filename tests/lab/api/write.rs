@@ -64,10 +64,38 @@ fn complete(event: &events::v1::Event) -> Result<(), Failure> {
             matches!(event.type_.as_deref(), Some("Normal" | "Warning")),
         ),
     ];
-    match needed.iter().find(|(_, given)| !given) {
-        Some((field, _)) => Err(Failure::invalid(&format!("{field}: Required value"))),
-        None => Ok(()),
+    if let Some((field, _)) = needed.iter().find(|(_, given)| !given) {
+        return Err(Failure::invalid(&format!("{field}: Required value")));
     }
+    // legacyValidateEvent; lengths in bytes, as Go has them.
+    let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let limited = [
+        ("note", length(&event.note), 1024),
+        ("reason", length(&event.reason), 128),
+        ("action", length(&event.action), 128),
+        ("reportingInstance", length(&event.reporting_instance), 128),
+    ];
+    if let Some((field, _, most)) = limited.iter().find(|(_, length, most)| length > most) {
+        return Err(Failure::invalid(&format!(
+            "{field}: can have at most {most} characters"
+        )));
+    }
+    let deprecated = event.deprecated_count.is_some()
+        || event.deprecated_first_timestamp.is_some()
+        || event.deprecated_last_timestamp.is_some()
+        || event.deprecated_source.is_some();
+    if deprecated {
+        return Err(Failure::invalid(
+            "deprecatedCount and its like: needs to be unset",
+        ));
+    }
+    let about = event.regarding.as_ref().and_then(|r| r.namespace.as_deref());
+    if about != event.metadata.namespace.as_deref() && event.metadata.namespace.is_some() {
+        return Err(Failure::invalid(
+            "regarding.namespace: does not match event.namespace",
+        ));
+    }
+    Ok(())
 }
 
 fn stored<K: Object>(store: &Store, namespace: &str, mut object: K) -> Result<Response, Failure> {

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::Signal;
 
-use super::{Files, cluster::within, scrape};
+use super::{Files, cluster::within, privileges, scrape};
 use crate::node::{Node, runc::Process};
 
 /// Attaching the hooks and listing over loopback takes half a second here; a loaded machine may take longer.
@@ -38,8 +38,10 @@ impl Daemon {
         // The shell only separates the two outputs; exec makes the daemon take its place.
         let script = "out=$1; shift; exec \"$@\" >\"$out\"";
         let argv = ["/bin/sh", "-c", script, "sh"].map(str::to_owned).into_iter();
-        let argv = argv.chain([path(files.verdicts()), zdt.display().to_string()]);
-        let listen = ["run", "-o", "json", "--listen"].map(str::to_owned);
+        let privileges = privileges::as_in_the_manifest(&[zdt, &files.record()])?;
+        let argv = argv.chain([path(files.verdicts())]).chain(privileges);
+        let argv = argv.chain([zdt.display().to_string()]);
+        let listen = ["run", "-o", "json", "--events", "--listen"].map(str::to_owned);
         let argv = argv
             .chain(listen)
             .chain([scrape::ADDR.to_string(), "--record".to_owned()]);

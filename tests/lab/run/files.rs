@@ -32,6 +32,11 @@ impl Files {
         self.dir.join(format!("{name}.truth.jsonl"))
     }
 
+    /// The Events that the daemons wrote.
+    pub fn events(&self) -> PathBuf {
+        self.dir.join("events.jsonl")
+    }
+
     pub fn verdicts(&self) -> PathBuf {
         self.one("verdicts", "jsonl")
     }

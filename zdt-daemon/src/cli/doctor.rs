@@ -104,6 +104,7 @@ fn examine(btf: &Path) -> Vec<Check> {
             .map(drop),
     ));
     checks.push(cgroups());
+    checks.push(processes());
     checks
 }
 
@@ -242,6 +243,23 @@ fn cgroups() -> Check {
             "cgroup v2",
             "not mounted at /sys/fs/cgroup; costs the attribution of processes on the host network to pods",
         ),
+    }
+}
+
+/// PROC_PID_INIT_INO of include/linux/proc_ns.h: the first pid namespace has this inode on every kernel.
+const HOST_PIDS: u64 = 0xEFFF_FFFC;
+
+/// The listeners that were open before zdt are found over the open files of the processes that it sees.
+fn processes() -> Check {
+    let inode = std::fs::metadata("/proc/self/ns/pid").map(|m| std::os::unix::fs::MetadataExt::ino(&m));
+    if inode.is_ok_and(|inode| inode == HOST_PIDS) {
+        check(State::Fine, "pid namespace", "the host's")
+    } else {
+        check(
+            State::Degraded,
+            "pid namespace",
+            "not the host's (hostPID: true); costs accept-queue-overflow for listeners that were open before zdt",
+        )
     }
 }
 

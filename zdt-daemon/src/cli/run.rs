@@ -6,10 +6,15 @@ use anyhow::Context as _;
 
 use super::stdout;
 use crate::{
-    app::{self, Serving},
+    app::{self, Serving, Ways},
+    cluster::Telling,
     config,
     serve::Server,
-    sink::{FanOut, Sink, metrics::Metrics},
+    sink::{
+        FanOut, Sink,
+        events::EventsSink,
+        metrics::{EventCounts, Metrics},
+    },
 };
 
 pub(super) fn run(args: &config::Run) -> anyhow::Result<ExitCode> {
@@ -29,8 +34,20 @@ pub(super) fn run(args: &config::Run) -> anyhow::Result<ExitCode> {
         }
         None => None,
     };
+    let events = if args.events {
+        let counts = match &serving {
+            Some(serving) => serving.metrics.events().clone(),
+            None => EventCounts::new().context("the metrics cannot be set up")?,
+        };
+        let (sink, told) = EventsSink::new(counts.clone());
+        sinks.push(Box::new(sink));
+        Some(Telling { told, counts })
+    } else {
+        None
+    };
     sinks.push(Box::new(stdout(&args.output)));
     let sink = Box::new(FanOut(sinks));
-    app::observe(&args.node, Some(sink), args.record.as_deref(), serving)?;
+    let ways = Ways { serving, events };
+    app::observe(&args.node, Some(sink), args.record.as_deref(), ways)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,9 +1,10 @@
 //! What Kubernetes says: watches of pods, endpoint slices, services and ReplicaSets become inputs, and the addresses
-//! in them become the kernel half's watch set. Only this folder names kube.
+//! in them become the kernel half's watch set; and what is told there, as Events. Only this folder names kube.
 
 mod beside;
 mod connect;
 mod endpoints;
+mod events;
 mod index;
 mod owners;
 mod pods;
@@ -15,6 +16,7 @@ mod watch_set;
 pub use beside::Beside;
 pub use connect::{ConnectError, client};
 pub use endpoints::{service_state, slice_state};
+pub use events::Telling;
 pub use owners::{replica_set_state, workload};
 pub use pods::pod_state;
 pub use transit::{GONE_MS, NEW_MS, Transit, UNREADY_MS};

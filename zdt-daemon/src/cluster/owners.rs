@@ -27,7 +27,7 @@ pub(super) fn label(meta: &ObjectMeta, name: &str) -> Option<String> {
     meta.labels.as_ref()?.get(name).filter(|v| !v.is_empty()).cloned()
 }
 
-fn controller(meta: &ObjectMeta) -> Option<&OwnerReference> {
+pub(super) fn controller(meta: &ObjectMeta) -> Option<&OwnerReference> {
     meta.owner_references
         .as_ref()?
         .iter()
@@ -74,6 +74,20 @@ pub fn workload(pod: &ObjectMeta) -> Workload {
             name: owner.name.clone(),
         },
     }
+}
+
+/// The API's name of a workload's kind; of kinds that Kubernetes does not have itself no version is known.
+pub(super) fn typed(kind: &str) -> (Option<String>, String) {
+    let (version, kind) = match kind {
+        "deployment" => ("apps/v1", "Deployment"),
+        "replicaset" => ("apps/v1", "ReplicaSet"),
+        "statefulset" => ("apps/v1", "StatefulSet"),
+        "daemonset" => ("apps/v1", "DaemonSet"),
+        "job" => ("batch/v1", "Job"),
+        "pod" => ("v1", "Pod"),
+        other => return (None, other.to_owned()),
+    };
+    (Some(version.to_owned()), kind.to_owned())
 }
 
 /// Translates a ReplicaSet.

@@ -8,6 +8,7 @@ mod counted;
 mod family;
 mod own;
 mod process;
+mod told;
 
 use std::io;
 
@@ -15,9 +16,10 @@ use prometheus::{Histogram, IntCounter, IntCounterVec, Opts, Registry, Result, T
 use serde::Serialize;
 
 pub use own::Own;
+pub use told::EventCounts;
 
+pub(in crate::sink) use self::counted::Counted;
 use self::{
-    counted::Counted,
     family::{Described, Family},
     process::Process,
 };
@@ -80,6 +82,7 @@ pub struct Metrics {
     registry: Registry,
     process: Process,
     own: Own,
+    events: EventCounts,
 }
 
 impl Metrics {
@@ -120,7 +123,10 @@ impl Metrics {
             latency,
             counted: Counted::default(),
         };
+        let events = EventCounts::new()?;
+        events.register(&registry)?;
         let metrics = Self {
+            events,
             process: Process::register(&registry)?,
             own: Own::register(&registry)?,
             registry,
@@ -131,6 +137,11 @@ impl Metrics {
     /// What zdt keeps about itself.
     pub fn own(&self) -> &Own {
         &self.own
+    }
+
+    /// What becomes of the Events in Kubernetes.
+    pub fn events(&self) -> &EventCounts {
+        &self.events
     }
 
     /// All metrics in Prometheus' text format. Takes milliseconds where there are tens of thousands of series.

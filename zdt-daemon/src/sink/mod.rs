@@ -1,5 +1,6 @@
-//! Where outputs go: standard output (text or JSON lines) and metrics.
+//! Where outputs go: standard output (text or JSON lines), metrics, and Events in Kubernetes.
 
+pub mod events;
 mod fan_out;
 pub mod metrics;
 mod stdout;

@@ -11,14 +11,14 @@ const REMEMBERED: usize = 16_384;
 type Key = (String, String, Ktime);
 
 #[derive(Debug, Default)]
-pub(super) struct Counted {
+pub(in crate::sink) struct Counted {
     keys: BTreeSet<Key>,
     order: VecDeque<Key>,
 }
 
 impl Counted {
     /// Whether this is the first time.
-    pub(super) fn first(&mut self, namespace: &str, what: &str, began: Ktime) -> bool {
+    pub(in crate::sink) fn first(&mut self, namespace: &str, what: &str, began: Ktime) -> bool {
         let key = (namespace.to_owned(), what.to_owned(), began);
         if !self.keys.insert(key.clone()) {
             return false;
