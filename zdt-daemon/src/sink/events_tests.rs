@@ -22,6 +22,7 @@ fn rollout() -> RolloutSummary {
         })
     };
     RolloutSummary {
+        template: None,
         node: "n1".into(),
         namespace: "shop".into(),
         workload: Workload {
