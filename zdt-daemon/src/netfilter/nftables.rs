@@ -14,6 +14,7 @@ mod store;
 mod tracker;
 
 use std::{
+    collections::BTreeSet,
     io,
     os::fd::{AsFd, BorrowedFd},
 };
@@ -37,6 +38,9 @@ const ATTEMPTS: u32 = 10;
 /// Room for the notifications of one transaction, bytes: kube-proxy's rewrite of 10,000 services in iptables mode is about
 /// 20 MB of them. It takes memory only while they wait.
 const ROOM: usize = 64 << 20;
+
+/// Datagrams of a dump that fits one: it, and the end.
+const ONE_PART: usize = 2;
 
 /// kube-proxy's tables.
 const TABLES: [(Backend, &[u8]); 2] = [(Backend::IptablesNft, b"nat"), (Backend::Nftables, b"kube-proxy")];
@@ -137,6 +141,7 @@ impl Watcher {
 /// between two writes. The notifications since the first part make the parts of one time (`Model::apply`).
 fn read(asker: &mut Asker, edges: usize) -> Result<Tracker, Error> {
     let mut tracker = Tracker::seeded_at(asker.generation()?, edges);
+    let (mut large, mut read) = (Vec::new(), BTreeSet::new());
     for family in [IPV4, IPV6] {
         // Chains can be asked for by family only.
         read_part(asker, &mut tracker, GETCHAIN, family, &[])?;
@@ -147,34 +152,57 @@ fn read(asker: &mut Asker, edges: usize) -> Result<Tracker, Error> {
             // NFTA_SET_TABLE, then NFTA_SET_ELEM_LIST_TABLE and _SET
             read_part(asker, &mut tracker, GETSET, family, &[(1, table)])?;
             for map in tracker.maps(family, backend) {
-                read_part(asker, &mut tracker, GETSETELEM, family, &[(1, table), (2, &map)])?;
+                let parts = read_part(asker, &mut tracker, GETSETELEM, family, &[(1, table), (2, &map)])?;
+                if parts > ONE_PART {
+                    large.push((family, table, map));
+                }
             }
             // NFTA_RULE_TABLE and _CHAIN. Chain by chain: the kernel counts through a table from its start for each
             // 32 KiB of it (`__nf_tables_dump_rules`), which takes 4 s for 170,000 rules.
             for chain in tracker.chains(family, backend) {
                 read_part(asker, &mut tracker, GETRULE, family, &[(1, table), (2, &chain)])?;
+                read.insert((family, table, chain));
             }
         }
+    }
+    // A list that does not fit one datagram is walked from its start for each part, past as many as were told. What a writer has
+    // put in and not yet committed counts there, or does not (`nf_tables_dump_chains`, `nf_tables_dump_set`,
+    // `nft_rhash_walk`), and no generation shows it: one that was there all the time may be left out where a part begins. So the
+    // lists are asked for once more, when that writer is done, in parts that begin elsewhere.
+    let again = &mut Asker::open_small()?;
+    for family in [IPV4, IPV6] {
+        read_part(again, &mut tracker, GETCHAIN, family, &[])?;
+        for (backend, table) in TABLES {
+            for chain in tracker.chains(family, backend) {
+                if !read.contains(&(family, table, chain.clone())) {
+                    read_part(again, &mut tracker, GETRULE, family, &[(1, table), (2, &chain)])?;
+                }
+            }
+        }
+    }
+    for (family, table, map) in large {
+        read_part(again, &mut tracker, GETSETELEM, family, &[(1, table), (2, &map)])?;
     }
     let generation = asker.generation()?;
     tracker.dump_ended(Some(generation));
     Ok(tracker)
 }
 
+/// Returns the number of datagrams that it came in.
 fn read_part(
     asker: &mut Asker,
     tracker: &mut Tracker,
     get: u16,
     family: u8,
     names: &[(u16, &[u8])],
-) -> Result<(), Error> {
+) -> Result<usize, Error> {
     for _ in 0..ATTEMPTS {
         let mut datagrams = Vec::new();
         if asker.dump(get, family, names, |datagram| datagrams.push(datagram.to_vec()))? {
             for datagram in &datagrams {
                 tracker.dumped(datagram);
             }
-            return Ok(());
+            return Ok(datagrams.len());
         }
         tracker.interrupted();
     }
