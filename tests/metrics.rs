@@ -24,6 +24,7 @@ name: metrics
 description: A rolling update that refuses and loses some requests.
 workload: {replicas: 2, max_surge: 1, max_unavailable: 0}
 app: {on_sigterm: close-listener}
+noise: false
 client: {rate: 200, seconds: 5, timeout_ms: 1000}
 network: {min_sync_period_ms: 100, rules_delay_ms: 400}
 actions:
