@@ -64,9 +64,9 @@ fn tests() -> Result<()> {
     child::run(child::cargo_as_root()?.args(["test", "--locked", "--workspace"]))
 }
 
-/// Four at a time: most of a scenario's time is waiting for its rollout. Two cores are no quiet machine then: what misses is
+/// Three at a time: most of a scenario's time is waiting for its rollout. Two cores are no quiet machine then: what misses is
 /// run once more, alone, and fails only if it misses again.
-const JOBS: &str = "4";
+const JOBS: &str = "3";
 
 /// Everything but `propagation`, whose limit of 10 ms needs a quiet machine. With the binaries that the tests built: an
 /// optimised build takes long, too.

@@ -69,7 +69,9 @@ pub(super) fn findings(rollouts: &[Value], events: &str) -> Result<Vec<String>> 
             about.name.unwrap_or_default(),
             reason.unwrap_or_default(),
         );
-        if about.uid.is_none() {
+        // A bare pod is gone by then, and its uid with it.
+        let bare = about.kind.as_deref() == Some("Pod");
+        if about.uid.is_none() && !bare {
             wrong.push(format!(
                 "the Event {} about {} names no uid: `kubectl describe` does not show it",
                 key.2, key.1
