@@ -19,9 +19,6 @@ use super::netlink::{
 /// A dump comes in parts of up to 32 KiB (net/netlink/af_netlink.c netlink_recvmsg caps them).
 const PART: usize = 64 << 10;
 
-/// No divisor of [`PART`]: the parts begin elsewhere.
-const SMALL_PART: usize = 12_000;
-
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
@@ -59,16 +56,6 @@ pub(super) struct Asker {
 impl Asker {
     /// Opens a socket in the network namespace of the calling thread and stays in it. `patience` is for one part.
     pub(super) fn open(patience: Duration) -> Result<Self, Error> {
-        Self::with_part(patience, PART)
-    }
-
-    /// The same, for dumps in smaller parts: the kernel makes none larger than a caller has ever asked for, and none smaller
-    /// than 8 KiB (net/netlink/af_netlink.c netlink_dump, NLMSG_GOODSIZE).
-    pub(super) fn open_small(patience: Duration) -> Result<Self, Error> {
-        Self::with_part(patience, SMALL_PART)
-    }
-
-    fn with_part(patience: Duration, part: usize) -> Result<Self, Error> {
         let mut socket = Socket::new(NETLINK_NETFILTER).map_err(Error::Open)?;
         socket.bind_auto().map_err(Error::Open)?;
         socket.connect(&SocketAddr::new(0, 0)).map_err(Error::Open)?;
@@ -77,7 +64,7 @@ impl Asker {
         Ok(Self {
             socket,
             sequence: 0,
-            buffer: vec![0; part],
+            buffer: vec![0; PART],
         })
     }
 
@@ -101,10 +88,11 @@ impl Asker {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(Error::Timeout),
                 Err(e) => return Err(Error::Ask(e)),
             };
-            let datagram = self
-                .buffer
-                .get(..length)
-                .ok_or_else(|| Error::Answer(format!("a part of {length} bytes, more than it may have")))?;
+            let datagram = self.buffer.get(..length).ok_or_else(|| {
+                Error::Answer(format!(
+                    "a part of {length} bytes, more than the {PART} it may have"
+                ))
+            })?;
             let (mut ours, mut last) = (false, flags & NLM_F_DUMP == 0);
             for frame in Frames(datagram) {
                 let frame = frame.map_err(|e| Error::Answer(e.to_string()))?;

@@ -1,6 +1,6 @@
 //! When a node's rules came into force, as the kernel announces it: nf_tables switches to a new generation and says so at
 //! once (net/netfilter/nf_tables_api.c nf_tables_commit, nf_tables_gen_notify), while the program that asked for it still
-//! has its memory to give back and ends 4 to 25 ms later.
+//! has its memory to give back and ends some 4 to 20 ms later (seen).
 
 use std::{
     io,

@@ -102,11 +102,6 @@ impl Asker {
         Ok(Self(asker::Asker::open(PATIENCE).map_err(why)?))
     }
 
-    /// For dumps in smaller parts.
-    pub(super) fn open_small() -> Result<Self, Error> {
-        Ok(Self(asker::Asker::open_small(PATIENCE).map_err(why)?))
-    }
-
     /// The number of the current generation.
     pub(super) fn generation(&mut self) -> Result<u32, Error> {
         let mut generation = None;
