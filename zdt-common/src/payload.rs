@@ -133,7 +133,8 @@ pub struct Retransmit {
     pub view: SockView,
     /// Result of the transmission, negative errno (6.18 and later); 0 elsewhere.
     pub err: i32,
-    pub pad: [u8; 4],
+    /// Jiffies since the last payload came (`icsk_ack.lrcvtime`).
+    pub silent: u32,
 }
 
 /// Where a process or socket lives, as the kubelet names it.

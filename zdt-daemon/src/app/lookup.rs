@@ -178,6 +178,7 @@ mod tests {
         Observation::Retransmit {
             sock: sock(side, state),
             err: 0,
+            silent_ms: None,
         }
     }
 

@@ -29,7 +29,7 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
     let flow = case.flow;
     let pod = case.target.pod?;
     let unfinished = flow.given_up.filter(|_| flow.only_unfinished());
-    let at = flow.lost_answer.map(|l| l.at).or(unfinished.map(|g| g.at))?;
+    let at = flow.lost().map(|l| l.at).or(unfinished.map(|g| g.at))?;
     let down = pod.network_down().filter(|down| *down <= at)?;
     let mut evidence = Vec::new();
     evidence.extend(
@@ -42,7 +42,7 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
         down,
         "last process of the pod's sandbox ended, its network is removed",
     ));
-    if let Some(lost) = flow.lost_answer {
+    if let Some(lost) = flow.lost() {
         let text = format!(
             "retransmit with no way out: {} bytes acknowledged, {} bytes and the FIN are not",
             lost.acked, lost.bytes
@@ -57,7 +57,7 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
         );
         evidence.push(case.evidence(given_up.at, text));
     }
-    let what = match flow.lost_answer {
+    let what = match flow.lost() {
         Some(lost) => format!("{} bytes had not left", lost.bytes),
         None => "its end had not left".to_owned(),
     };

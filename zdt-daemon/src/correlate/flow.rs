@@ -250,7 +250,7 @@ impl Flow {
                 .client_end
                 .as_ref()
                 .is_some_and(|e| e.err == ECONNRESET || e.err == EPIPE);
-        if self.lost_answer.is_some() || self.cut_off().is_some() {
+        if self.lost().is_some() || self.cut_off().is_some() {
             return Some(Outcome::TimedOut);
         }
         match self.ended_by()? {
@@ -319,22 +319,6 @@ impl Flow {
         let server = late.tcp.or(self.server_end.as_ref().map(|e| e.tcp));
         server.is_some_and(|t| t.bytes_sent == 0)
             || self.client_end.as_ref().is_some_and(|e| e.received() == 0)
-    }
-
-    /// The client gave up on silence: its request was never acknowledged, or its answer never ended. The latter is a
-    /// failure only where the server's process is gone: a living one may lose a packet, or a client its patience.
-    pub fn cut_off(&self) -> Option<&GivenUp> {
-        let own_end = self.client_end.is_some() || self.server_end.is_some();
-        self.given_up.as_ref().filter(|g| {
-            !own_end
-                && (g.request() > CLOSE_NOTIFY_MOST
-                    || (g.request() == 0 && g.state == TcpState::FinWait1 && g.tcp.bytes_received > 0))
-        })
-    }
-
-    /// That the answer had not ended is all that speaks for a failure.
-    pub fn only_unfinished(&self) -> bool {
-        self.lost_answer.is_none() && self.cut_off().is_some_and(|g| g.request() == 0)
     }
 
     /// The server closed with unread data: the kernel answers with a RST (net/ipv4/tcp.c __tcp_close).

@@ -197,7 +197,7 @@ pub(super) fn note(flow: &mut Flow, seen: &Seen<'_>, observation: &Observation) 
             };
             ends = true;
         }
-        Observation::Retransmit { err, .. } => match (side, sock.state) {
+        Observation::Retransmit { err, silent_ms, .. } => match (side, sock.state) {
             (Side::Client, TcpState::SynSent) => {
                 flow.syn_retransmits += 1;
                 flow.last_syn = flow.last_syn.max(Some(at));
@@ -216,7 +216,12 @@ pub(super) fn note(flow: &mut Flow, seen: &Seen<'_>, observation: &Observation) 
                     && tcp.retransmits <= 1
                     && flow.given_up.is_none()
                 {
-                    flow.given_up = Some(GivenUp { at, state, tcp });
+                    flow.given_up = Some(GivenUp {
+                        at,
+                        state,
+                        tcp,
+                        silent_ms: *silent_ms,
+                    });
                     ends = true;
                 }
             }
@@ -234,6 +239,8 @@ pub(super) fn note(flow: &mut Flow, seen: &Seen<'_>, observation: &Observation) 
                     flow.lost_answer = Some(LostAnswer {
                         at,
                         bytes: tcp.unacked - 1,
+                        // The FIN is behind all of them.
+                        never_left: tcp.unsent.saturating_sub(1),
                         acked: tcp.bytes_acked,
                     });
                     ends = true;

@@ -73,6 +73,9 @@ pub struct TcpCounters {
     pub since_last_segment: u32,
     /// `write_seq - snd_una`: written and not acknowledged.
     pub unacked: u32,
+    /// `write_seq - snd_nxt`: written and never sent.
+    #[serde(default)]
+    pub unsent: u32,
     /// `rcv_nxt - snd_wl1`: received in and after the segment that last acknowledged something of ours. When nothing is
     /// unacknowledged, that is what the peer sent with our last answer in its hands.
     #[serde(default)]
@@ -155,6 +158,9 @@ pub enum Observation {
         /// negative errno, 0: sent
         #[serde(default, skip_serializing_if = "is_zero_i32")]
         err: i32,
+        /// How long the last payload was ago.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        silent_ms: Option<u64>,
     },
     /// `signal_generate` for a process in a pod.
     Signal {

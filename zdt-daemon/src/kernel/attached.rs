@@ -189,7 +189,11 @@ impl Attached {
 
     /// Makes observations of this kernel's events.
     pub fn translator(&self) -> Translator {
-        Translator::new(self.facts.reset_reasons.clone(), self.facts.drop_reasons.clone())
+        Translator::new(
+            self.facts.reset_reasons.clone(),
+            self.facts.drop_reasons.clone(),
+            self.facts.hz,
+        )
     }
 
     /// What BTF told.

@@ -28,14 +28,16 @@ const OLDEST_SYN_MS: u32 = 3_600_000;
 pub struct Translator {
     reset_reasons: BTreeMap<u32, String>,
     drop_reasons: BTreeMap<u32, String>,
+    hz: u32,
 }
 
 impl Translator {
-    /// `enum sk_rst_reason` and `enum skb_drop_reason` by value, from BTF.
-    pub fn new(reset_reasons: BTreeMap<u32, String>, drop_reasons: BTreeMap<u32, String>) -> Self {
+    /// `enum sk_rst_reason` and `enum skb_drop_reason` by value, from BTF; jiffies in a second.
+    pub fn new(reset_reasons: BTreeMap<u32, String>, drop_reasons: BTreeMap<u32, String>, hz: u32) -> Self {
         Self {
             reset_reasons,
             drop_reasons,
+            hz,
         }
     }
 
@@ -81,6 +83,7 @@ impl Translator {
             Event::TcpRetransmitSkb(e) => Observation::Retransmit {
                 sock: sock(&e.view, at),
                 err: e.err,
+                silent_ms: (u64::from(e.silent) * 1_000).checked_div(u64::from(self.hz)),
             },
             Event::SignalGenerate(e) => Observation::Signal {
                 place: task_place(&e.target),
@@ -171,6 +174,7 @@ pub(super) fn sock(view: &SockView, at: Ktime) -> Sock {
             unread: view.rcv_nxt.wrapping_sub(view.copied_seq),
             since_last_segment: view.rcv_nxt.wrapping_sub(view.rcv_wup),
             unacked: view.write_seq.wrapping_sub(view.snd_una),
+            unsent: view.write_seq.wrapping_sub(view.snd_nxt),
             since_last_acked: view.rcv_nxt.wrapping_sub(view.snd_wl1),
             last_in_after_out_jiffies: view.lrcvtime.wrapping_sub(view.lsndtime).cast_signed(),
             retransmits: view.retransmits,

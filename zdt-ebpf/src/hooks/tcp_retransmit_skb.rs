@@ -7,7 +7,7 @@
 //! nobody answers, and a timeout, which net/ipv4/tcp_timer.c tcp_update_rto_stats has counted in `icsk_retransmits`
 //! before the segment is sent.
 
-use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_ebpf::{helpers::generated::bpf_jiffies64, macros::btf_tracepoint, programs::BtfTracePointContext};
 use zdt_common::{Hook, Retransmit};
 
 use crate::{
@@ -40,6 +40,8 @@ fn report(ctx: &BtfTracePointContext) -> Option<()> {
     emit(Hook::TcpRetransmitSkb, |event: &mut Retransmit| {
         read::full_view(&mut event.view, sk, &tuple, server);
         event.err = err;
+        // Its low 32 bits are the clock of lrcvtime (include/linux/jiffies.h tcp_jiffies32).
+        event.silent = (unsafe { bpf_jiffies64() } as u32).wrapping_sub(event.view.lrcvtime);
     });
     Some(())
 }

@@ -30,6 +30,12 @@ impl End {
         self.tcp.bytes_received.saturating_sub(self.fin())
     }
 
+    /// Payload bytes that its process had written when it closed first: its FIN is not in them yet
+    /// (net/ipv4/tcp.c __tcp_close).
+    pub fn written(&self) -> u64 {
+        self.tcp.bytes_acked + u64::from(self.tcp.unacked)
+    }
+
     /// This side closed first and in order (a FIN), not after the peer's FIN and not by a RST.
     pub fn closed_first(&self) -> bool {
         self.new == TcpState::FinWait1

@@ -95,6 +95,7 @@ fn a_reset_that_the_client_never_got_is_no_answer() {
         Observation::Retransmit {
             sock: sock.clone(),
             err: 0,
+            silent_ms: None,
         },
     );
     world.translated(1_191, false);

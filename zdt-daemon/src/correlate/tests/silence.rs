@@ -68,8 +68,20 @@ fn a_reset_that_trails_a_connection_is_nothing() {
 }
 
 fn retransmit(world: &mut World, t: u64, side: Side, state: TcpState, tcp: TcpCounters, err: i32) {
+    silent(world, t, side, state, tcp, (err, None));
+}
+
+/// With the result of the transmission and how long nothing has come.
+fn silent(
+    world: &mut World,
+    t: u64,
+    side: Side,
+    state: TcpState,
+    tcp: TcpCounters,
+    (err, silent_ms): (i32, Option<u64>),
+) {
     let sock = World::sock(side, state, 0, Some(tcp));
-    world.kernel(t, Observation::Retransmit { sock, err });
+    world.kernel(t, Observation::Retransmit { sock, err, silent_ms });
 }
 
 #[test]
@@ -78,6 +90,7 @@ fn an_answer_that_finds_no_way_out_is_lost_in_the_teardown() {
     for (n, t) in [(1, 370), (2, 780), (3, 4_000)] {
         let owed = TcpCounters {
             unacked: 5_001,
+            unsent: 1_401,
             retransmits: n,
             ..answered()
         };
@@ -104,8 +117,8 @@ fn a_retransmit_that_leaves_or_a_fin_alone_is_no_lost_answer() {
     }
 }
 
-/// The client closes; its FIN is sent again.
-fn gives_up(world: &mut World, t: u64) {
+/// The client closes after a time of silence; its FIN is sent again.
+fn gives_up_after(world: &mut World, t: u64, silent_ms: u64) {
     let partly = TcpCounters {
         bytes_received: 40_000,
         bytes_sent: 100,
@@ -114,8 +127,54 @@ fn gives_up(world: &mut World, t: u64) {
         retransmits: 1,
         ..Default::default()
     };
-    retransmit(world, t, Side::Client, TcpState::FinWait1, partly, 0);
+    let told = (0, Some(silent_ms));
+    silent(world, t, Side::Client, TcpState::FinWait1, partly, told);
     world.translated(t, true);
+}
+
+fn gives_up(world: &mut World, t: u64) {
+    gives_up_after(world, t, 2_500);
+}
+
+/// The pod's kernel could not send `owed` bytes again, all of which had been sent.
+fn sent_and_not_acknowledged(world: &mut World, t: u64, acked: u64, owed: u32) {
+    let tcp = TcpCounters {
+        bytes_acked: acked,
+        unacked: owed + 1,
+        retransmits: 1,
+        ..answered()
+    };
+    retransmit(world, t, Side::Server, TcpState::FinWait1, tcp, -113);
+}
+
+#[test]
+fn a_client_that_closes_right_behind_the_last_byte_has_its_answer() {
+    let mut world = ended_pod();
+    gives_up_after(&mut world, 600, 230);
+    assert!(world.run().0.is_empty());
+}
+
+#[test]
+fn an_answer_that_left_may_have_arrived_though_its_acknowledgement_found_no_pod() {
+    let mut world = ended_pod();
+    sent_and_not_acknowledged(&mut world, 370, 35_000, 5_000);
+    assert!(
+        world.run().0.is_empty(),
+        "nobody tells that the client has not got it"
+    );
+    // A client that has all of it, and waits for the FIN.
+    let mut world = ended_pod();
+    sent_and_not_acknowledged(&mut world, 370, 35_000, 5_000);
+    gives_up(&mut world, 700);
+    assert!(world.run().0.is_empty());
+}
+
+#[test]
+fn an_answer_that_left_and_never_arrived_is_lost_by_what_its_client_got() {
+    let mut world = ended_pod();
+    sent_and_not_acknowledged(&mut world, 370, 39_000, 5_000);
+    gives_up(&mut world, 700);
+    assert_eq!(world.only_verdict().cause(), "response-lost-in-teardown");
 }
 
 #[test]

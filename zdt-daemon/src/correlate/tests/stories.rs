@@ -277,6 +277,7 @@ fn a_rollout_is_summed_up_with_the_sleep_that_prevents_it() {
             Observation::Retransmit {
                 sock: sock.clone(),
                 err: 0,
+                silent_ms: None,
             },
         );
         let tuple = |from, to| Tuple { from, to };

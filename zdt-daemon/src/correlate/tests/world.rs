@@ -291,6 +291,7 @@ impl World {
             Observation::Retransmit {
                 sock: Self::sock(Side::Client, TcpState::SynSent, 0, Some(tcp)),
                 err: 0,
+                silent_ms: None,
             },
         );
     }
