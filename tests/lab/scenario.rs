@@ -64,7 +64,7 @@ pub struct Scenario {
     #[serde(default)]
     pub network: Network,
     /// Background: a port scanner, clients that hang up, a pod that crashes, healthy connections.
-    #[serde(default)]
+    #[serde(default = "yes")]
     pub noise: bool,
     /// In the order of their times.
     #[serde(default)]
@@ -157,6 +157,10 @@ pub struct ExpectedCause {
     pub outcomes: Vec<Outcome>,
     /// Least share of the matched verdicts, 0 to 1.
     pub min_share: f64,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Scenario {

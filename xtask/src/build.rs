@@ -47,8 +47,7 @@ fn build_ebpf(rust: &Rust) -> Result<()> {
         .env("RUSTC", &rust.rustc)
         // Unstable flags with a stable compiler: no prebuilt core exists for this target.
         .env("RUSTC_BOOTSTRAP", "1")
-        // debuginfo and --btf give the object its BTF, which the ring buffer map and tp_btf programs need.
-        .env("CARGO_ENCODED_RUSTFLAGS", "-Cdebuginfo=2\u{1f}-Clink-arg=--btf")
+        .env("CARGO_ENCODED_RUSTFLAGS", ebpf_flags(rust)?)
         .args([
             "build",
             "--release",
@@ -74,6 +73,28 @@ fn build_ebpf(rust: &Rust) -> Result<()> {
         cargo.env_remove(name);
     }
     child::run(&mut cargo)
+}
+
+/// debuginfo and --btf give the object its BTF, which the ring buffer map and tp_btf programs need.
+fn ebpf_flags(rust: &Rust) -> Result<String> {
+    let sysroot = child::stdout(child::command(&rust.rustc).args(["--print", "sysroot"]))?;
+    let mut flags = ["-Cdebuginfo=2", "-Clink-arg=--btf"].map(str::to_owned).to_vec();
+    flags.extend(without_paths()?);
+    flags.push(format!("--remap-path-prefix={}=/rust", sysroot.trim()));
+    Ok(flags.join("\u{1f}"))
+}
+
+/// Flags for rustc: no path of this machine gets into what is built, and the same source gives the same bytes in the same
+/// place. Elsewhere symbols differ: cargo hashes the path of a package outside of its workspace into them.
+#[expect(clippy::disallowed_methods, reason = "cargo's home is a setting of cargo's")]
+pub fn without_paths() -> Result<[String; 2]> {
+    let home = std::env::var("CARGO_HOME")
+        .or_else(|_| std::env::var("HOME").map(|home| format!("{home}/.cargo")))
+        .context("neither CARGO_HOME nor HOME is set")?;
+    Ok([
+        format!("--remap-path-prefix={home}=/cargo"),
+        format!("--remap-path-prefix={}=/zdt", layout::root().display()),
+    ])
 }
 
 /// The daemon and the lab.

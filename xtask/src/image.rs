@@ -120,14 +120,8 @@ fn architecture(target: &str) -> Result<&'static str> {
 
 /// Builds it with glibc inside, and with no path of this machine in it.
 fn binary(carries: &Carries, target: &str) -> Result<PathBuf> {
-    let home = std::env::var("CARGO_HOME")
-        .or_else(|_| std::env::var("HOME").map(|home| format!("{home}/.cargo")))
-        .context("neither CARGO_HOME nor HOME is set")?;
-    let flags = [
-        "-Ctarget-feature=+crt-static".to_owned(),
-        format!("--remap-path-prefix={home}=/cargo"),
-        format!("--remap-path-prefix={}=/zdt", layout::root().display()),
-    ];
+    let mut flags = vec!["-Ctarget-feature=+crt-static".to_owned()];
+    flags.extend(build::without_paths()?);
     let mut cargo = child::cargo();
     cargo
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))

@@ -226,9 +226,9 @@ pub(super) fn note(flow: &mut Flow, seen: &Seen<'_>, observation: &Observation) 
                 }
             }
             (Side::Server, _) => {
-                // The first that cannot be sent, or one behind others that could: a later one is the same loss again.
+                // The first that cannot be sent, all before it having been seen: a later one is the same loss again.
                 let tcp = sock.tcp.unwrap_or_default();
-                let first = tcp.retransmits <= 1 || flow.answer_retransmits > 0;
+                let first = u32::from(tcp.retransmits) <= flow.answer_retransmits + 1;
                 flow.answer_retransmits += 1;
                 if flow.lost_answer.is_none()
                     && first

@@ -1,5 +1,6 @@
-//! Connections that have had their verdict while their server still held a socket: a server that hangs closes it much later,
-//! and that end is no second failure.
+//! Connections that have had their verdict while one side still held a socket: a server that hangs closes it much later, a
+//! client that never got the rest of its answer gives up much later, a kernel tries for minutes to send it. None of that is a
+//! second failure.
 
 use std::{collections::HashMap, net::SocketAddr};
 
@@ -20,18 +21,26 @@ pub(super) struct Told {
 }
 
 impl Told {
-    /// Whether this is only the server's late end of a connection that its client had left, and that has had its verdict.
+    /// Whether this is only what comes late of a connection that has had its verdict: the server's end of one that its client
+    /// had left, or the silence of one whose answer was lost.
     pub(super) fn already(&self, flow: &Flow) -> bool {
+        let silence = flow.client_end.is_none()
+            && flow.server_end.is_none()
+            && flow.server_reset.is_none()
+            && (flow.given_up.is_some() || flow.lost_answer.is_some());
         let late_end = flow.client_end.is_none()
             && flow
                 .server_end
                 .as_ref()
                 .is_some_and(|e| e.old == TcpState::CloseWait);
-        late_end && key(flow).is_some_and(|key| self.told.contains_key(&key))
+        (late_end || silence) && key(flow).is_some_and(|key| self.told.contains_key(&key))
     }
 
     pub(super) fn keep(&mut self, flow: &Flow) {
-        if flow.server_end.is_some() || flow.client_end.is_none() || flow.failed_to_connect() {
+        let server_holds_it =
+            flow.server_end.is_none() && flow.client_end.is_some() && !flow.failed_to_connect();
+        let silent = flow.lost().is_some() || flow.cut_off().is_some();
+        if !server_holds_it && !silent {
             return;
         }
         if let (Some(key), Some(ended)) = (key(flow), flow.ended)

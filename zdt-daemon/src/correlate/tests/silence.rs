@@ -211,3 +211,20 @@ fn the_late_end_of_a_server_that_hung_is_no_second_failure() {
     world.server_end(9_000, TcpState::CloseWait, TcpState::LastAck, unanswered(), true);
     assert_eq!(world.only_verdict().cause(), "client-abort");
 }
+
+#[test]
+fn what_a_lost_answer_leaves_behind_is_no_second_failure() {
+    let mut world = ended_pod();
+    for (n, t) in [(1, 370), (2, 780), (3, 1_600), (4, 3_300), (5, 6_600)] {
+        let owed = TcpCounters {
+            bytes_acked: 39_000,
+            unacked: 5_001,
+            unsent: 4_001,
+            retransmits: n,
+            ..answered()
+        };
+        retransmit(&mut world, t, Side::Server, TcpState::FinWait1, owed, -113);
+    }
+    gives_up(&mut world, 5_000);
+    assert_eq!(world.only_verdict().cause(), "response-lost-in-teardown");
+}
