@@ -156,7 +156,7 @@ fn a_syn_into_silence_is_a_retransmit_that_knows_its_first_syn() {
         world.in_client(move || TcpStream::connect_timeout(&dead, Duration::from_millis(2500)).unwrap_err());
     assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
     let (at, observation) = eyes.until("retransmit", |o| matches!(o, Observation::Retransmit { .. }));
-    let Observation::Retransmit { sock, err } = observation else {
+    let Observation::Retransmit { sock, err, .. } = observation else {
         unreachable!()
     };
     assert_eq!(

@@ -24,7 +24,7 @@ const TICKS_A_SECOND: u32 = 4;
 
 /// The tick goes through the channel like everything else, so that time never overtakes events.
 pub(super) async fn tick(
-    (mut losses, costs, meter): (Losses, Costs, Meter),
+    (mut losses, mut costs, meter): (Losses, Costs, Meter),
     to: mpsc::Sender<Input>,
     lost: Arc<Lost>,
     mut stop: watch::Receiver<()>,
@@ -63,6 +63,8 @@ pub(super) async fn tick(
         }
         if ticks.is_multiple_of(TICKS_A_SECOND) {
             meter.kernel(&losses, &costs);
+            let missed = costs.take_missed().into_iter();
+            counts.extend(missed.map(|(program, n)| (format!("missed:{program}"), n)));
         }
         ticks = ticks.wrapping_add(1);
         let losses = counts

@@ -21,10 +21,11 @@ enum Of {
 }
 
 impl Of {
-    /// By the source that counted it; a ring's losses are counted by hook.
+    /// By the source that counted it; what the ring had no room for, and what a program was left out of, is counted by hook.
     fn source(source: &str) -> Self {
         let hook = source
             .strip_prefix("ring:")
+            .or_else(|| source.strip_prefix("missed:"))
             .map(|h| h.split('/').next().unwrap_or(h));
         match (source, hook) {
             // That a legacy table was replaced is all that this hook tells.

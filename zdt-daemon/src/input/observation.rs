@@ -158,7 +158,7 @@ pub enum Observation {
         /// negative errno, 0: sent
         #[serde(default, skip_serializing_if = "is_zero_i32")]
         err: i32,
-        /// How long the last payload was ago.
+        /// How long the last payload was ago, where any came.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         silent_ms: Option<u64>,
     },

@@ -1,5 +1,8 @@
 //! What the programs cost the kernel: their run time, as the kernel counts it while `kernel.bpf_stats_enabled` is 1.
 //!
+//! And how often the kernel left a program out: it runs no tracing program inside of itself, so that an interrupt that comes
+//! while one runs passes it by on that CPU (kernel/trace/bpf_trace.c `__bpf_trace_run`).
+//!
 //! Read from the file descriptor's fdinfo (kernel/bpf/syscall.c `bpf_prog_show_fdinfo`, since 5.1), which needs no
 //! privilege; asking by id would need CAP_SYS_ADMIN.
 
@@ -18,36 +21,66 @@ pub struct RunTime {
     pub runs: u64,
 }
 
+/// Programs that also run for healthy traffic: nearly everything that they are left out of is none of ours, and to call each
+/// time a loss would put every verdict of a busy node in doubt.
+const BUSY: [&str; 5] = [
+    "inet_sock_set_state",
+    "kfree_skb",
+    "net_dev_queue",
+    "cgroup_skb_egress",
+    "cgroup_skb_ingress",
+];
+
 /// Keeps a file descriptor of each program.
 #[derive(Debug, Default)]
 pub struct Costs {
     programs: Vec<(&'static str, OwnedFd)>,
+    /// How often each was left out when it was last asked, in the same order.
+    missed: Vec<u64>,
 }
 
 impl Costs {
     pub(super) fn new(programs: Vec<(&'static str, OwnedFd)>) -> Self {
-        Self { programs }
+        let missed = vec![0; programs.len()];
+        Self { programs, missed }
+    }
+
+    /// How often each of the programs that only failures run was left out since the last call.
+    pub fn take_missed(&mut self) -> Vec<(&'static str, u64)> {
+        let known = self.programs.iter().zip(&mut self.missed);
+        let rare = known.filter(|((program, _), _)| !BUSY.contains(program));
+        let missed = rare.filter_map(|((program, fd), seen)| {
+            let now = value(&fdinfo(fd)?, "recursion_misses")?;
+            let before = std::mem::replace(seen, now);
+            (now > before).then(|| (*program, now - before))
+        });
+        missed.collect()
     }
 
     /// Programs that have run while the kernel counted; none where it does not.
     pub fn read(&self) -> Vec<RunTime> {
-        let read = self.programs.iter().filter_map(|(program, fd)| {
-            let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
-            run_time(program, &text)
-        });
+        let read = self
+            .programs
+            .iter()
+            .filter_map(|(program, fd)| run_time(program, &fdinfo(fd)?));
         read.filter(|r| r.runs > 0).collect()
     }
 }
 
+fn fdinfo(fd: &OwnedFd) -> Option<String> {
+    fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()
+}
+
+fn value(fdinfo: &str, key: &str) -> Option<u64> {
+    let line = fdinfo.lines().find_map(|l| l.strip_prefix(key))?;
+    line.trim_start_matches(':').trim().parse().ok()
+}
+
 fn run_time(program: &'static str, fdinfo: &str) -> Option<RunTime> {
-    let value = |key: &str| -> Option<u64> {
-        let line = fdinfo.lines().find_map(|l| l.strip_prefix(key))?;
-        line.trim_start_matches(':').trim().parse().ok()
-    };
     Some(RunTime {
         program,
-        time: Duration::from_nanos(value("run_time_ns")?),
-        runs: value("run_cnt")?,
+        time: Duration::from_nanos(value(fdinfo, "run_time_ns")?),
+        runs: value(fdinfo, "run_cnt")?,
     })
 }
 
@@ -66,6 +99,7 @@ mod tests {
             runs: 67,
         };
         assert_eq!(run_time("tcp_send_reset", text), Some(wanted));
+        assert_eq!(value(text, "recursion_misses"), Some(0));
     }
 
     #[test]

@@ -83,7 +83,9 @@ impl Translator {
             Event::TcpRetransmitSkb(e) => Observation::Retransmit {
                 sock: sock(&e.view, at),
                 err: e.err,
-                silent_ms: (u64::from(e.silent) * 1_000).checked_div(u64::from(self.hz)),
+                silent_ms: (u64::from(e.silent) * 1_000)
+                    .checked_div(u64::from(self.hz))
+                    .filter(|_| e.view.bytes_received > 0),
             },
             Event::SignalGenerate(e) => Observation::Signal {
                 place: task_place(&e.target),
