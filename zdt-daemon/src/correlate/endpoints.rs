@@ -4,7 +4,7 @@ mod choice;
 mod news;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::{IpAddr, SocketAddr},
 };
 
@@ -12,10 +12,14 @@ use choice::Condition;
 pub use choice::{Choice, Dialled, Policy};
 pub(super) use news::{News, Told};
 
+use super::bound::Cost;
 use crate::input::{Ktime, NsName, PodUid, ServiceState, SliceState};
 
 /// The slices of one service are listed within this time; a choice with room for a busy API server.
 const LISTING_MS: u64 = 1_000;
+
+/// Most histories of one address; the oldest goes first.
+const MAX_OF_ADDR: usize = 64;
 
 /// One address in one service's slices, over time. Also for pods of other nodes.
 #[derive(Clone, Debug)]
@@ -47,7 +51,7 @@ struct Held {
     endpoints: Vec<(IpAddr, Option<PodUid>)>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Endpoints {
     services: BTreeMap<NsName, ServiceState>,
     /// (address, port) → service, for cluster, external and load balancer addresses.
@@ -62,9 +66,32 @@ pub struct Endpoints {
     known_since: BTreeMap<NsName, Ktime>,
     /// What each slice holds now, and for which service.
     slices: BTreeMap<NsName, Held>,
+    /// The slices of each service.
+    slices_of: BTreeMap<NsName, BTreeSet<NsName>>,
+    /// Most addresses, and most slices.
+    max: usize,
+    max_services: usize,
+    pub(super) cost: Cost,
 }
 
 impl Endpoints {
+    pub(super) fn new(max: usize, max_services: usize) -> Self {
+        Self {
+            services: BTreeMap::new(),
+            vips: HashMap::new(),
+            node_ports: HashMap::new(),
+            by_addr: HashMap::new(),
+            addrs_of: BTreeMap::new(),
+            selector_changed: BTreeMap::new(),
+            known_since: BTreeMap::new(),
+            slices: BTreeMap::new(),
+            slices_of: BTreeMap::new(),
+            max,
+            max_services,
+            cost: Cost::default(),
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.by_addr.len()
     }
@@ -179,6 +206,10 @@ impl Endpoints {
     /// Returns whether it selects other pods than before.
     pub(super) fn service_applied(&mut self, at: Ktime, service: &ServiceState) -> bool {
         let before = self.services.get(&service.service);
+        if before.is_none() && self.services.len() >= self.max_services {
+            self.cost.one();
+            return false;
+        }
         let switched = before.is_some_and(|b| b.selector != service.selector);
         if switched {
             self.selector_changed.insert(service.service.clone(), at);
@@ -214,6 +245,10 @@ impl Endpoints {
             namespace: slice.slice.namespace.clone(),
             name: slice.service.clone(),
         };
+        if self.slices.len() >= self.max && !self.slices.contains_key(&slice.slice) {
+            self.cost.one();
+            return Vec::new();
+        }
         let ports: Vec<u16> = slice.ports.iter().map(|p| p.port).collect();
         let port_names: Vec<String> = slice.ports.iter().map(|p| p.name.clone()).collect();
         let known_since = *self.known_since.entry(service.clone()).or_insert(at);
@@ -224,6 +259,10 @@ impl Endpoints {
         for endpoint in &slice.endpoints {
             let uid = endpoint.pod.as_ref().map(|(uid, _)| uid.clone());
             for addr in &endpoint.addrs {
+                if self.by_addr.len() >= self.max && !self.by_addr.contains_key(addr) {
+                    self.cost.one();
+                    continue;
+                }
                 held.push((*addr, uid.clone()));
                 self.addrs_of.entry(service.clone()).or_default().insert(*addr);
                 let all = self.by_addr.entry(*addr).or_default();
@@ -234,6 +273,9 @@ impl Endpoints {
                 };
                 let first_sight = !all.iter_mut().any(|e| same(&e));
                 if first_sight {
+                    if all.len() >= MAX_OF_ADDR {
+                        all.remove(0);
+                    }
                     all.push(EndpointHistory {
                         service: service.clone(),
                         pod: endpoint.pod.clone(),
@@ -272,19 +314,24 @@ impl Endpoints {
                 }
             }
         }
-        let before = self.slices.insert(
-            slice.slice.clone(),
-            Held {
-                service,
-                endpoints: held,
-            },
-        );
+        self.slices_of
+            .entry(service.clone())
+            .or_default()
+            .insert(slice.slice.clone());
+        let held = Held {
+            service,
+            endpoints: held,
+        };
+        let before = self.slices.insert(slice.slice.clone(), held);
         self.left(at, before, &mut news);
         news
     }
 
     pub(super) fn slice_gone(&mut self, at: Ktime, slice: &NsName) -> Vec<News> {
         let before = self.slices.remove(slice);
+        if let Some(of) = before.as_ref().and_then(|b| self.slices_of.get_mut(&b.service)) {
+            of.remove(slice);
+        }
         let mut news = Vec::new();
         self.left(at, before, &mut news);
         news
@@ -296,11 +343,14 @@ impl Endpoints {
         let Some(Held { service, endpoints }) = before else {
             return;
         };
-        for endpoint in endpoints {
-            let held = |h: &Held| h.service == service && h.endpoints.contains(&endpoint);
-            if self.slices.values().any(held) {
-                continue;
-            }
+        let own = self.slices_of.get(&service).into_iter().flatten();
+        let slices = own.filter_map(|name| self.slices.get(name));
+        let held: HashSet<&(IpAddr, Option<PodUid>)> = slices
+            .filter(|h| h.service == service)
+            .flat_map(|h| &h.endpoints)
+            .collect();
+        let gone: Vec<_> = endpoints.into_iter().filter(|e| !held.contains(e)).collect();
+        for endpoint in gone {
             for history in self.by_addr.get_mut(&endpoint.0).into_iter().flatten() {
                 let owner = history.pod.as_ref().map(|(u, _)| u);
                 if history.service == service && owner == endpoint.1.as_ref() && history.removed.is_none() {
@@ -329,5 +379,9 @@ impl Endpoints {
             });
             !addrs.is_empty()
         });
+        self.slices_of.retain(|_, slices| !slices.is_empty());
+        let (services, slices_of) = (&self.services, &self.slices_of);
+        self.known_since
+            .retain(|name, _| services.contains_key(name) || slices_of.contains_key(name));
     }
 }

@@ -2,6 +2,7 @@
 //! what the inputs say.
 
 mod attempts;
+mod bound;
 mod case;
 mod conntrack;
 mod endpoints;
@@ -67,6 +68,10 @@ pub struct Settings {
     pub max_flows: usize,
     /// Most pods kept, living or remembered.
     pub max_pods: usize,
+    /// Most addresses of endpoints, as many slices, and as many routes of the node's rules. 150,000 dual-stack pods are 300,000.
+    pub max_endpoints: usize,
+    /// Most services, and most of what is remembered of each kind of workload.
+    pub max_services: usize,
 }
 
 impl Default for Settings {
@@ -78,6 +83,8 @@ impl Default for Settings {
             flow_expiry_ms: 180_000,
             max_flows: 65_536,
             max_pods: 16_384,
+            max_endpoints: 524_288,
+            max_services: 65_536,
         }
     }
 }
@@ -139,7 +146,7 @@ impl Correlator {
             now: Ktime::default(),
             start: None,
             pods: Pods::new(settings.max_pods),
-            endpoints: Endpoints::default(),
+            endpoints: Endpoints::new(settings.max_endpoints, settings.max_services),
             flows: table::Flows::new(settings.max_flows),
             attempts: attempts::Attempts::default(),
             left: left::Leftovers::default(),
@@ -148,9 +155,9 @@ impl Correlator {
             queues: Queues::default(),
             served: served::ServedErrors::default(),
             conntrack: Conntrack::default(),
-            routes: Routes::default(),
+            routes: Routes::new(settings.max_endpoints),
             losses: loss::Losses::default(),
-            rollouts: rollout::Rollouts::default(),
+            rollouts: rollout::Rollouts::new(settings.max_services),
             propagations: propagation::Propagations::default(),
             switches: switches::Switches::default(),
             evicted: 0,
@@ -385,5 +392,6 @@ impl Correlator {
             self.losses.lost(self.now, "flow-table", evicted);
             self.evicted += evicted;
         }
+        self.count_costs();
     }
 }

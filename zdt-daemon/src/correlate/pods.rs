@@ -6,6 +6,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
+use super::bound::Cost;
 use super::history::{ContainerHistory, ExitSeen, ListenerHistory, MAX_KEPT, PodHistory, SignalSeen};
 use crate::input::{Attribution, CgroupId, Ktime, NetnsInum, Place, PodState, PodUid, Workload};
 
@@ -26,6 +27,7 @@ pub struct Pods {
     /// Those that have the node's addresses.
     on_host: BTreeSet<PodUid>,
     max: usize,
+    pub(super) cost: Cost,
 }
 
 impl Pods {
@@ -39,6 +41,7 @@ impl Pods {
             owners: HashMap::new(),
             on_host: BTreeSet::new(),
             max,
+            cost: Cost::default(),
         }
     }
 
@@ -93,7 +96,7 @@ impl Pods {
     }
 
     pub(super) fn applied(&mut self, at: Ktime, state: &PodState) -> PodChange {
-        let pod = Self::entry(&mut self.pods, self.max, at, &state.uid);
+        let pod = Self::entry(&mut self.pods, (self.max, &mut self.cost), at, &state.uid);
         let new = !pod.known;
         pod.known = true;
         if new {
@@ -109,7 +112,11 @@ impl Pods {
         }
         for ip in &state.ips {
             if !state.host_network && !ips.contains(ip) {
-                self.owners.entry(*ip).or_default().push((at, state.uid.clone()));
+                let owners = self.owners.entry(*ip).or_default();
+                if owners.len() >= MAX_KEPT {
+                    owners.remove(0);
+                }
+                owners.push((at, state.uid.clone()));
             }
         }
         if state.host_network {
@@ -255,7 +262,7 @@ impl Pods {
         let Attribution::Pod { uid, .. } = &place.attribution else {
             return None;
         };
-        Some(Self::entry(&mut self.pods, self.max, at, uid))
+        Some(Self::entry(&mut self.pods, (self.max, &mut self.cost), at, uid))
     }
 
     fn container(&mut self, at: Ktime, place: &Place) -> Option<&mut ContainerHistory> {
@@ -276,7 +283,7 @@ impl Pods {
 
     fn entry<'a>(
         pods: &'a mut HashMap<PodUid, PodHistory>,
-        max: usize,
+        (max, cost): (usize, &mut Cost),
         at: Ktime,
         uid: &PodUid,
     ) -> &'a mut PodHistory {
@@ -288,6 +295,7 @@ impl Pods {
                 .map(|(u, _)| u.clone())
             {
                 pods.remove(&oldest);
+                cost.one();
             }
         }
         pods.entry(uid.clone()).or_insert_with(|| PodHistory {

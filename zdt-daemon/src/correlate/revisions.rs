@@ -27,20 +27,33 @@ struct Replicas {
     shrunk: Option<Ktime>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Revisions {
     all: BTreeMap<NsName, Replicas>,
+    /// Most kept; a pod of one more is named without its revision.
+    max: usize,
     /// What the first watch delivered had been there before.
     since: Option<Ktime>,
 }
 
 impl Revisions {
+    pub(super) fn new(max: usize) -> Self {
+        Self {
+            all: BTreeMap::new(),
+            max,
+            since: None,
+        }
+    }
+
     /// `since`: when the inputs began.
     pub(super) fn started(&mut self, since: Ktime) {
         self.since.get_or_insert(since);
     }
 
     pub(super) fn applied(&mut self, at: Ktime, state: &ReplicaSetState) {
+        if self.all.len() >= self.max && !self.all.contains_key(&state.replica_set) {
+            return;
+        }
         let rs = self
             .all
             .entry(state.replica_set.clone())

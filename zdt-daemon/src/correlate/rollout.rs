@@ -1,5 +1,6 @@
 //! Rollouts: which pods of which workload ended together, who started it, and the sum of what it broke.
 
+mod kept;
 mod one;
 mod summary;
 
@@ -7,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use self::one::{MAX_SAMPLES, Member, Rollout};
 use super::{
+    bound::Cost,
     endpoints::Endpoints,
     loss::Losses,
     pods::{PodChange, Pods},
@@ -55,7 +57,7 @@ pub(super) struct Elsewhere<'a> {
     pub pod: &'a NsName,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Rollouts {
     /// Under way: at most one of a workload.
     open: BTreeMap<Key, Rollout>,
@@ -64,6 +66,8 @@ pub(super) struct Rollouts {
     revisions: BTreeMap<Key, Revisions>,
     replica_sets: ReplicaSets,
     workload_of: BTreeMap<PodUid, Key>,
+    max: usize,
+    pub(super) cost: Cost,
 }
 
 impl Rollouts {
@@ -134,6 +138,9 @@ impl Rollouts {
             }
         }
         if change == PodChange::Deleted {
+            if !self.has_room(&key, &state.uid) {
+                return;
+            }
             let rollout = self.open(at, &key);
             let member = rollout.members.entry(state.uid.clone()).or_default();
             member.hash.clone_from(&state.template_hash);
@@ -171,6 +178,9 @@ impl Rollouts {
             return;
         };
         let key = (elsewhere.pod.namespace.clone(), workload);
+        if !self.has_room(&key, elsewhere.uid) {
+            return;
+        }
         self.workload_of.insert(elsewhere.uid.clone(), key.clone());
         let rollout = self.open(at, &key);
         if rollout.from.is_none() {
@@ -350,7 +360,7 @@ impl Rollouts {
             .collect();
         for key in done {
             if let Some(rollout) = self.open.remove(&key) {
-                self.closed.push((key, rollout));
+                self.close(key, rollout);
             }
         }
         let mut closed = std::mem::take(&mut self.closed);
@@ -378,11 +388,5 @@ impl Rollouts {
         let workload_of = &self.workload_of;
         self.revisions
             .retain(|key, _| workload_of.values().any(|k| k == key));
-    }
-
-    fn open(&mut self, at: Ktime, key: &Key) -> &mut Rollout {
-        let rollout = self.open.entry(key.clone()).or_insert_with(|| Rollout::new(at));
-        rollout.touch(at);
-        rollout
     }
 }

@@ -2,7 +2,11 @@
 
 use std::{cell::Cell, collections::HashMap, net::SocketAddr};
 
+use super::bound::Cost;
 use crate::input::{Ktime, Protocol, RulesState};
+
+/// Most spans kept of one endpoint; the oldest goes first.
+const MAX_SPANS: usize = 64;
 
 /// From when to when an endpoint was routed to.
 #[derive(Clone, Copy, Debug)]
@@ -11,11 +15,13 @@ struct Span {
     to: Option<Ktime>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Routes {
     /// Since when the rules are known.
     since: Option<Ktime>,
     spans: HashMap<(Protocol, SocketAddr), Vec<Span>>,
+    max: usize,
+    pub(super) cost: Cost,
 }
 
 /// What a rule asks of the routes for one flow. That it asked is noted: then its verdict rests on them, and on nothing
@@ -48,6 +54,15 @@ impl RoutesAsked<'_> {
 }
 
 impl Routes {
+    pub(super) fn new(max: usize) -> Self {
+        Self {
+            since: None,
+            spans: HashMap::new(),
+            max,
+            cost: Cost::default(),
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.spans.len()
     }
@@ -57,8 +72,16 @@ impl Routes {
         // What was there at the start has been there for a time that nobody knows.
         let from = if rules.first { Ktime::default() } else { at };
         for route in &rules.change.added {
-            let spans = self.spans.entry((route.protocol, route.to)).or_default();
+            let key = (route.protocol, route.to);
+            if self.spans.len() >= self.max && !self.spans.contains_key(&key) {
+                self.cost.one();
+                continue;
+            }
+            let spans = self.spans.entry(key).or_default();
             if spans.last().is_none_or(|s| s.to.is_some()) {
+                if spans.len() >= MAX_SPANS {
+                    spans.remove(0);
+                }
                 spans.push(Span { from, to: None });
             }
         }

@@ -7,25 +7,40 @@ use super::Correlator;
 pub struct TableFill {
     pub name: &'static str,
     pub entries: usize,
-    /// What its bound has cost since the start; 0 where it has none.
+    /// What its bound has cost since the start.
     pub evicted: u64,
 }
 
 impl Correlator {
     pub fn tables(&self) -> Vec<TableFill> {
-        let fill = |name, entries| TableFill {
+        let fill = |name, entries, evicted| TableFill {
             name,
             entries,
-            evicted: 0,
+            evicted,
         };
         vec![
-            TableFill {
-                evicted: self.evicted,
-                ..fill("flows", self.flows.len())
-            },
-            fill("pods", self.pods.len()),
-            fill("endpoint-addresses", self.endpoints.len()),
-            fill("routes", self.routes.len()),
+            fill("flows", self.flows.len(), self.evicted),
+            fill("pods", self.pods.len(), self.pods.cost.all()),
+            fill(
+                "endpoint-addresses",
+                self.endpoints.len(),
+                self.endpoints.cost.all(),
+            ),
+            fill("routes", self.routes.len(), self.routes.cost.all()),
+            fill("rollouts", self.rollouts.len(), self.rollouts.cost.all()),
         ]
+    }
+
+    /// What the bounds have cost since they were last asked is a loss like any other.
+    pub(super) fn count_costs(&mut self) {
+        let costs = [
+            ("pod-table", self.pods.cost.take()),
+            ("endpoint-table", self.endpoints.cost.take()),
+            ("route-table", self.routes.cost.take()),
+            ("rollout-table", self.rollouts.cost.take()),
+        ];
+        for (table, cost) in costs.into_iter().filter(|(_, cost)| *cost > 0) {
+            self.losses.lost(self.now, table, cost);
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 mod amplifiers;
 mod answers;
+mod bounds;
 mod containers;
 mod data_plane;
 mod identity;
