@@ -15,6 +15,8 @@
 mod eyes;
 #[path = "kernel/filter.rs"]
 mod filter;
+#[path = "kernel/flood.rs"]
+mod flood;
 #[path = "kernel/processes.rs"]
 mod processes;
 #[path = "kernel/world.rs"]

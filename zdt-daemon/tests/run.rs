@@ -10,13 +10,16 @@ mod api;
 mod zdt;
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{BufRead as _, BufReader},
     path::Path,
     process::Child,
+    time::{Duration, Instant},
 };
 
 use nix::{
+    mount::{MsFlags, mount, umount},
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
@@ -135,4 +138,124 @@ fn forbidden_list_ends_with_the_rule_that_is_missing() {
     run.args(["run", "--node", "n1", "--kubeconfig"])
         .arg(api::kubeconfig(&dir.0, server.addr));
     ends(&mut run, 2, &["resources: [services], verbs: [list, watch]"]);
+}
+
+/// Programs, maps and links of the kernel that a process holds.
+fn held(pid: u32) -> BTreeSet<(String, u32)> {
+    let files = fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap();
+    let texts = files.filter_map(|f| fs::read_to_string(f.unwrap().path()).ok());
+    let mut held = BTreeSet::new();
+    for line in texts.flat_map(|t| t.lines().map(str::to_owned).collect::<Vec<_>>()) {
+        let Some((key, id)) = line.split_once(":\t") else {
+            continue;
+        };
+        if ["prog_id", "map_id"].contains(&key) {
+            held.insert((key.to_owned(), id.parse().unwrap()));
+        }
+    }
+    held
+}
+
+fn in_the_kernel() -> BTreeSet<(String, u32)> {
+    let programs = aya::programs::loaded_programs().map(|p| ("prog_id".to_owned(), p.unwrap().id()));
+    let maps = aya::maps::loaded_maps().map(|m| ("map_id".to_owned(), m.unwrap().id()));
+    programs.chain(maps).collect()
+}
+
+fn leaves_nothing(name: &str, end: Signal) {
+    let dir = Dir::new(name);
+    let store = api::Store::default();
+    let server = api::Api::start(&store);
+    let mut run = Running::start(&api::kubeconfig(&dir.0, server.addr), &[]);
+    run.until("ready: ");
+    let held = held(run.child.id());
+    assert!(held.len() > 20, "{held:?}");
+    assert!(held.is_subset(&in_the_kernel()));
+    kill(Pid::from_raw(run.child.id().try_into().unwrap()), end).unwrap();
+    run.child.wait().unwrap();
+    // The kernel frees them behind a grace period of its own (kernel/bpf/syscall.c bpf_prog_put_deferred).
+    let late = Instant::now() + Duration::from_secs(20);
+    while !held.is_disjoint(&in_the_kernel()) {
+        assert!(Instant::now() < late, "still there: {held:?}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn daemon_that_is_killed_leaves_nothing_in_the_kernel() {
+    leaves_nothing("killed", Signal::SIGKILL);
+}
+
+#[test]
+fn daemon_that_is_stopped_leaves_nothing_in_the_kernel() {
+    leaves_nothing("stopped", Signal::SIGTERM);
+}
+
+#[test]
+fn two_daemons_on_one_node_do_not_disturb_each_other() {
+    let dir = Dir::new("two");
+    let store = api::Store::default();
+    let server = api::Api::start(&store);
+    let kubeconfig = api::kubeconfig(&dir.0, server.addr);
+    let mut first = Running::start(&kubeconfig, &[]);
+    first.until("ready: ");
+    let mut second = Running::start(&kubeconfig, &[]);
+    let ready = second.until("ready: ");
+    assert!(ready.contains("hooks attached"), "{ready}");
+    assert_eq!(second.stop(), Some(0));
+    let held = held(first.child.id());
+    assert!(
+        held.is_subset(&in_the_kernel()),
+        "the first one's are still there"
+    );
+    assert_eq!(first.stop(), Some(0));
+}
+
+/// A file system of its own, of so many bytes; gone with it.
+struct Disk(std::path::PathBuf);
+
+impl Disk {
+    fn new(at: std::path::PathBuf, bytes: u32) -> Self {
+        fs::create_dir(&at).unwrap();
+        let size = format!("size={bytes}");
+        mount(
+            Some("tmpfs"),
+            &at,
+            Some("tmpfs"),
+            MsFlags::empty(),
+            Some(size.as_str()),
+        )
+        .unwrap();
+        Self(at)
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = umount(&self.0);
+    }
+}
+
+#[test]
+fn full_disk_costs_the_record_until_there_is_room_and_never_the_daemon() {
+    let dir = Dir::new("full");
+    let disk = Disk::new(dir.0.join("disk"), 1 << 20);
+    let filler = disk.0.join("filler");
+    fs::write(&filler, vec![0; (1 << 20) - (16 << 10)]).unwrap();
+    let store = api::Store::default();
+    for n in 0..200 {
+        store.put("pods", api::pod(&format!("web-{n}"), &format!("10.0.0.{n}")));
+    }
+    let server = api::Api::start(&store);
+    let record = disk.0.join("record");
+    let kubeconfig = api::kubeconfig(&dir.0, server.addr);
+    let mut run = Running::start(&kubeconfig, &["--record", record.to_str().unwrap()]);
+    let line = run.until("the record cannot be written");
+    assert!(
+        line.contains("No space left") && line.contains("tries again"),
+        "{line}"
+    );
+    fs::remove_file(&filler).unwrap();
+    run.until("the record can be written again");
+    assert_eq!(run.stop(), Some(0));
 }

@@ -1,6 +1,6 @@
 //! The loaded kernel half and its events, as the daemon sees them, cut down to one test's world.
 
-use std::{net::IpAddr, time::Duration};
+use std::{collections::VecDeque, net::IpAddr, time::Duration};
 
 use tokio::{runtime::Runtime, sync::mpsc};
 use zdt_common::{Addr, Endpoint};
@@ -22,7 +22,7 @@ pub struct Eyes {
     uid: String,
     addrs: Vec<IpAddr>,
     /// Events that came in one drain with the last one asked for.
-    queue: Vec<Input>,
+    queue: VecDeque<Input>,
 }
 
 impl Eyes {
@@ -43,7 +43,7 @@ impl Eyes {
                 .unwrap(),
             uid: world.uid.clone(),
             addrs: vec![world.pod4, world.pod6, world.client4, world.client6],
-            queue: Vec::new(),
+            queue: VecDeque::new(),
             attached,
         }
     }
@@ -66,10 +66,9 @@ impl Eyes {
     /// The next event of this test's world.
     pub fn next(&mut self) -> (Ktime, Observation) {
         loop {
-            let input = if self.queue.is_empty() {
-                self.wait()
-            } else {
-                self.queue.remove(0)
+            let input = match self.queue.pop_front() {
+                Some(input) => input,
+                None => self.wait(),
             };
             let What::Kernel(observation) = input.what else {
                 panic!("{input:?}")
@@ -102,17 +101,17 @@ impl Eyes {
             queue,
             ..
         } = self;
-        let (sender, mut receiver) = mpsc::channel(4096);
+        let (sender, mut receiver) = mpsc::unbounded_channel();
         let input = runtime.block_on(async {
             tokio::select! {
-                end = ring.run(|event| sender.try_send(translator.input(&event.unwrap())).unwrap()) => {
+                end = ring.run(|event| sender.send(translator.input(&event.unwrap())).unwrap()) => {
                     panic!("the ring reader ended: {end:?}")
                 }
                 first = tokio::time::timeout(PATIENCE, receiver.recv()) => first,
             }
         });
         while let Ok(more) = receiver.try_recv() {
-            queue.push(more);
+            queue.push_back(more);
         }
         input
             .expect("no event came in time")
