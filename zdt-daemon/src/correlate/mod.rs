@@ -128,8 +128,7 @@ pub struct Correlator {
     rollouts: rollout::Rollouts,
     propagations: propagation::Propagations,
     switches: switches::Switches,
-    /// What the bound of the flow table has cost.
-    evicted: u64,
+    evicted: tables::Evicted,
 }
 
 impl Correlator {
@@ -153,7 +152,7 @@ impl Correlator {
             rollouts: rollout::Rollouts::default(),
             propagations: propagation::Propagations::default(),
             switches: switches::Switches::default(),
-            evicted: 0,
+            evicted: tables::Evicted::default(),
         }
     }
 
@@ -379,11 +378,14 @@ impl Correlator {
         self.routes.forget(before);
         self.rollouts.forget(before, &self.pods);
         self.propagations.forget(before);
-        let evicted = self.flows.forget(self.now.minus_ms(self.settings.flow_expiry_ms));
-        let evicted = evicted + self.attempts.take_evicted() + self.served.take_evicted();
-        if evicted > 0 {
-            self.losses.lost(self.now, "flow-table", evicted);
-            self.evicted += evicted;
+        let evicted = tables::Evicted {
+            flows: self.flows.forget(self.now.minus_ms(self.settings.flow_expiry_ms)),
+            attempts: self.attempts.take_evicted(),
+            served: self.served.take_evicted(),
+        };
+        if evicted.all() > 0 {
+            self.losses.lost(self.now, "flow-table", evicted.all());
+            self.evicted.add(evicted);
         }
     }
 }

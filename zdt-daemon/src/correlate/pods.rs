@@ -26,11 +26,13 @@ pub struct Pods {
     /// Those that have the node's addresses.
     on_host: BTreeSet<PodUid>,
     max: usize,
+    /// What the bound has cost.
+    evicted: u64,
 }
 
 impl Pods {
-    pub(super) fn len(&self) -> usize {
-        self.pods.len()
+    pub(super) fn fill(&self) -> (usize, u64) {
+        (self.pods.len(), self.evicted)
     }
 
     pub(super) fn new(max: usize) -> Self {
@@ -39,6 +41,7 @@ impl Pods {
             owners: HashMap::new(),
             on_host: BTreeSet::new(),
             max,
+            evicted: 0,
         }
     }
 
@@ -93,7 +96,7 @@ impl Pods {
     }
 
     pub(super) fn applied(&mut self, at: Ktime, state: &PodState) -> PodChange {
-        let pod = Self::entry(&mut self.pods, self.max, at, &state.uid);
+        let pod = Self::entry((&mut self.pods, self.max, &mut self.evicted), at, &state.uid);
         let new = !pod.known;
         pod.known = true;
         if new {
@@ -255,7 +258,11 @@ impl Pods {
         let Attribution::Pod { uid, .. } = &place.attribution else {
             return None;
         };
-        Some(Self::entry(&mut self.pods, self.max, at, uid))
+        Some(Self::entry(
+            (&mut self.pods, self.max, &mut self.evicted),
+            at,
+            uid,
+        ))
     }
 
     fn container(&mut self, at: Ktime, place: &Place) -> Option<&mut ContainerHistory> {
@@ -275,8 +282,7 @@ impl Pods {
     }
 
     fn entry<'a>(
-        pods: &'a mut HashMap<PodUid, PodHistory>,
-        max: usize,
+        (pods, max, evicted): (&'a mut HashMap<PodUid, PodHistory>, usize, &mut u64),
         at: Ktime,
         uid: &PodUid,
     ) -> &'a mut PodHistory {
@@ -288,6 +294,7 @@ impl Pods {
                 .map(|(u, _)| u.clone())
             {
                 pods.remove(&oldest);
+                *evicted += 1;
             }
         }
         pods.entry(uid.clone()).or_insert_with(|| PodHistory {

@@ -67,6 +67,10 @@ pub(super) struct Rollouts {
 }
 
 impl Rollouts {
+    pub(super) fn len(&self) -> usize {
+        self.open.len() + self.closed.len()
+    }
+
     pub(super) fn started(&mut self, at: Ktime) {
         self.replica_sets.started(at);
     }

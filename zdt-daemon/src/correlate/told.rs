@@ -17,9 +17,15 @@ const REMEMBERED_MS: u64 = 60_000;
 pub(super) struct Told {
     /// When, by the client as the server saw it, and the server.
     told: HashMap<(SocketAddr, SocketAddr), Ktime>,
+    /// What found no room.
+    refused: u64,
 }
 
 impl Told {
+    pub(super) fn fill(&self) -> (usize, u64) {
+        (self.told.len(), self.refused)
+    }
+
     /// Whether this is only the server's late end of a connection that its client had left, and that has had its verdict.
     pub(super) fn already(&self, flow: &Flow) -> bool {
         let late_end = flow.client_end.is_none()
@@ -34,10 +40,12 @@ impl Told {
         if flow.server_end.is_some() || flow.client_end.is_none() || flow.failed_to_connect() {
             return;
         }
-        if let (Some(key), Some(ended)) = (key(flow), flow.ended)
-            && self.told.len() < MAX_TOLD
-        {
-            self.told.insert(key, ended);
+        if let (Some(key), Some(ended)) = (key(flow), flow.ended) {
+            if self.told.len() < MAX_TOLD {
+                self.told.insert(key, ended);
+            } else {
+                self.refused += 1;
+            }
         }
     }
 
