@@ -242,6 +242,16 @@ fn equal(served: &str, verdicts: &str) {
     assert!(lost.abs() < f64::EPSILON, "{lost} lost");
 }
 
+/// What the text of several daemons says of it.
+fn lost_to_rollouts(texts: &str) -> f64 {
+    let failed = texts
+        .lines()
+        .filter(|l| l.starts_with("zdt_failed_requests_total{blame=\"rollout\""));
+    failed
+        .map(|l| l.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap())
+        .sum()
+}
+
 fn deploy(folder: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../deploy")
@@ -256,7 +266,7 @@ fn a_lab_rollout_is_in_the_metrics_as_in_the_verdicts_and_in_every_panel_and_rul
     let prometheus = Prometheus::start(&dir.0, &dir.0.join("metrics-1/targets.json"), &rules);
     let out = rollout(&dir.0);
     let read = |name: &str| fs::read_to_string(out.join(name)).unwrap();
-    let mut causes = String::new();
+    let mut served_by_all = String::new();
     for (metrics, verdicts) in [
         ("metrics.prom", "verdicts.jsonl"),
         ("metrics-n2.prom", "verdicts-n2.jsonl"),
@@ -264,14 +274,23 @@ fn a_lab_rollout_is_in_the_metrics_as_in_the_verdicts_and_in_every_panel_and_rul
         let (served, verdicts) = (read(metrics), read(verdicts));
         promtool_is_content_with(&served);
         equal(&served, &verdicts);
-        causes += &served;
+        served_by_all += &served;
     }
     for cause in ["endpoint-removal-race", "immediate-exit"] {
-        assert!(causes.contains(&format!("cause=\"{cause}\"")), "no {cause}");
+        assert!(
+            served_by_all.contains(&format!("cause=\"{cause}\"")),
+            "no {cause}"
+        );
     }
     let at = prometheus.scraped_until(2);
-    panels::return_data(&prometheus, &deploy("dashboards"), at);
-    panels::rules_return_data(&prometheus, at);
+    panels::panels_answer(&prometheus, &deploy("dashboards"), at);
+    panels::panels_are_right(
+        &prometheus,
+        &deploy("dashboards"),
+        at,
+        lost_to_rollouts(&served_by_all),
+    );
+    panels::rules_answer(&prometheus, at);
     // The daemons have ended.
     prometheus.wait_for("ALERTS{alertname=\"ZdtBlindOnNode\",alertstate=\"pending\",node=\"n1\"}");
 }

@@ -154,19 +154,28 @@ fn lost() -> Row {
     }
 }
 
+/// As it stood last: a daemon that was updated begins anew and knows no earlier rollout.
+fn stood(series: &str) -> String {
+    format!("last_over_time({series}{{{OF}}}[$__range])")
+}
+
 /// Each node has a last rollout of its own: one that lost no pod to the newest still tells of an earlier. Those count that began
 /// within an hour of the newest.
 fn of_the_newest(series: &str) -> String {
-    let began = format!("zdt_last_rollout_timestamp_seconds{{{OF}}}");
+    let began = stood("zdt_last_rollout_timestamp_seconds");
     format!(
-        "({series}{{{OF}}} and on (namespace, workload, node, instance) ({began} > on (namespace, workload) group_left () \
-         (max by (namespace, workload) ({began}) - 3600)))"
+        "({} and on (namespace, workload, node, instance) ({began} > on (namespace, workload) group_left () (max by \
+         (namespace, workload) ({began}) - 3600)))",
+        stood(series)
     )
 }
 
 fn last() -> Row {
     let by = "by (namespace, workload)";
-    let at = format!("1000 * max {by} (zdt_last_rollout_timestamp_seconds{{{OF}}})");
+    let at = format!(
+        "1000 * max {by} ({})",
+        stood("zdt_last_rollout_timestamp_seconds")
+    );
     let took = format!(
         "max {by} ({})",
         of_the_newest("zdt_last_rollout_duration_seconds")

@@ -55,7 +55,7 @@ impl Wrong {
 }
 
 /// All dashboards, at a time after the rollout.
-pub fn return_data(prometheus: &Prometheus, folder: &Path, at: f64) {
+pub fn panels_answer(prometheus: &Prometheus, folder: &Path, at: f64) {
     let (mut wrong, mut queries) = (Wrong::default(), 0);
     for file in fs::read_dir(folder).unwrap().map(|f| f.unwrap().path()) {
         if file.extension().is_none_or(|e| e != "json") {
@@ -97,8 +97,40 @@ pub fn return_data(prometheus: &Prometheus, folder: &Path, at: f64) {
     assert!(queries > 50, "{queries}");
 }
 
+/// A query of a panel, by title and name.
+fn asked(folder: &Path, file: &str, title: &str, name: &str) -> String {
+    let dashboard: Value = serde_json::from_str(&fs::read_to_string(folder.join(file)).unwrap()).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let panel = panels.iter().find(|p| p["title"] == title).expect(title);
+    let mut targets = panel["targets"].as_array().unwrap().iter();
+    filled(text(targets.find(|t| t["refId"] == name).expect(name), "expr"))
+}
+
+/// The panels that answer the dashboards' questions give the right answers. `lost`: requests that the rollout failed, as the
+/// daemons counted them, all of them in this rollout.
+pub fn panels_are_right(prometheus: &Prometheus, folder: &Path, at: f64, lost: f64) {
+    let values =
+        |file: &str, title: &str, name: &str| prometheus.values(&asked(folder, file, title, name), at);
+    let rollouts = "zdt-rollouts.json";
+    assert_eq!(values(rollouts, "Lost to rollouts", "A"), [lost]);
+    assert_eq!(values(rollouts, "The last rollout of each workload", "C"), [lost]);
+    let by_cause: f64 = values(rollouts, "Lost to rollouts, by cause", "A").iter().sum();
+    assert!((by_cause - lost).abs() < 1e-6, "{by_cause} of {lost}");
+    let prevented: f64 = values(rollouts, "What to change", "A").iter().sum();
+    assert!((1.0..=lost).contains(&prevented), "{prevented} of {lost}");
+    let slowest = asked(folder, "zdt-propagation.json", "Slowest nodes: rules (p90)", "A");
+    let said = prometheus.ask("query", &[("query", &slowest), ("time", &at.to_string())]);
+    // topk sorts.
+    assert_eq!(
+        said["result"][0]["metric"]["node"], "n1",
+        "its rules come 400 ms later: {said}"
+    );
+    assert_eq!(values("zdt-itself.json", "Nodes watched", "A"), [2.0]);
+    assert_eq!(values("zdt-itself.json", "Blind", "A"), [0.0]);
+}
+
 /// All rules, at the same time: none has an error, what is recorded is there, and each alert would fire.
-pub fn rules_return_data(prometheus: &Prometheus, at: f64) {
+pub fn rules_answer(prometheus: &Prometheus, at: f64) {
     let mut wrong = Wrong::default();
     let said = prometheus.ask("rules", &[]);
     let mut rules = 0;
