@@ -4,6 +4,7 @@ mod actions;
 mod binaries;
 mod cluster;
 mod daemon;
+mod doors;
 mod files;
 mod ingress;
 mod load;
@@ -38,6 +39,7 @@ pub use binaries::Binaries;
 use cluster::Cluster;
 pub use daemon::replay;
 use daemon::{Daemon, events_lost};
+use doors::Doors;
 pub use files::Files;
 use load::Load;
 
@@ -54,6 +56,8 @@ pub struct Setup {
     pub binaries: Binaries,
     /// Keep what `/metrics` says after the rollout.
     pub scrape: bool,
+    /// Wait for the scrapes of a Prometheus.
+    pub prometheus: bool,
     /// Each run gets a folder `<name>-<seed>` in it.
     pub out: PathBuf,
     /// Runs side by side, at least 1.
@@ -133,6 +137,13 @@ async fn live(setup: &Setup, scenario: &Scenario, seed: u64, files: &Files) -> R
     });
     let daemons = try_join_all(starts).await?;
     progress("the daemon is ready");
+    let mut doors = if setup.prometheus {
+        let mut doors = Doors::open(&cluster.nodes, &files.targets()).await?;
+        doors.scraped().await?;
+        Some(doors)
+    } else {
+        None
+    };
     let target = cluster.target()?;
     if scenario.noise {
         noise::clients(&cluster, seed, files)?;
@@ -160,6 +171,11 @@ async fn live(setup: &Setup, scenario: &Scenario, seed: u64, files: &Files) -> R
         try_join_all(daemons.iter().map(Daemon::scrape)).await?;
         progress("the daemon's metrics have the rollout");
     }
+    if let Some(doors) = &mut doors {
+        doors.scraped().await?;
+        progress("Prometheus has seen the end");
+    }
+    drop(doors);
     let background = noise::addresses(&cluster);
     try_join_all(daemons.into_iter().map(Daemon::stop)).await?;
     progress("the daemon has ended");

@@ -29,6 +29,10 @@ pub struct Place {
     /// Wait until the daemon has summed the rollout up, and keep what its /metrics says then
     #[arg(long)]
     pub scrape: bool,
+    /// Let a Prometheus scrape the daemons meanwhile: their addresses are in targets.json of the run's folder (for its
+    /// file_sd_configs), and the run waits for it, before the client starts and before the daemons end
+    #[arg(long)]
+    pub prometheus: bool,
     /// Runs side by side [default: one for each CPU]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=i64::from(SLOTS)))]
     pub jobs: Option<u8>,
@@ -78,6 +82,7 @@ impl Place {
             binaries: Binaries::keep(&self.zdt, &self.out)?,
             out: self.out.clone(),
             scrape: self.scrape,
+            prometheus: self.prometheus,
             jobs: self.jobs.unwrap_or_else(fitting),
         })
     }

@@ -71,6 +71,11 @@ pub const LAB: &[Need] = &[
         package: "prometheus",
         why: "the tests check the daemon's metrics with Prometheus' own tool",
     },
+    Need {
+        what: "prometheus",
+        package: "prometheus",
+        why: "the tests let it scrape the lab's daemons, and ask it every query of the dashboards",
+    },
 ];
 
 /// To build bpf-linker.

@@ -37,6 +37,11 @@ impl Files {
         self.dir.join("events.jsonl")
     }
 
+    /// Where a Prometheus finds the daemons.
+    pub fn targets(&self) -> PathBuf {
+        self.dir.join("targets.json")
+    }
+
     pub fn verdicts(&self) -> PathBuf {
         self.one("verdicts", "jsonl")
     }

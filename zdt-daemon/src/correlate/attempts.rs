@@ -166,6 +166,10 @@ impl Attempts {
     }
 
     /// Attempts that the bound has cost since the last call.
+    pub(super) fn len(&self) -> usize {
+        self.attempts.len()
+    }
+
     pub(super) fn take_evicted(&mut self) -> u64 {
         std::mem::take(&mut self.evicted)
     }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     causes::{self, RULES, unexplained},
-    input::{Ktime, Start, Wall, Workload},
+    input::{Ktime, Start, Wall},
     verdict::{Blame, Judgement, PodRef, Verdict},
 };
 
@@ -187,13 +187,14 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
     let pod_ref = pod_ref.or_else(|| {
         let endpoint = endpoint.or(lost)?;
         let (uid, name) = endpoint.pod.as_ref()?;
+        let pod = crate::input::NsName {
+            namespace: endpoint.service.namespace.clone(),
+            name: name.clone(),
+        };
         Some(PodRef {
             uid: uid.clone(),
-            pod: crate::input::NsName {
-                namespace: endpoint.service.namespace.clone(),
-                name: name.clone(),
-            },
-            workload: None::<Workload>,
+            workload: context.rollouts.workload(uid, &pod),
+            pod,
             template_hash: None,
         })
     });

@@ -15,9 +15,15 @@ const MAX_LEFT: usize = 65_536;
 #[derive(Debug, Default)]
 pub(super) struct Leftovers {
     entries: HashMap<Tuple, Left>,
+    /// What found no room.
+    refused: u64,
 }
 
 impl Leftovers {
+    pub(super) fn fill(&self) -> (usize, u64) {
+        (self.entries.len(), self.refused)
+    }
+
     /// Tells the flow what it inherited, and remembers what it leaves.
     pub(super) fn pass(&mut self, flow: &mut Flow) {
         let (Some(dialled), Some(ended), Some(server)) = (flow.dialled, flow.ended, flow.server_addr())
@@ -38,6 +44,8 @@ impl Leftovers {
             // The first one of a chain is the one to blame.
             let began = flow.left.map_or(flow.began, |l| l.began);
             self.entries.insert(orig, Left { began, ended, server });
+        } else {
+            self.refused += 1;
         }
     }
 

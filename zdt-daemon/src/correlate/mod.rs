@@ -135,8 +135,7 @@ pub struct Correlator {
     rollouts: rollout::Rollouts,
     propagations: propagation::Propagations,
     switches: switches::Switches,
-    /// What the bound of the flow table has cost.
-    evicted: u64,
+    evicted: tables::Evicted,
 }
 
 impl Correlator {
@@ -160,7 +159,7 @@ impl Correlator {
             rollouts: rollout::Rollouts::new(settings.max_services),
             propagations: propagation::Propagations::default(),
             switches: switches::Switches::default(),
-            evicted: 0,
+            evicted: tables::Evicted::default(),
         }
     }
 
@@ -386,11 +385,14 @@ impl Correlator {
         self.routes.forget(before);
         self.rollouts.forget(before, &self.pods);
         self.propagations.forget(before);
-        let evicted = self.flows.forget(self.now.minus_ms(self.settings.flow_expiry_ms));
-        let evicted = evicted + self.attempts.take_evicted() + self.served.take_evicted();
-        if evicted > 0 {
-            self.losses.lost(self.now, "flow-table", evicted);
-            self.evicted += evicted;
+        let evicted = tables::Evicted {
+            flows: self.flows.forget(self.now.minus_ms(self.settings.flow_expiry_ms)),
+            attempts: self.attempts.take_evicted(),
+            served: self.served.take_evicted(),
+        };
+        if evicted.all() > 0 {
+            self.losses.lost(self.now, "flow-table", evicted.all());
+            self.evicted.add(evicted);
         }
         self.count_costs();
     }

@@ -31,8 +31,8 @@ pub struct Pods {
 }
 
 impl Pods {
-    pub(super) fn len(&self) -> usize {
-        self.pods.len()
+    pub(super) fn fill(&self) -> (usize, u64) {
+        (self.pods.len(), self.cost.all())
     }
 
     pub(super) fn new(max: usize) -> Self {

@@ -53,9 +53,15 @@ struct Entry {
 #[derive(Debug, Default)]
 pub(super) struct Propagations {
     all: BTreeMap<(PodUid, Change), Entry>,
+    /// What found no room.
+    refused: u64,
 }
 
 impl Propagations {
+    pub(super) fn fill(&self) -> (usize, u64) {
+        (self.all.len(), self.refused)
+    }
+
     /// Follows a change from its first sign on; a second sign is none.
     pub(super) fn begin(&mut self, uid: &PodUid, change: Change, followed: Followed) {
         if self.all.len() < MAX_FOLLOWED {
@@ -64,6 +70,8 @@ impl Propagations {
                 reported: false,
             };
             self.all.entry((uid.clone(), change)).or_insert_with(entry);
+        } else if !self.all.contains_key(&(uid.clone(), change)) {
+            self.refused += 1;
         }
     }
 

@@ -40,14 +40,21 @@ impl QueueLook {
 #[derive(Debug, Default)]
 pub struct Queues {
     looks: BTreeMap<SocketAddr, VecDeque<QueueLook>>,
+    /// Listeners that went for others. An old look that goes for a new one costs nothing: what is judged is younger.
+    evicted: u64,
 }
 
 impl Queues {
+    pub(super) fn fill(&self) -> (usize, u64) {
+        (self.looks.len(), self.evicted)
+    }
+
     pub(super) fn looked(&mut self, local: SocketAddr, look: QueueLook) {
         if self.looks.len() >= MAX_LISTENERS && !self.looks.contains_key(&local) {
             let last = |looks: &VecDeque<QueueLook>| looks.back().map(|l| l.at);
             let oldest = self.looks.iter().min_by_key(|(_, l)| last(l)).map(|(to, _)| *to);
             oldest.and_then(|oldest| self.looks.remove(&oldest));
+            self.evicted += 1;
         }
         let looks = self.looks.entry(local).or_default();
         if looks.len() >= MAX_LOOKS {

@@ -108,6 +108,10 @@ impl ServedErrors {
     }
 
     /// How many the bound has cost since the last call.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
     pub(super) fn take_evicted(&mut self) -> u64 {
         std::mem::take(&mut self.evicted)
     }

@@ -23,9 +23,14 @@ struct Stray {
 pub(super) struct Strays {
     /// By the client's address and the pod's.
     strays: BTreeMap<(SocketAddr, SocketAddr), Stray>,
+    evicted: u64,
 }
 
 impl Strays {
+    pub(super) fn fill(&self) -> (usize, u64) {
+        (self.strays.len(), self.evicted)
+    }
+
     /// Takes a RST that no socket sent, on a client's side and not to a SYN. `true`: it belongs to no socket view.
     pub(super) fn observe(&mut self, at: Ktime, side: Side, observation: &Observation) -> bool {
         let Observation::ResetSent {
@@ -44,6 +49,7 @@ impl Strays {
         if self.strays.len() >= MAX_STRAYS && !self.strays.contains_key(&key) {
             let oldest = self.strays.iter().min_by_key(|(_, s)| s.at).map(|(key, _)| *key);
             oldest.and_then(|oldest| self.strays.remove(&oldest));
+            self.evicted += 1;
         }
         // The first one does the harm.
         self.strays.entry(key).or_insert(Stray { at, pod_side: None });

@@ -11,23 +11,54 @@ pub struct TableFill {
     pub evicted: u64,
 }
 
+/// What the bounds have cost of what is yet to be judged: each is a failure that may get no verdict.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Evicted {
+    pub flows: u64,
+    pub attempts: u64,
+    pub served: u64,
+}
+
+impl Evicted {
+    pub(super) fn all(self) -> u64 {
+        self.flows + self.attempts + self.served
+    }
+
+    pub(super) fn add(&mut self, more: Self) {
+        self.flows += more.flows;
+        self.attempts += more.attempts;
+        self.served += more.served;
+    }
+}
+
 impl Correlator {
     pub fn tables(&self) -> Vec<TableFill> {
-        let fill = |name, entries, evicted| TableFill {
+        let fill = |name, (entries, evicted)| TableFill {
             name,
             entries,
             evicted,
         };
+        let Evicted {
+            flows,
+            attempts,
+            served,
+        } = self.evicted;
         vec![
-            fill("flows", self.flows.len(), self.evicted),
-            fill("pods", self.pods.len(), self.pods.cost.all()),
+            fill("flows", (self.flows.len(), flows)),
+            fill("attempts", (self.attempts.len(), attempts)),
+            fill("served-errors", (self.served.len(), served)),
+            fill("pods", self.pods.fill()),
+            fill("propagations", self.propagations.fill()),
+            fill("unanswered-connections", self.left.fill()),
+            fill("told-connections", self.told.fill()),
+            fill("stray-resets", self.strays.fill()),
+            fill("listen-queues", self.queues.fill()),
             fill(
                 "endpoint-addresses",
-                self.endpoints.len(),
-                self.endpoints.cost.all(),
+                (self.endpoints.len(), self.endpoints.cost.all()),
             ),
-            fill("routes", self.routes.len(), self.routes.cost.all()),
-            fill("rollouts", self.rollouts.len(), self.rollouts.cost.all()),
+            fill("routes", (self.routes.len(), self.routes.cost.all())),
+            fill("rollouts", (self.rollouts.len(), self.rollouts.cost.all())),
         ]
     }
 

@@ -18,9 +18,15 @@ const REMEMBERED_MS: u64 = 60_000;
 pub(super) struct Told {
     /// When, by the client as the server saw it, and the server.
     told: HashMap<(SocketAddr, SocketAddr), Ktime>,
+    /// What found no room.
+    refused: u64,
 }
 
 impl Told {
+    pub(super) fn fill(&self) -> (usize, u64) {
+        (self.told.len(), self.refused)
+    }
+
     /// Whether this is only what comes late of a connection that has had its verdict: the server's end of one that its client
     /// had left, or the silence of one whose answer was lost.
     pub(super) fn already(&self, flow: &Flow) -> bool {
@@ -43,10 +49,12 @@ impl Told {
         if !server_holds_it && !silent {
             return;
         }
-        if let (Some(key), Some(ended)) = (key(flow), flow.ended)
-            && self.told.len() < MAX_TOLD
-        {
-            self.told.insert(key, ended);
+        if let (Some(key), Some(ended)) = (key(flow), flow.ended) {
+            if self.told.len() < MAX_TOLD {
+                self.told.insert(key, ended);
+            } else {
+                self.refused += 1;
+            }
         }
     }
 

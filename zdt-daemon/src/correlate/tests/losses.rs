@@ -2,7 +2,8 @@
 
 use super::world::{World, ended_pod, unanswered};
 use crate::{
-    input::{TcpCounters, TcpState, What},
+    correlate::{Correlator, Settings},
+    input::{Input, Ktime, PodState, PodUid, TcpCounters, TcpState, What},
     verdict::Confidence,
 };
 
@@ -65,4 +66,23 @@ fn a_loss_touches_the_verdicts_that_rest_on_it_and_no_other() {
     assert_eq!(confidence(left, "rules"), Confidence::Full);
     assert_eq!(confidence(cut, "ring:kfree_skb"), Confidence::Full);
     assert_eq!(confidence(cut, "ring:signal_generate"), lost);
+}
+
+#[test]
+fn what_a_bound_costs_is_counted() {
+    let mut correlator = Correlator::new(Settings {
+        max_pods: 2,
+        ..Settings::default()
+    });
+    for n in 1..=5 {
+        let state = PodState {
+            uid: PodUid(format!("uid-{n}")),
+            ..PodState::default()
+        };
+        let what = What::Pod(state);
+        correlator.step(&Input { at: Ktime(n), what }, &mut Vec::new());
+    }
+    let tables = correlator.tables();
+    let pods = tables.iter().find(|t| t.name == "pods").unwrap();
+    assert_eq!((pods.entries, pods.evicted), (2, 3));
 }

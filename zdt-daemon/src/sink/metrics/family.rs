@@ -10,7 +10,7 @@ use std::{
 };
 
 use prometheus::{
-    Histogram, HistogramOpts, IntCounter, Opts, Registry, Result,
+    Gauge, Histogram, HistogramOpts, IntCounter, Opts, Registry, Result,
     core::{Collector, Desc, Metric},
     proto::{MetricFamily, MetricType},
 };
@@ -25,12 +25,23 @@ type Shared<M> = Arc<Mutex<Vec<M>>>;
 /// Makes one series of a kind.
 pub(super) trait Kind: Metric + 'static {
     const TYPE: MetricType;
+    /// What several workloads have can be one series. A state of each cannot.
+    const SUMS: bool = true;
 
     fn make(opts: Opts, buckets: &[f64]) -> Result<Self>;
 }
 
 impl Kind for IntCounter {
     const TYPE: MetricType = MetricType::COUNTER;
+
+    fn make(opts: Opts, _: &[f64]) -> Result<Self> {
+        Self::with_opts(opts)
+    }
+}
+
+impl Kind for Gauge {
+    const TYPE: MetricType = MetricType::GAUGE;
+    const SUMS: bool = false;
 
     fn make(opts: Opts, _: &[f64]) -> Result<Self> {
         Self::with_opts(opts)
@@ -97,7 +108,7 @@ impl<M: Kind> Family<M> {
     }
 
     /// The series of these label values, or the one of [`OTHER`] when there is no room. None: they are fewer or more
-    /// than the family has labels.
+    /// than the family has labels, or there is no room and this kind has no sum.
     pub(super) fn of(&mut self, mut values: Vec<String>) -> Option<&M> {
         if values.len() != self.described.labels.len() {
             return None;
@@ -105,6 +116,9 @@ impl<M: Kind> Family<M> {
         if !self.series.contains_key(&values) {
             if self.named >= self.described.most {
                 self.overflowed.inc();
+                if !M::SUMS {
+                    return None;
+                }
                 values.iter_mut().take(2).for_each(|v| OTHER.clone_into(v));
             } else {
                 self.named += 1;
@@ -196,6 +210,20 @@ mod tests {
         assert_eq!(series.len(), 3);
         let sum: f64 = series.iter().map(|m| m.get_counter().get_value()).sum();
         assert!((sum - 11.0).abs() < f64::EPSILON, "{sum}");
+    }
+
+    #[test]
+    fn state_that_finds_no_room_is_left_out() {
+        let overflowed = IntCounter::new("o", "o").unwrap();
+        let mut family = Family::<Gauge>::register(COUNT, &Registry::new(), overflowed.clone()).unwrap();
+        for n in 0..3 {
+            let there = family
+                .of(values("n", &format!("deployment/{n}")))
+                .map(|g| g.set(1.0));
+            assert_eq!(there.is_some(), n < 2);
+        }
+        assert_eq!(overflowed.get(), 1);
+        assert!(!family.series.contains_key(&values(OTHER, OTHER)));
     }
 
     #[test]

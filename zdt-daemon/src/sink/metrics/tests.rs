@@ -1,10 +1,12 @@
 //! The text that Prometheus gets, from verdicts and summaries; and its bound.
 
+mod bounds;
+
 use super::*;
 use crate::{
     causes::{RULES, UNEXPLAINED},
     input::{NsName, PodUid, Wall},
-    verdict::{Change, Confidence, Finding, Judgement, Outcome, PodRef, Since, Trigger},
+    verdict::{Advice, Change, Confidence, Finding, Judgement, Outcome, PodRef, Since, Trigger},
 };
 
 const TRIGGERS: [Trigger; 5] = [
@@ -98,6 +100,15 @@ fn summary(name: &str, began: Ktime) -> RolloutSummary {
         advice: Vec::new(),
         template: None,
         savings: Vec::new(),
+    }
+}
+
+fn advice(setting: &str, value: Option<u64>, prevents: usize) -> Advice {
+    Advice {
+        setting: setting.into(),
+        value,
+        because: String::new(),
+        prevents,
     }
 }
 
@@ -225,64 +236,63 @@ fn summary_that_comes_again_counts_once_and_a_stage_where_it_is_known() {
 }
 
 #[test]
-fn thousand_workloads_with_all_causes_stay_under_the_bound_and_lose_no_count() {
+fn request_of_before_the_stop_signal_was_unfinished_then_and_a_later_one_was_not() {
     let (metrics, mut sink) = Metrics::new().unwrap();
-    let own = metrics.own();
-    for hook in zdt_common::Hook::ALL {
-        own.hooks(&[hook.name()], &[]);
-        own.events(hook.name(), 1);
-        own.run_time(hook.name(), 0.1, 1);
+    // Cut at 1 s, 400 ms after SIGTERM: the one connection is of 0 s, the other of 700 ms.
+    for began in [Ktime(0), Ktime(700_000_000)] {
+        let mut cut = refused("web");
+        cut.began = began;
+        let finding = Finding {
+            measures: vec![(Measure::ExitAfterTerm, 400.0)],
+            ..Finding::default()
+        };
+        let cause = "immediate-exit";
+        cut.judgement = Judgement::Explained { cause, finding };
+        sink.verdict(Ktime(1), &cut);
     }
-    let causes: Vec<&'static str> = RULES.iter().map(|r| r.name).chain([UNEXPLAINED]).collect();
-    let mut wanted = 0;
-    for n in 0..1_000_u64 {
-        let name = format!("web-{n}");
-        for cause in &causes {
-            for outcome in OUTCOMES {
-                // Every trigger in its turn, for every cause and outcome.
-                let trigger = TRIGGERS[usize::try_from(n).unwrap() % TRIGGERS.len()];
-                sink.verdict(Ktime(1), &verdict(&name, Blame::Rollout, cause, outcome, trigger));
-                wanted += 1;
-            }
-        }
-        sink.rollout(&summary(&name, Ktime(n)));
-        sink.propagation(&removal(&name, Some(5.0)));
-    }
+    sink.verdict(Ktime(1), &refused("web"));
     let text = metrics.text().unwrap();
-    let there = series(&text);
-    assert!(there > 20_000, "the tables are full: {there}");
-    assert!(there <= MOST_SERIES, "{there} series");
-    let counts = text
-        .lines()
-        .filter(|l| l.starts_with("zdt_failed_requests_total{"));
-    let sum: u64 = counts
-        .map(|l| l.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
-        .sum();
-    assert_eq!(sum, wanted, "what has no series of its own is in (other)");
-    assert!(text.contains("zdt_label_overflows_total{metric=\"zdt_failed_requests_total\"}"));
+    let of = "{namespace=\"shop\",workload=\"deployment/web\"}";
+    has(&text, &format!("zdt_requests_unfinished_at_sigterm_total{of} 1"));
 }
 
 #[test]
-fn node_with_twenty_workloads_has_under_two_thousand_series() {
+fn last_rollout_stands_with_its_advice_until_a_later_one() {
     let (metrics, mut sink) = Metrics::new().unwrap();
-    for hook in zdt_common::Hook::ALL {
-        metrics.own().events(hook.name(), 1);
-        metrics.own().run_time(hook.name(), 0.1, 1);
-    }
-    for n in 0..20_u64 {
-        let name = format!("web-{n}");
-        for rule in RULES.iter().take(5) {
-            let trigger = Trigger::RollingUpdate;
-            sink.verdict(
-                Ktime(1),
-                &verdict(&name, rule.blame, rule.name, Outcome::Reset, trigger),
-            );
-        }
-        sink.rollout(&summary(&name, Ktime(n)));
-        sink.propagation(&removal(&name, Some(5.0)));
-    }
-    let there = series(&metrics.text().unwrap());
-    assert!((1_000..2_000).contains(&there), "{there}");
+    let mut first = summary("web", Ktime(5));
+    first.wall = Wall(1_700_000_000_500);
+    first.failed = 7;
+    first.advice = vec![advice("lifecycle.preStop.sleep.seconds", Some(3), 6)];
+    sink.rollout(&first);
+    let of = "namespace=\"shop\",";
+    let web = "workload=\"deployment/web\"} ";
+    let pre_stop = "setting=\"lifecycle.preStop.sleep.seconds\",";
+    let text = metrics.text().unwrap();
+    has(
+        &text,
+        &format!("zdt_last_rollout_timestamp_seconds{{{of}{web}1700000000.5"),
+    );
+    has(&text, &format!("zdt_last_rollout_duration_seconds{{{of}{web}4.6"));
+    has(&text, &format!("zdt_last_rollout_failed_requests{{{of}{web}7"));
+    let prevents = format!("zdt_last_rollout_advice_prevents_requests{{{of}{pre_stop}{web}");
+    has(&text, &format!("{prevents}6"));
+    has(
+        &text,
+        &format!("zdt_last_rollout_advice_value{{{of}{pre_stop}{web}3"),
+    );
+
+    let mut second = summary("web", Ktime(9));
+    second.wall = Wall(1_700_000_060_000);
+    sink.rollout(&second);
+    // A late verdict sums the first one up again.
+    sink.rollout(&first);
+    let text = metrics.text().unwrap();
+    has(
+        &text,
+        &format!("zdt_last_rollout_timestamp_seconds{{{of}{web}1700000060"),
+    );
+    has(&text, &format!("zdt_last_rollout_failed_requests{{{of}{web}0"));
+    has(&text, &format!("{prevents}0"));
 }
 
 #[test]
