@@ -9,12 +9,14 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use proptest::{prelude::*, sample::Index, test_runner::RngSeed};
+use serde_json::Value;
 use support::{fixtures, outputs};
 use zdt_daemon::{
     causes::UNEXPLAINED,
+    correlate::{Correlator, Settings},
     input::{Input, What},
     verdict::{Confidence, Output, Verdict},
 };
@@ -53,6 +55,84 @@ fn a_record_written_and_read_again_is_the_same_inputs() {
         for input in &fixture.inputs {
             let line = serde_json::to_string(input).unwrap();
             assert_eq!(serde_json::from_str::<Input>(&line).unwrap(), *input);
+        }
+    }
+}
+
+/// The client whose requests a fixture is about: that of its first verdict. Not one behind a masquerade, which gives no two
+/// connections one address.
+fn client(inputs: &[Input]) -> Option<SocketAddr> {
+    let verdict = verdicts(inputs).into_values().next()?;
+    let itself = verdict.id.starts_with(&format!("{}>", verdict.client));
+    itself.then_some(verdict.client)
+}
+
+/// The same event of another connection of the same client.
+fn of_another(input: &Input, client: SocketAddr) -> Option<Input> {
+    let text = serde_json::to_string(input).unwrap();
+    let mine = format!("\"{client}\"");
+    let kernel = matches!(&input.what, What::Kernel(_) | What::Translation(_));
+    if !kernel || !text.contains(&mine) {
+        return None;
+    }
+    let other = SocketAddr::new(client.ip(), client.port() ^ 1);
+    let mut value: Value = serde_json::from_str(&text.replace(&mine, &format!("\"{other}\""))).unwrap();
+    renumber(&mut value);
+    Some(serde_json::from_value(value).unwrap())
+}
+
+/// Another connection has another initial sequence number.
+fn renumber(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                if let ("isn", Some(isn)) = (key.as_str(), value.as_u64()) {
+                    *value = Value::from(isn ^ 1);
+                }
+                renumber(value);
+            }
+        }
+        Value::Array(all) => all.iter_mut().for_each(renumber),
+        _ => {}
+    }
+}
+
+#[test]
+fn events_of_unrelated_connections_may_swap() {
+    let mut swapped = 0;
+    for fixture in fixtures() {
+        let Some(client) = client(&fixture.inputs) else {
+            continue;
+        };
+        let (mut one, mut other) = (Vec::new(), Vec::new());
+        for input in &fixture.inputs {
+            let twin = of_another(input, client);
+            swapped += usize::from(twin.is_some());
+            one.extend([Some(input.clone()), twin.clone()].into_iter().flatten());
+            other.extend([twin, Some(input.clone())].into_iter().flatten());
+        }
+        assert_eq!(verdicts(&one), verdicts(&other), "{}", fixture.path.display());
+    }
+    assert!(swapped > 200, "only {swapped} pairs in all fixtures");
+}
+
+#[test]
+fn a_stream_that_is_split_anywhere_says_the_same() {
+    for fixture in fixtures() {
+        let whole = bytes(&outputs(&fixture.inputs));
+        for at in (0..=fixture.inputs.len()).step_by(7) {
+            let mut correlator = Correlator::new(Settings::default());
+            let mut all = Vec::new();
+            for part in [&fixture.inputs[..at], &fixture.inputs[at..]] {
+                // What a reader that comes back finds: the part, and what followed from it.
+                let mut out = Vec::new();
+                for input in part {
+                    correlator.step(input, &mut out);
+                }
+                all.append(&mut out);
+            }
+            correlator.finish(&mut all);
+            assert_eq!(bytes(&all), whole, "{} at {at}", fixture.path.display());
         }
     }
 }
