@@ -114,9 +114,8 @@ pub struct Propagation {
     pub namespace: Option<String>,
     /// Only this workload: `web`, or `deployment/web`
     pub workload: Option<String>,
-    /// A record or outputs of zdt; `-` is standard input. May be given several times
-    #[arg(long = "record", value_name = "FILE", required = true)]
-    pub files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub sources: Sources,
     #[command(flatten)]
     pub output: OutputFormat,
 }
@@ -128,9 +127,8 @@ pub struct Report {
     pub namespace: Option<String>,
     /// Only this workload: `web`, or `deployment/web`
     pub workload: Option<String>,
-    /// A record or outputs of zdt; `-` is standard input. May be given several times
-    #[arg(long = "record", value_name = "FILE", required = true)]
-    pub files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub sources: Sources,
     /// Only what happened so long before the end of what is read, as `90s`, `10m` or `1h 30m`
     #[arg(long, value_name = "DURATION", value_parser = since)]
     pub since: Option<jiff::SignedDuration>,
@@ -165,9 +163,32 @@ fn since(text: &str) -> Result<jiff::SignedDuration, String> {
 pub struct Explain {
     /// Its `id`, or a part of it that no other has
     pub verdict: String,
-    /// A record or outputs of zdt; `-` is standard input. May be given several times
-    #[arg(long = "record", value_name = "FILE", required = true)]
+    #[command(flatten)]
+    pub sources: Sources,
+}
+
+/// What is read: files, or what the daemons of a cluster have said.
+#[derive(Debug, Args)]
+pub struct Sources {
+    /// A record or outputs of zdt; `-` is standard input. May be given several times. Without it every zdt of the cluster
+    /// is asked, through the API server: the logs of its pods
+    #[arg(long = "record", value_name = "FILE")]
     pub files: Vec<PathBuf>,
+    /// Kubeconfig file of the cluster [default: ~/.kube/config]
+    #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Namespace of zdt's own pods
+    #[arg(long, value_name = "NS", default_value = "zdt")]
+    pub zdt_namespace: String,
+}
+
+impl Sources {
+    /// The file that kubectl would take; None: the pod's service account.
+    pub fn kubeconfig(&self) -> Option<PathBuf> {
+        let named = self.kubeconfig.clone().filter(|f| !f.as_os_str().is_empty());
+        let own = || Some(std::env::home_dir()?.join(".kube/config")).filter(|f| f.exists());
+        named.or_else(own)
+    }
 }
 
 #[derive(Debug, Args)]

@@ -13,7 +13,7 @@ use crate::{
 };
 
 pub(super) fn explain(args: &config::Explain) -> anyhow::Result<ExitCode> {
-    let verdicts: Vec<Verdict> = read::all(&args.files)?
+    let verdicts: Vec<Verdict> = read::told(&args.sources, None)?
         .into_iter()
         .filter_map(|output| match output {
             Output::Verdict(v) => Some(*v),

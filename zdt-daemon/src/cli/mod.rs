@@ -1,6 +1,7 @@
 //! The verbs, one file each, and what they share: logging to stderr and exit codes (0 fine, 1 finding, 2 error).
 
 mod causes;
+mod daemons;
 mod doctor;
 mod explain;
 mod propagation;

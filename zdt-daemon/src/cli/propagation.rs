@@ -5,8 +5,6 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::Context as _;
-
 use super::{FINDING, read};
 use crate::{
     config,
@@ -17,16 +15,12 @@ use crate::{
 };
 
 pub(super) fn propagation(args: &config::Propagation) -> anyhow::Result<ExitCode> {
-    let mut all = Vec::new();
-    for file in &args.files {
-        let name = file.display();
-        let mut told = Vec::new();
-        read::outputs(file, &mut told).with_context(|| format!("cannot read propagations from {name}"))?;
-        all.extend(told.into_iter().filter_map(|output| match output {
-            Output::Propagation(p) => Some(*p),
-            _ => None,
-        }));
-    }
+    let told = read::told(&args.sources, None)?;
+    let propagations = told.into_iter().filter_map(|output| match output {
+        Output::Propagation(p) => Some(*p),
+        _ => None,
+    });
+    let mut all: Vec<Propagation> = propagations.collect();
     all.retain(|p| wanted(args, p));
     if all.is_empty() {
         let of = args.workload.as_deref().unwrap_or("any workload");

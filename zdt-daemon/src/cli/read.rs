@@ -1,4 +1,5 @@
-//! What a file tells: a record is replayed, outputs of `zdt run -o json` are taken as they are.
+//! What files tell: a record is replayed, outputs of `zdt run -o json` are taken as they are. Without files, what the daemons
+//! of the cluster say.
 
 use std::{
     fs::File,
@@ -8,14 +9,16 @@ use std::{
 
 use anyhow::Context as _;
 
+use super::daemons;
 use crate::{
+    config,
     correlate::{Correlator, Settings},
     record::Reader,
     verdict::Output,
 };
 
 /// What an output begins with; a record begins with its format.
-const OUTPUT: &[u8] = br#"{"kind""#;
+pub(super) const OUTPUT: &[u8] = br#"{"kind""#;
 
 /// Appends what the file tells. On an error what stands before it has been appended.
 pub(super) fn outputs(path: &Path, to: &mut Vec<Output>) -> anyhow::Result<()> {
@@ -43,17 +46,23 @@ pub(super) fn outputs(path: &Path, to: &mut Vec<Output>) -> anyhow::Result<()> {
     defect.map_or(Ok(()), |error| Err(error.into()))
 }
 
-/// What several files tell. A record that is cut off says what it says, and a warning.
-pub(super) fn all(files: &[std::path::PathBuf]) -> anyhow::Result<Vec<Output>> {
+/// What the sources tell. A record that is cut off says what it says, and a warning.
+pub(super) fn told(
+    sources: &config::Sources,
+    since: Option<jiff::SignedDuration>,
+) -> anyhow::Result<Vec<Output>> {
+    if sources.files.is_empty() {
+        return daemons::told(sources, since);
+    }
     let mut told = Vec::new();
-    for file in files {
+    for file in &sources.files {
         let name = file.display();
         let before = told.len();
         if let Err(error) = outputs(file, &mut told) {
             if told.len() == before {
                 return Err(error.context(format!("cannot read {name}")));
             }
-            tracing::warn!("the report lacks a part of {name}: {error:#}");
+            tracing::warn!("a part of {name} is missing in this: {error:#}");
         }
     }
     Ok(told)

@@ -21,7 +21,7 @@ pub(super) fn report(args: &config::Report) -> anyhow::Result<ExitCode> {
             .since
             .map(|d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX)),
     };
-    let told = Report::of(read::all(&args.files)?, &wanted);
+    let told = Report::of(read::told(&args.sources, args.since)?, &wanted);
     let mut out = io::BufWriter::new(io::stdout());
     if args.patch {
         out.write_all(patch(&told)?.as_bytes())?;

@@ -28,6 +28,8 @@ struct State {
     /// They get it as the response's status; else as an event of the watch, as kube-apiserver does.
     gone_by_status: bool,
     refuse: BTreeMap<&'static str, u16>,
+    /// Of zdt's own pods, by name. None: the kubelet does not answer.
+    logs: BTreeMap<String, Option<String>>,
     stopped: bool,
     connections: Vec<TcpStream>,
 }
@@ -64,6 +66,11 @@ impl Store {
             .events
             .push((resource, json!({"type": "DELETED", "object": object})));
         self.state.1.notify_all();
+    }
+
+    /// A pod of zdt itself, and its log.
+    pub fn daemon(&self, name: &str, log: Option<&str>) {
+        self.lock().logs.insert(name.to_owned(), log.map(str::to_owned));
     }
 
     /// Answers everything about `resource` with this HTTP status.
@@ -186,6 +193,9 @@ fn serve(store: &Store, stream: &TcpStream) -> Option<()> {
     }
     let path = first.split(' ').nth(1)?;
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    if let Some(own) = path.strip_prefix("/api/v1/namespaces/zdt/pods") {
+        return daemons(store, stream, own);
+    }
     let Some((_, resource)) = RESOURCES.iter().find(|(p, _)| *p == path) else {
         let version = json!({"major": "1", "minor": "36", "gitVersion": "v1.36.2", "gitCommit": "", "gitTreeState": "",
             "buildDate": "", "goVersion": "", "compiler": "", "platform": ""});
@@ -211,6 +221,29 @@ fn serve(store: &Store, stream: &TcpStream) -> Option<()> {
             "items": of_it.map(|(_, object)| object).collect::<Vec<_>>()})
     };
     answer(stream, 200, &list)
+}
+
+/// The list of zdt's own pods, or the log of one.
+fn daemons(store: &Store, mut stream: &TcpStream, path: &str) -> Option<()> {
+    let logs = store.lock().logs.clone();
+    let Some(name) = path.strip_prefix('/').and_then(|p| p.strip_suffix("/log")) else {
+        let pods = logs.keys().map(|name| {
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "zdt"},
+                "spec": {"nodeName": format!("node-of-{name}"), "containers": [{"name": "zdt"}]}})
+        });
+        let list =
+            json!({"apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": pods.collect::<Vec<_>>()});
+        return answer(stream, 200, &list);
+    };
+    match logs.get(name)? {
+        None => answer(stream, 500, &failure(500, "dial tcp 10.0.0.9:10250: connect: connection refused")),
+        Some(log) => write!(
+            stream,
+            "HTTP/1.1 200 x\r\ncontent-type: text/plain\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{log}",
+            log.len()
+        )
+        .ok(),
+    }
 }
 
 fn failure(status: u16, message: &str) -> Value {
