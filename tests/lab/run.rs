@@ -5,6 +5,7 @@ mod binaries;
 mod cluster;
 mod daemon;
 mod files;
+mod held;
 mod ingress;
 mod load;
 mod manifest;
@@ -54,6 +55,8 @@ pub struct Setup {
     pub binaries: Binaries,
     /// Keep what `/metrics` says after the rollout.
     pub scrape: bool,
+    /// Say where the daemons listen, and let them run until the file `release` is there.
+    pub hold: bool,
     /// Each run gets a folder `<name>-<seed>` in it.
     pub out: PathBuf,
     /// Runs side by side, at least 1.
@@ -132,6 +135,9 @@ async fn live(setup: &Setup, scenario: &Scenario, seed: u64, files: &Files) -> R
         daemon.ready().await.map(|()| daemon)
     });
     let daemons = try_join_all(starts).await?;
+    if setup.hold {
+        held::announce(cluster.nodes.iter().map(AsRef::as_ref), files)?;
+    }
     progress("the daemon is ready");
     let target = cluster.target()?;
     if scenario.noise {
@@ -159,6 +165,9 @@ async fn live(setup: &Setup, scenario: &Scenario, seed: u64, files: &Files) -> R
     if setup.scrape {
         try_join_all(daemons.iter().map(Daemon::scrape)).await?;
         progress("the daemon's metrics have the rollout");
+    }
+    if setup.hold {
+        held::until_released(files).await?;
     }
     let background = noise::addresses(&cluster);
     try_join_all(daemons.into_iter().map(Daemon::stop)).await?;

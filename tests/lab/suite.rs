@@ -29,6 +29,9 @@ pub struct Place {
     /// Wait until the daemon has summed the rollout up, and keep what its /metrics says then
     #[arg(long)]
     pub scrape: bool,
+    /// Write to `daemons.json` where the daemons listen, and let them run until there is a file `release` beside it
+    #[arg(long)]
+    pub hold: bool,
     /// Runs side by side [default: one for each CPU]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=i64::from(SLOTS)))]
     pub jobs: Option<u8>,
@@ -78,6 +81,7 @@ impl Place {
             binaries: Binaries::keep(&self.zdt, &self.out)?,
             out: self.out.clone(),
             scrape: self.scrape,
+            hold: self.hold,
             jobs: self.jobs.unwrap_or_else(fitting),
         })
     }

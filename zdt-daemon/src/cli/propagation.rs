@@ -21,7 +21,8 @@ pub(super) fn propagation(args: &config::Propagation) -> anyhow::Result<ExitCode
     for file in &args.files {
         let name = file.display();
         let mut told = Vec::new();
-        read::outputs(file, &mut told).with_context(|| format!("cannot read propagations from {name}"))?;
+        read::outputs(file, &mut told, &mut Vec::new())
+            .with_context(|| format!("cannot read propagations from {name}"))?;
         all.extend(told.into_iter().filter_map(|output| match output {
             Output::Propagation(p) => Some(*p),
             _ => None,

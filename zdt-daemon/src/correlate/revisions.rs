@@ -148,6 +148,22 @@ impl Revisions {
         replaced.then_some(own.seen.max(grown.minus_ms(FRESH_MS)))
     }
 
+    /// Replicas that a Deployment's older ReplicaSets, and its newest, shall have. None: it has one template only, or is none.
+    pub(super) fn wanted(&self, namespace: &str, workload: &Workload) -> Option<(u64, u64)> {
+        if workload.kind != "deployment" {
+            return None;
+        }
+        let own = || {
+            self.all.values().map(|r| &r.state).filter(|s| {
+                s.replica_set.namespace == namespace && s.deployment.as_ref() == Some(&workload.name)
+            })
+        };
+        let newest = own().max_by_key(|s| s.revision)?;
+        let replicas = |s: &ReplicaSetState| u64::try_from(s.replicas).unwrap_or(0);
+        let older = own().filter(|s| s.replica_set != newest.replica_set);
+        (own().count() > 1).then(|| (older.map(replicas).sum(), replicas(newest)))
+    }
+
     fn own(&self, namespace: &str, workload: &Workload, hash: Option<&str>) -> Option<&Replicas> {
         let mut all = self
             .all

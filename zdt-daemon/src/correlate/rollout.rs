@@ -2,6 +2,7 @@
 
 mod one;
 mod summary;
+mod under_way;
 
 use std::collections::{BTreeMap, BTreeSet};
 

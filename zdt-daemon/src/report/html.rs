@@ -10,7 +10,7 @@ use super::{
     rollout::{revision, setting},
     screen::confidence,
     story::{Report, Story},
-    svg::{lanes_svg, signed},
+    svg::{self, lanes_svg, signed},
     switch_line, verdict_line,
 };
 use crate::verdict::{Change, Verdict};
@@ -188,9 +188,8 @@ fn lines(from: &str) -> String {
 }
 
 fn timeline(page: &mut String, story: &Story) {
-    let of_note = |l: &&Lane| l.change == Some(Change::Removal) || !l.failures.is_empty();
-    let shown: Vec<&Lane> = story.lanes.iter().filter(of_note).collect();
-    let svg = lanes_svg(&shown, "the end of each pod, and the requests that failed at it");
+    let shown = svg::shown(story);
+    let svg = lanes_svg(&shown, svg::TITLE);
     if svg.is_empty() {
         return;
     }

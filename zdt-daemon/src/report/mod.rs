@@ -2,8 +2,11 @@
 
 mod escape;
 mod explain;
+mod gate;
 mod html;
+mod junit;
 mod lane;
+mod live;
 mod markdown;
 mod patch;
 mod propagation;
@@ -18,15 +21,19 @@ mod verdict;
 
 pub use escape::escape;
 pub use explain::explanation;
+pub use gate::{Answer, Gate, Looked, gate_text};
 pub use html::html;
+pub use junit::junit;
 pub use lane::{Failure, Lane, Mark, Step};
-pub use markdown::markdown;
+pub use live::live_stories;
+pub use markdown::{gate_markdown, markdown};
 pub use patch::{patch, patch_command};
 pub use propagation::{propagation_advice, propagation_table, stopped_before_rules};
 pub use rollout::rollout_block;
 pub use screen::screen;
 pub use story::{Report, Story, Wanted};
 pub use style::Style;
+pub use svg::story_svg;
 pub use switch::switch_line;
 pub use timeline::timeline;
 pub use verdict::verdict_line;

@@ -1,0 +1,305 @@
+//! What the HTTP interface answers from the last outputs: the outputs, how things stand, the gate, the report, the lanes.
+
+use hyper::{
+    StatusCode,
+    body::Bytes,
+    header::{HeaderName, HeaderValue},
+};
+use serde::Deserialize;
+
+use super::{Answer, query::query, typed};
+use crate::{
+    live::{BOOT, MISSED, MORE, NEXT},
+    report::{self, Gate, Looked, Report, Wanted, live_stories},
+    sink::recent::Recent,
+    verdict::{Output, RolloutSummary},
+};
+
+pub(super) const OUTPUTS: &str = "/api/v1/outputs";
+pub(super) const STATE: &str = "/api/v1/state";
+pub(super) const GATE: &str = "/api/v1/gate";
+pub(super) const LANES: &str = "/api/v1/lanes";
+pub(super) const REPORT: &str = "/api/v1/report";
+
+/// Outputs, and bytes of them, of one answer.
+const AT_ONCE: (usize, usize) = (2_000, 4 << 20);
+
+/// The gate looks at rollouts that ended at most so long ago, unless it is told.
+const SINCE_MS: i64 = 10 * 60_000;
+
+const JSON: &str = "application/json";
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// An answer that was made aside.
+#[derive(Debug)]
+pub struct Told {
+    pub status: StatusCode,
+    pub media: &'static str,
+    pub text: String,
+}
+
+impl Told {
+    fn wrong(why: &str) -> Self {
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            media: TEXT,
+            text: format!("{why}\n"),
+        }
+    }
+}
+
+/// JSON lines, as `zdt run -o json` prints them.
+pub(super) fn outputs(recent: &Recent, asked: Option<&str>) -> Answer {
+    let asked = query(asked.unwrap_or_default());
+    let (_, state) = recent.state();
+    let same = asked.get("boot").is_none_or(|boot| *boot == state.boot);
+    let since = asked.get("since").filter(|_| same).map_or(Ok(0), |s| s.parse());
+    let Ok(since) = since else {
+        let why = Bytes::from_static(b"since is a number: the last `seq` that you have\n");
+        return typed(StatusCode::BAD_REQUEST, TEXT, why);
+    };
+    let behind = recent.behind(since, AT_ONCE.0, AT_ONCE.1);
+    let mut body = Vec::with_capacity(behind.kept.iter().map(|k| k.line.len() + 1).sum());
+    for kept in &behind.kept {
+        body.extend_from_slice(&kept.line);
+        body.push(b'\n');
+    }
+    let mut answer = typed(StatusCode::OK, "application/x-ndjson", Bytes::from(body));
+    let headers = answer.headers_mut();
+    for (name, value) in [
+        (BOOT, state.boot),
+        (MISSED, behind.missed.to_string()),
+        (NEXT, behind.next.to_string()),
+        (MORE, behind.more.to_string()),
+    ] {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    }
+    answer
+}
+
+pub(super) fn state(recent: &Recent) -> Answer {
+    let text = serde_json::to_vec(&recent.state().1).unwrap_or_default();
+    typed(StatusCode::OK, JSON, Bytes::from(text))
+}
+
+/// The answers that take long.
+pub(super) fn made(recent: &Recent, page: &str, asked: &str, body: Option<&[u8]>) -> Told {
+    let asked = query(asked);
+    let of = |name: &str| asked.get(name).filter(|v| !v.is_empty()).cloned();
+    let wanted = Wanted {
+        namespace: of("namespace"),
+        workload: of("workload"),
+        since_ms: None,
+    };
+    match page {
+        GATE => {
+            let budget = of("budget").map_or(Ok(0), |b| b.parse());
+            let Ok(budget) = budget else {
+                return Told::wrong("budget is a number of requests");
+            };
+            let since = match of("since").map(|s| s.parse::<jiff::SignedDuration>()).transpose() {
+                Ok(since) => since.map_or(SINCE_MS, |s| i64::try_from(s.as_millis()).unwrap_or(i64::MAX)),
+                Err(_) => return Told::wrong("since is a duration, as 90s or 10m"),
+            };
+            let to = of("to");
+            let question = Question {
+                wanted,
+                budget,
+                since,
+                to,
+            };
+            match body {
+                None => asked_by_get(recent, &question),
+                Some(body) => asked_by_post(recent, question, body),
+            }
+        }
+        LANES => lanes(recent, &wanted, of("began").as_deref()),
+        _ => told(recent, &wanted, of("format").as_deref().unwrap_or("html")),
+    }
+}
+
+struct Question {
+    wanted: Wanted,
+    budget: usize,
+    since: i64,
+    /// Template hash of the rollout that is meant.
+    to: Option<String>,
+}
+
+/// The newest rollout of the workload: one that is under way, else the last one that ended.
+fn gate(recent: &Recent, question: &Question) -> Gate {
+    let (_, state) = recent.state();
+    let wanted = &question.wanted;
+    let is_to = |to: Option<&str>| question.to.is_none() || question.to.as_deref() == to;
+    let own = |namespace: &str, workload: &crate::input::Workload| wanted.workload(namespace, Some(workload));
+    let mut under_way = state.under_way;
+    under_way
+        .retain(|u| own(&u.namespace, &u.workload) && is_to(u.to.as_ref().map(|r| r.template_hash.as_str())));
+    let mut outputs = parsed(recent, wanted);
+    let ended = |r: &RolloutSummary| r.wall.0.saturating_add(whole(r.took_ms));
+    let newest = outputs.iter().filter_map(|o| match o {
+        Output::Rollout(r) => Some(r),
+        _ => None,
+    });
+    let newest = newest
+        .filter(|r| {
+            own(&r.namespace, &r.workload)
+                && is_to(r.to.as_ref().map(|r| r.template_hash.as_str()))
+                && ended(r) >= state.now.0.saturating_sub(question.since)
+        })
+        .max_by_key(|r| r.began)
+        .map(|r| (r.began, r.wall));
+    // One that goes on is newer than any that is over.
+    let meant = match under_way.iter().map(|u| (u.began, u.wall)).max() {
+        Some(open) => Some(open),
+        None => newest,
+    };
+    outputs.retain(|o| match (o, meant) {
+        (Output::Rollout(r), Some((began, _))) => r.began == began && own(&r.namespace, &r.workload),
+        (Output::Verdict(v), Some((_, wall))) => v.wall >= wall,
+        (Output::Propagation(_), Some(_)) => true,
+        _ => false,
+    });
+    under_way.retain(|u| Some(u.began) == meant.map(|m| m.0));
+    let looked = Looked {
+        from: state.node,
+        blind: state.health.blind,
+        under_way,
+        outputs,
+    };
+    Gate::of(vec![looked], wanted, question.budget)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "milliseconds of a rollout")]
+fn whole(ms: f64) -> i64 {
+    ms as i64
+}
+
+/// As Argo Rollouts' web metric asks: it reads the JSON of a 2xx, and every other status is an error of the measurement,
+/// never a success.
+fn asked_by_get(recent: &Recent, question: &Question) -> Told {
+    if question.wanted.workload.is_none() {
+        return Told::wrong("which workload? as ?workload=deployment/web&namespace=shop");
+    }
+    let gate = gate(recent, question);
+    let unknown = gate.answer == report::Answer::Unknown;
+    Told {
+        status: if unknown {
+            StatusCode::SERVICE_UNAVAILABLE
+        } else {
+            StatusCode::OK
+        },
+        media: JSON,
+        text: gate.json().to_string() + "\n",
+    }
+}
+
+/// What Flagger posts to a webhook.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Posted {
+    /// Of the Canary, which has its Deployment's name unless the metadata says another workload.
+    name: String,
+    namespace: String,
+    metadata: std::collections::BTreeMap<String, String>,
+}
+
+/// As Flagger's webhooks ask: 2xx goes on, everything else halts, and the text is shown.
+fn asked_by_post(recent: &Recent, mut question: Question, body: &[u8]) -> Told {
+    let posted: Posted = if body.iter().all(u8::is_ascii_whitespace) {
+        Posted::default()
+    } else {
+        match serde_json::from_slice(body) {
+            Ok(posted) => posted,
+            Err(error) => {
+                return Told::wrong(&format!(
+                    "the body is no Flagger webhook ({{\"name\":…,\"namespace\":…}}): {error}"
+                ));
+            }
+        }
+    };
+    let said = |name: &str| posted.metadata.get(name).cloned();
+    let named = (!posted.name.is_empty()).then(|| format!("deployment/{}", posted.name));
+    let workload = question
+        .wanted
+        .workload
+        .take()
+        .or_else(|| said("workload"))
+        .or(named);
+    let in_namespace = (!posted.namespace.is_empty()).then(|| posted.namespace.clone());
+    question.wanted.workload = workload;
+    question.wanted.namespace = question.wanted.namespace.take().or(in_namespace);
+    if let Some(budget) = said("budget") {
+        let Ok(budget) = budget.parse() else {
+            return Told::wrong("metadata.budget is a number of requests");
+        };
+        question.budget = budget;
+    }
+    if question.wanted.workload.is_none() {
+        return Told::wrong("which workload? `name` in the body, or ?workload=deployment/web");
+    }
+    let gate = gate(recent, &question);
+    let status = match gate.answer {
+        report::Answer::Kept | report::Answer::UnderWay => StatusCode::OK,
+        report::Answer::Lost => StatusCode::CONFLICT,
+        report::Answer::Unknown => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    Told {
+        status,
+        media: TEXT,
+        text: gate.says() + "\n",
+    }
+}
+
+/// The kept outputs that may be of the workload.
+fn parsed(recent: &Recent, wanted: &Wanted) -> Vec<Output> {
+    let name = wanted.workload.as_deref();
+    let name = name.map(|n| n.split_once('/').map_or(n, |(_, name)| name));
+    let all = recent.behind(0, usize::MAX, usize::MAX);
+    let own = all
+        .kept
+        .iter()
+        .filter(|k| k.about.may_be(wanted.namespace.as_deref(), name));
+    own.filter_map(|k| serde_json::from_slice(&k.line).ok()).collect()
+}
+
+/// What `zdt report` says of the kept outputs, and of what is under way.
+fn told(recent: &Recent, wanted: &Wanted, format: &str) -> Told {
+    let report = live(recent, wanted);
+    let (media, text) = match format {
+        "html" => ("text/html; charset=utf-8", report::html(&report)),
+        "text" => (TEXT, report::screen(&report, report::Style::PLAIN)),
+        "markdown" => ("text/markdown; charset=utf-8", report::markdown(&report)),
+        "json" => (JSON, serde_json::to_string(&report).unwrap_or_default() + "\n"),
+        _ => return Told::wrong("format is html, text, markdown or json"),
+    };
+    Told {
+        status: StatusCode::OK,
+        media,
+        text,
+    }
+}
+
+/// The picture of one rollout.
+fn lanes(recent: &Recent, wanted: &Wanted, began: Option<&str>) -> Told {
+    let began = began.and_then(|b| b.parse::<i64>().ok());
+    let report = live(recent, wanted);
+    let mut stories = report.rollouts.iter().rev();
+    let story = stories.find(|s| began.is_none_or(|b| s.rollout.wall.0 == b));
+    Told {
+        status: if story.is_some() {
+            StatusCode::OK
+        } else {
+            StatusCode::NO_CONTENT
+        },
+        media: "image/svg+xml",
+        text: story.map(report::story_svg).unwrap_or_default(),
+    }
+}
+
+fn live(recent: &Recent, wanted: &Wanted) -> Report {
+    let outputs = parsed(recent, wanted);
+    Report::of(live_stories(outputs, &recent.state().1.under_way), wanted)
+}
