@@ -71,6 +71,11 @@ pub const LAB: &[Need] = &[
         package: "prometheus",
         why: "the tests check the daemon's metrics with Prometheus' own tool",
     },
+    Need {
+        what: "chromium",
+        package: "chromium",
+        why: "the tests open the daemon's page in a real browser",
+    },
 ];
 
 /// To build bpf-linker.

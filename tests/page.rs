@@ -1,0 +1,457 @@
+//! The page in a real browser: it shows a lab rollout's failures as they are judged, survives a restart of the daemon, takes
+//! thousands of verdicts, and makes no mark-up of names; and `zdt gate` and `zdt watch` beside it, at the same daemon.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "clippy knows tests by their attribute; this whole file is one, and it measures time"
+)]
+
+#[path = "support/chromium.rs"]
+mod chromium;
+mod support;
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use chromium::Chromium;
+use serde_json::Value;
+use support::{fixtures, outputs};
+use zdt_daemon::{
+    input::Wall,
+    live::Health,
+    serve::{Aside, Pages, Server, Text, Told},
+    sink::{
+        Sink as _,
+        recent::{Recent, RecentSink},
+    },
+    verdict::Output,
+};
+
+/// Short, and it fails some requests for more than one reason.
+const SCENARIO: &str = "
+name: page
+description: A rolling update that refuses and loses some requests.
+workload: {replicas: 2, max_surge: 1, max_unavailable: 0}
+app: {on_sigterm: close-listener}
+noise: false
+client: {rate: 100, seconds: 6, timeout_ms: 1000}
+network: {min_sync_period_ms: 100, rules_delay_ms: 400}
+actions:
+  - {at_ms: 1500, do: rolling-update}
+expect:
+  failed: {min: 10}
+";
+
+/// From the verdict to its row.
+const SHOWN_WITHIN: Duration = Duration::from_secs(2);
+
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new(name: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("zdt-test-{}-{name}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        Self(dir)
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Where pictures of the page are kept, for people to look at.
+fn pictures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/page")
+}
+
+/// A lab that runs until it is released.
+struct Lab {
+    child: Child,
+    dir: PathBuf,
+}
+
+impl Lab {
+    fn start(dir: &Path) -> Self {
+        let lab = Path::new(env!("CARGO_BIN_EXE_zdt-lab"));
+        let scenario = dir.join("page.yaml");
+        fs::write(&scenario, SCENARIO).unwrap();
+        let child = Command::new(lab)
+            .args(["run", "--scrape", "--hold", "--zdt"])
+            .arg(lab.with_file_name("zdt"))
+            .arg("--out")
+            .arg(dir)
+            .arg(scenario)
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(dir.join("lab.log")).unwrap())
+            .spawn()
+            .unwrap();
+        let dir = dir.join("page-1");
+        Self { child, dir }
+    }
+
+    /// The network namespace of the node, once the daemon listens there. The lab may wait for other labs.
+    fn netns(&mut self) -> String {
+        let file = self.dir.join("daemons.json");
+        loop {
+            if let Ok(text) = fs::read_to_string(&file) {
+                let daemons: Value = serde_json::from_str(&text).unwrap();
+                assert_eq!(daemons[0]["addr"], "127.0.0.1:9734");
+                return daemons[0]["netns"].as_str().unwrap().to_owned();
+            }
+            assert!(self.child.try_wait().unwrap().is_none(), "the lab has ended");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Failed requests that the daemon has printed.
+    fn verdicts(&self) -> usize {
+        let text = fs::read_to_string(self.dir.join("verdicts.jsonl")).unwrap_or_default();
+        let verdict =
+            |l: &&str| l.starts_with("{\"kind\":\"verdict\"") && !l.contains("\"blame\":\"not-a-request\"");
+        text.lines().filter(verdict).count()
+    }
+
+    fn release(mut self) {
+        fs::write(self.dir.join("release"), "").unwrap();
+        let ended = self.child.wait().unwrap();
+        let log = fs::read_to_string(self.dir.join("../lab.log")).unwrap_or_default();
+        assert!(ended.success(), "{log}");
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+            // It removes what it made.
+            let pid = nix::unistd::Pid::from_raw(self.child.id().try_into().unwrap());
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT);
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// zdt in the node's namespace.
+fn zdt(netns: &str, args: &[&str]) -> Command {
+    let zdt = Path::new(env!("CARGO_BIN_EXE_zdt-lab")).with_file_name("zdt");
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", netns]).arg(zdt).args(args);
+    command
+}
+
+/// How long each count of verdicts took to be on the page.
+fn follow(browser: &mut Chromium, lab: &Lab) -> Duration {
+    let mut waiting: Vec<(Instant, usize)> = Vec::new();
+    let mut slowest = Duration::ZERO;
+    let mut printed = 0;
+    let began = Instant::now();
+    loop {
+        let now = lab.verdicts();
+        if now > printed {
+            printed = now;
+            waiting.push((Instant::now(), now));
+        }
+        let shown = browser.value("parseInt(document.getElementById('failures-count').textContent) || 0");
+        let shown = usize::try_from(shown.as_u64().unwrap()).unwrap();
+        let seen = |(at, count): &(Instant, usize)| (shown >= *count).then(|| at.elapsed());
+        slowest = waiting.iter().filter_map(seen).fold(slowest, Duration::max);
+        waiting.retain(|(_, count)| shown < *count);
+        let over = browser.value("document.querySelector('#cards .tag.bad') !== null") == true;
+        if over && waiting.is_empty() && printed > 0 {
+            return slowest;
+        }
+        assert!(
+            began.elapsed() < Duration::from_secs(90),
+            "{printed} printed, {shown} shown"
+        );
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn page_shows_a_lab_rollout_as_it_is_judged_and_the_gate_fails_it() {
+    let dir = Dir::new("page-lab");
+    let mut lab = Lab::start(&dir.0);
+    let netns = lab.netns();
+    let piped = |args: &[&str]| zdt(&netns, args).stdout(Stdio::piped()).spawn().unwrap();
+    let mut browser = Chromium::start(&dir.0.join("profile"), Some(&netns));
+    browser.open("http://127.0.0.1:9734/");
+    let of_web = ["deployment/web", "-n", "shop"];
+    let gate = piped(&[&["gate"], &of_web[..], &["--format", "junit", "--timeout", "2m"]].concat());
+    let watch = piped(&[&["watch"], &of_web[..]].concat());
+    let nobody = piped(&["gate", "deployment/nobody", "-n", "shop", "--timeout", "1s"]);
+    browser.until(
+        "document.getElementById('link').textContent === 'live'",
+        Duration::from_secs(20),
+    );
+    let slowest = follow(&mut browser, &lab);
+    assert!(slowest < SHOWN_WITHIN, "{slowest:?} from a verdict to its row");
+
+    let failed = lab.verdicts();
+    let text = browser.value("document.querySelector('#cards article').innerText");
+    let text = text.as_str().unwrap();
+    for wanted in [
+        "shop/deployment/web",
+        "lost requests",
+        "preStop",
+        &failed.to_string(),
+    ] {
+        assert!(text.contains(wanted), "no {wanted:?} in {text}");
+    }
+    // One lane for each pod that ended, with what failed at it.
+    browser.until(
+        "document.querySelectorAll('#cards .lanes svg > g').length === 2",
+        Duration::from_secs(10),
+    );
+    let marks = browser.value("document.querySelectorAll('#cards .lanes svg line.fail').length");
+    assert_eq!(marks.as_u64(), Some(failed as u64));
+    browser.picture(&pictures().join("rollout-light.png"), false, 1180);
+    browser.picture(&pictures().join("rollout-dark.png"), true, 1180);
+    browser.picture(&pictures().join("rollout-narrow.png"), false, 420);
+    assert!(browser.complaints.is_empty(), "{:#?}", browser.complaints);
+    println!("slowest row {slowest:?}, {failed} failed");
+
+    let gate = gate.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&gate.stdout).into_owned();
+    assert_eq!(gate.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains(&format!("<failure message=\"{failed} requests lost\">")),
+        "{said}"
+    );
+    let watch = watch.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&watch.stdout).into_owned();
+    assert_eq!(watch.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("old pods ") && said.contains(&format!("gate failed: {failed} requests lost")),
+        "{said}"
+    );
+    let nobody = nobody.wait_with_output().unwrap();
+    assert_eq!(
+        nobody.status.code(),
+        Some(2),
+        "{}",
+        String::from_utf8_lossy(&nobody.stdout)
+    );
+    lab.release();
+}
+
+/// A daemon's HTTP interface without a daemon.
+struct Served(Arc<Recent>);
+
+impl Pages for Served {
+    fn metrics(&self) -> Text {
+        Box::pin(async { None })
+    }
+
+    fn metrics_type(&self) -> &'static str {
+        "text/plain"
+    }
+
+    fn alive(&self) -> Result<(), &'static str> {
+        Ok(())
+    }
+
+    fn ready(&self) -> Result<(), &'static str> {
+        Ok(())
+    }
+
+    fn recent(&self) -> &Arc<Recent> {
+        &self.0
+    }
+
+    fn aside(&self, work: Box<dyn FnOnce() -> Told + Send>) -> Aside {
+        Box::pin(async move { Some(work()) })
+    }
+
+    fn dropped_listener(&self) {}
+
+    fn asked(&self, _: &'static str, _: u16) {}
+}
+
+/// One start of it; it ends when this is dropped.
+struct Started {
+    addr: SocketAddr,
+    recent: Arc<Recent>,
+    sink: RecentSink,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Started {
+    fn new(addr: SocketAddr) -> Self {
+        let (recent, sink) = Recent::new("n1");
+        recent.look(Wall(1), Health::default(), Vec::new());
+        // The port of the one before may be in use for a moment.
+        let bound = (0..100).find_map(|_| {
+            let bound = Server::bind(addr).ok();
+            if bound.is_none() {
+                thread::sleep(Duration::from_millis(50));
+            }
+            bound
+        });
+        let server = bound.expect("the port is in use");
+        let addr = server.addr().unwrap();
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let pages = Arc::new(Served(Arc::clone(&recent)));
+        let thread = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(async {
+                tokio::select! {
+                    _ = server.run(pages) => {}
+                    _ = stopped => {}
+                }
+            });
+        });
+        Self {
+            addr,
+            recent,
+            sink,
+            stop: Some(stop),
+            thread: Some(thread),
+        }
+    }
+
+    fn deliver(&mut self, outputs: &[Output]) {
+        for output in outputs {
+            self.sink.deliver(output).unwrap();
+        }
+        self.sink.flush().unwrap();
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        self.stop.take().unwrap().send(()).unwrap();
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+/// Ends elements and attributes.
+const HOSTILE: &str =
+    "x\"'><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">";
+
+/// What a refused request and its rollout come to, under a name from outside.
+fn refused(name: Option<&str>) -> Vec<Output> {
+    let all = fixtures();
+    let found = all
+        .iter()
+        .find(|f| f.cause == "endpoint-removal-race" && f.name == "yes-refused");
+    let said = outputs(&found.unwrap().inputs);
+    let Some(name) = name else { return said };
+    let renamed = |o: &Output| {
+        let text = serde_json::to_string(o).unwrap();
+        let name = serde_json::to_string(name).unwrap();
+        let name = &name[1..name.len() - 1];
+        serde_json::from_str(
+            &text
+                .replace("\"web-", &format!("\"{name}web-"))
+                .replace("SYN refused: ", &format!("{name} ")),
+        )
+        .unwrap()
+    };
+    said.iter().map(renamed).collect()
+}
+
+#[test]
+fn page_survives_a_restart_takes_thousands_and_makes_no_markup_of_names() {
+    let dir = Dir::new("page");
+    let mut daemon = Started::new(SocketAddr::from(([127, 0, 0, 1], 0)));
+    let addr = daemon.addr;
+    daemon.deliver(&refused(Some(HOSTILE)));
+    let mut browser = Chromium::start(&dir.0.join("profile"), None);
+    browser.open(&format!("http://{addr}/"));
+    let soon = Duration::from_secs(10);
+    browser.until(
+        "document.querySelectorAll('#failures tbody tr').length === 1",
+        soon,
+    );
+    browser.until("document.querySelector('#cards .lanes svg') !== null", soon);
+    let text = browser.value("document.body.innerText");
+    assert!(
+        text.as_str().unwrap().contains("<script>document.title="),
+        "{text}"
+    );
+    let made = browser.value("document.querySelectorAll('main script, main img, main [onerror]').length");
+    assert_eq!(made, 0);
+    assert!(
+        !browser
+            .value("document.title")
+            .as_str()
+            .unwrap()
+            .contains("owned")
+    );
+
+    // For those who do not see it, and for the keyboard.
+    for wanted in [
+        "['main', 'header', 'footer'].every((t) => document.querySelector(t))",
+        "[...document.querySelectorAll('table')].every((t) => t.querySelector('th[scope=col]'))",
+        "[...document.querySelectorAll('section')].every((s) => s.getAttribute('aria-labelledby'))",
+        "document.querySelector('[aria-live=polite]') && document.getElementById('link').getAttribute('role') === 'status'",
+        "document.querySelector('#cards svg').getAttribute('aria-label').length > 10",
+    ] {
+        assert_eq!(browser.value(&format!("Boolean({wanted})")), true, "{wanted}");
+    }
+    let tab = |kind: &str| serde_json::json!({"type": kind, "key": "Tab", "code": "Tab", "windowsVirtualKeyCode": 9});
+    browser.call("Input.dispatchKeyEvent", tab("keyDown"));
+    browser.call("Input.dispatchKeyEvent", tab("keyUp"));
+    assert_eq!(browser.value("document.activeElement.className"), "skip");
+    assert_ne!(
+        browser.value("getComputedStyle(document.activeElement).outlineStyle"),
+        "none"
+    );
+
+    // Thousands: the rows are so many, the rest is counted.
+    let verdict = refused(None)
+        .into_iter()
+        .find(|o| matches!(o, Output::Verdict(_)))
+        .unwrap();
+    daemon.deliver(&vec![verdict; 4_000]);
+    browser.until(
+        "document.getElementById('failures-count').textContent.startsWith('4001,')",
+        Duration::from_secs(30),
+    );
+    assert_eq!(
+        browser.value("document.querySelectorAll('#failures tbody tr').length"),
+        200
+    );
+    let more = browser.value("document.getElementById('failures-more').textContent");
+    assert!(
+        more.as_str().unwrap().starts_with("3801 more before these"),
+        "{more}"
+    );
+    browser.picture(&pictures().join("thousands.png"), false, 1180);
+    assert!(browser.complaints.is_empty(), "{:#?}", browser.complaints);
+
+    // The daemon is away and comes back as another one.
+    drop(daemon);
+    browser.until("document.getElementById('link').className === 'lost'", soon);
+    let mut daemon = Started::new(addr);
+    browser.until(
+        "document.getElementById('link').className === 'live'",
+        Duration::from_secs(20),
+    );
+    browser.until(
+        "document.getElementById('notes').textContent.includes('zdt was restarted')",
+        soon,
+    );
+    daemon.deliver(&refused(None));
+    browser.until(
+        "document.getElementById('failures-count').textContent.startsWith('4002,')",
+        soon,
+    );
+    assert!(daemon.recent.newest() > 0);
+    // That nobody answered is all that the browser may complain about.
+    browser.complaints.retain(|c| !c.contains("net::ERR_"));
+    assert!(browser.complaints.is_empty(), "{:#?}", browser.complaints);
+}
