@@ -11,31 +11,23 @@
 
 #[path = "support/chromium.rs"]
 mod chromium;
-mod support;
+#[path = "support/served.rs"]
+mod served;
 
 use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
 use chromium::Chromium;
 use serde_json::Value;
+use served::Started;
 use support::{fixtures, outputs};
-use zdt_daemon::{
-    input::Wall,
-    live::Health,
-    serve::{Aside, Pages, Server, Text, Told},
-    sink::{
-        Sink as _,
-        recent::{Recent, RecentSink},
-    },
-    verdict::Output,
-};
+use zdt_daemon::verdict::Output;
 
 /// Short, and it fails some requests for more than one reason.
 const SCENARIO: &str = "
@@ -244,97 +236,6 @@ fn page_shows_a_lab_rollout_as_it_is_judged_and_the_gate_fails_it() {
         String::from_utf8_lossy(&nobody.stdout)
     );
     lab.release();
-}
-
-/// A daemon's HTTP interface without a daemon.
-struct Served(Arc<Recent>);
-
-impl Pages for Served {
-    fn metrics(&self) -> Text {
-        Box::pin(async { None })
-    }
-
-    fn metrics_type(&self) -> &'static str {
-        "text/plain"
-    }
-
-    fn alive(&self) -> Result<(), &'static str> {
-        Ok(())
-    }
-
-    fn ready(&self) -> Result<(), &'static str> {
-        Ok(())
-    }
-
-    fn recent(&self) -> &Arc<Recent> {
-        &self.0
-    }
-
-    fn aside(&self, work: Box<dyn FnOnce() -> Told + Send>) -> Aside {
-        Box::pin(async move { Some(work()) })
-    }
-
-    fn dropped_listener(&self) {}
-
-    fn asked(&self, _: &'static str, _: u16) {}
-}
-
-/// One start of it; it ends when this is dropped.
-struct Started {
-    addr: SocketAddr,
-    recent: Arc<Recent>,
-    sink: RecentSink,
-    stop: Option<tokio::sync::oneshot::Sender<()>>,
-    thread: Option<thread::JoinHandle<()>>,
-}
-
-impl Started {
-    fn new(addr: SocketAddr) -> Self {
-        let (recent, sink) = Recent::new("n1");
-        recent.look(Wall(1), Health::default(), Vec::new());
-        // The port of the one before may be in use for a moment.
-        let bound = (0..100).find_map(|_| {
-            let bound = Server::bind(addr).ok();
-            if bound.is_none() {
-                thread::sleep(Duration::from_millis(50));
-            }
-            bound
-        });
-        let server = bound.expect("the port is in use");
-        let addr = server.addr().unwrap();
-        let (stop, stopped) = tokio::sync::oneshot::channel();
-        let pages = Arc::new(Served(Arc::clone(&recent)));
-        let thread = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.unwrap().block_on(async {
-                tokio::select! {
-                    _ = server.run(pages) => {}
-                    _ = stopped => {}
-                }
-            });
-        });
-        Self {
-            addr,
-            recent,
-            sink,
-            stop: Some(stop),
-            thread: Some(thread),
-        }
-    }
-
-    fn deliver(&mut self, outputs: &[Output]) {
-        for output in outputs {
-            self.sink.deliver(output).unwrap();
-        }
-        self.sink.flush().unwrap();
-    }
-}
-
-impl Drop for Started {
-    fn drop(&mut self) {
-        self.stop.take().unwrap().send(()).unwrap();
-        self.thread.take().unwrap().join().unwrap();
-    }
 }
 
 /// Ends elements and attributes.

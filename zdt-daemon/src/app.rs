@@ -7,6 +7,7 @@
 
 mod conntrack;
 mod endings;
+mod gate;
 mod later;
 mod lookup;
 mod maps;
@@ -35,6 +36,7 @@ use tokio::{
 
 use zdt_common::{DecodeError, Decoded};
 
+pub use gate::serve_gate;
 pub use meter::Serving;
 
 use self::{

@@ -60,6 +60,12 @@ pub enum Verb {
     /// with 2 if it cannot tell: a zdt did not answer, does not see everything, was restarted or lost events, pods ended on
     /// nodes that were not asked, or the time ran out.
     Gate(Gate),
+    /// Answer over HTTP what `zdt gate` answers, for Argo Rollouts and Flagger
+    ///
+    /// Asks the zdt of every node at each question: GET /api/v1/gate?workload=deployment/web&namespace=shop, or the POST of a
+    /// Flagger webhook. It means the newest rollout that is under way or ended in the last 10 minutes (`&since=`), or the one
+    /// to a template (`&to=HASH`).
+    ServeGate(ServeGate),
     /// Show a rollout while it is under way, then its report
     Watch(Watch),
     /// List the causes that zdt knows
@@ -209,6 +215,16 @@ pub struct Gate {
     pub files: Vec<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+pub struct ServeGate {
+    /// Serve on this address of this machine. The port is 9734 unless it is given
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = listen)]
+    pub listen: SocketAddr,
+    /// The HTTP address of zdt, or a name of several, as a headless service's, which are all asked. May be given several times
+    #[arg(long = "server", value_name = "URL", required = true)]
+    pub servers: Vec<Server>,
+}
+
 /// How the gate's answer is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum GateFormat {
@@ -306,6 +322,7 @@ impl Cli {
             | Verb::Report(_)
             | Verb::Explain(_)
             | Verb::Gate(_)
+            | Verb::ServeGate(_)
             | Verb::Watch(_)
             | Verb::Causes(_)
             | Verb::Doctor(_) => {}

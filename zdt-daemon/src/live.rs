@@ -17,6 +17,8 @@ pub struct State {
     pub version: String,
     /// Another one after each start of the daemon: sequence numbers begin anew.
     pub boot: String,
+    /// When it started, and so began to see.
+    pub started: Wall,
     /// The daemon's wall clock when it looked.
     pub now: Wall,
     pub health: Health,
@@ -35,4 +37,19 @@ pub struct Health {
     pub events_lost: u64,
     /// Interruptions of a watch.
     pub watch_gaps: u64,
+    /// When it last lost something or was interrupted.
+    pub last_lost: Option<Wall>,
+}
+
+impl State {
+    /// Why something may have been missed that happened at or after `from`.
+    pub fn unseen_since(&self, from: Wall) -> Option<String> {
+        if self.started > from {
+            return Some("it was started after the rollout had begun".to_owned());
+        }
+        let lost = self.health.last_lost.is_some_and(|at| at >= from);
+        lost.then(|| {
+            "it lost events, or its watch of the API was interrupted, since the rollout began".to_owned()
+        })
+    }
 }

@@ -5,6 +5,7 @@
 //! when it is dropped. A request is answered from what is there; it waits for nothing but the text of the metrics,
 //! which is made at most once a second whoever asks how often, and for what is made of many outputs, one at a time.
 
+mod answer;
 mod api;
 mod limits;
 mod page;
@@ -27,11 +28,11 @@ use futures::{
     future::{AbortHandle, abortable},
     stream::FuturesUnordered,
 };
-use http_body_util::{BodyExt as _, Full, Limited, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt as _, Limited};
 use hyper::{
-    Method, Request, Response, StatusCode,
+    Method, Request, StatusCode,
     body::{Bytes, Incoming},
-    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS},
+    header::{ALLOW, HeaderValue},
     server::conn::http1,
     service::service_fn,
 };
@@ -39,8 +40,17 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::sleep;
 
 pub use self::api::Told;
-use self::{limits::Rate, stream::Listening};
-use crate::{clock, input::Ktime, sink::recent::Recent};
+use self::{
+    answer::{Answer, later, plain, state, typed},
+    limits::Rate,
+    stream::Listening,
+};
+use crate::{
+    clock,
+    input::Ktime,
+    report::{NodeTold, Wanted},
+    sink::recent::Recent,
+};
 
 /// Connections at the same time; the oldest gives way to a newer one, so that nobody can lock the kubelet's probes out.
 const MOST_CONNECTIONS: usize = 64;
@@ -92,8 +102,6 @@ pub type Text = Pin<Box<dyn Future<Output = Option<String>> + Send>>;
 /// The future of what is made on a thread for what takes long; None: it broke down.
 pub type Aside = Pin<Box<dyn Future<Output = Option<Told>> + Send>>;
 
-type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
-
 /// What the pages say. Nothing here may wait for the verdict path, and nothing there waits for this.
 pub trait Pages: Send + Sync {
     /// The text of `/metrics`.
@@ -106,6 +114,14 @@ pub trait Pages: Send + Sync {
     fn ready(&self) -> Result<(), &'static str>;
     /// The last outputs, and how things stand.
     fn recent(&self) -> &Arc<Recent>;
+    /// Who is asked by the gate about a workload: this node, from what is kept. Runs where it may take long.
+    fn nodes(&self, wanted: &Wanted) -> Vec<NodeTold> {
+        api::own(self.recent(), wanted)
+    }
+    /// Only the gate is served, not the pages of a node.
+    fn only_gate(&self) -> bool {
+        false
+    }
     /// Makes an answer where it holds up nobody.
     fn aside(&self, work: Box<dyn FnOnce() -> Told + Send>) -> Aside;
     /// Whoever listened to events took nothing for too long, and was dropped.
@@ -235,7 +251,10 @@ impl Site {
     }
 
     async fn page(&self, request: Request<Incoming>, listening: &Arc<Listening>) -> (&'static str, Answer) {
-        let page = known(request.uri().path());
+        let mut page = known(request.uri().path());
+        if self.pages.only_gate() && !matches!(page, api::GATE | "/healthz" | "/readyz") {
+            page = "other";
+        }
         let posts = page == api::GATE && request.method() == Method::POST;
         if !posts && !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut refused = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
@@ -303,8 +322,10 @@ impl Site {
         };
         let recent = Arc::clone(self.pages.recent());
         let _one = self.making.lock().await;
+        let pages = Arc::clone(&self.pages);
         let told = self.pages.aside(Box::new(move || {
-            api::made(&recent, page, &query, body.as_deref())
+            let nodes = |wanted: &Wanted| pages.nodes(wanted);
+            api::made(&recent, &nodes, page, &query, body.as_deref())
         }));
         match told.await {
             Some(told) => typed(told.status, told.media, Bytes::from(told.text)),
@@ -341,46 +362,4 @@ fn known(path: &str) -> &'static str {
         api::REPORT,
     ];
     PAGES.into_iter().find(|p| *p == path).unwrap_or("other")
-}
-
-fn state(state: Result<(), &'static str>) -> Answer {
-    match state {
-        Ok(()) => plain(StatusCode::OK, "ok\n"),
-        Err(why) => typed(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "text/plain; charset=utf-8",
-            Bytes::from(format!("{why}\n")),
-        ),
-    }
-}
-
-/// Refused for now.
-fn later(status: StatusCode, text: &'static str) -> Answer {
-    let mut refused = plain(status, text);
-    refused
-        .headers_mut()
-        .insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    refused
-}
-
-fn plain(status: StatusCode, text: &'static str) -> Answer {
-    typed(
-        status,
-        "text/plain; charset=utf-8",
-        Bytes::from_static(text.as_bytes()),
-    )
-}
-
-fn typed(status: StatusCode, media: &'static str, body: Bytes) -> Answer {
-    bodied(status, media, Full::new(body).boxed_unsync())
-}
-
-fn bodied(status: StatusCode, media: &'static str, body: UnsyncBoxBody<Bytes, Infallible>) -> Answer {
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
 }

@@ -1,14 +1,14 @@
 //! Follows a workload's rollout at the daemons of several nodes: what they say, and what they may have missed.
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::{collections::BTreeSet, fmt::Write as _, net::SocketAddr};
 
 use anyhow::Context as _;
 
 use super::ask::{Server, get};
 use crate::{
-    input::{Ktime, Workload},
+    input::{Ktime, Wall, Workload},
     live::{BOOT, MISSED, MORE, NEXT, State},
-    report::{Gate, Looked, Wanted},
+    report::{Gate, Looked, NodeTold, Wanted},
     verdict::{Output, RolloutSummary},
 };
 
@@ -42,15 +42,8 @@ struct Node {
 impl Follow {
     /// `since_ms`: rollouts that ended so long before now count, too.
     pub(super) fn new(servers: &[Server], wanted: Wanted, budget: usize) -> anyhow::Result<Self> {
-        let mut addresses = Vec::new();
-        for server in servers {
-            addresses.extend(server.addresses()?);
-        }
-        addresses.sort_unstable();
-        addresses.dedup();
-        let nodes = addresses.into_iter().map(Node::new).collect();
         Ok(Self {
-            nodes,
+            nodes: nodes(servers)?,
             wanted,
             budget,
         })
@@ -58,31 +51,60 @@ impl Follow {
 
     /// Asks every daemon once, side by side.
     pub(super) fn look(&mut self) {
-        let since_ms = self.wanted.since_ms;
-        // A thread for each of a few; nodes of a cluster are many.
-        for some in self.nodes.chunks_mut(32) {
-            std::thread::scope(|scope| {
-                for node in some {
-                    scope.spawn(move || node.look(since_ms));
-                }
-            });
-        }
-        let mut boots = BTreeSet::new();
-        self.nodes.retain(|node| {
-            let boot = node.state.as_ref().map(|s| s.boot.clone());
-            // The same daemon by two addresses counts once.
-            boot.is_none_or(|boot| boots.insert(boot))
-        });
+        look(&mut self.nodes, &self.wanted);
     }
 
     pub(super) fn gate(&self) -> Gate {
-        let looked = self.nodes.iter().map(|n| n.looked(&self.wanted)).collect();
+        // The earliest that counts, on any node.
+        let from = self.nodes.iter().filter_map(|n| n.from(&self.wanted)).min();
+        let looked = self.nodes.iter().map(|n| n.looked(&self.wanted, from)).collect();
         let wanted = Wanted {
             since_ms: None,
             ..self.wanted.clone()
         };
         Gate::of(looked, &wanted, self.budget)
     }
+}
+
+/// What each node tells now of a workload, for whoever did not wait for it.
+pub(super) fn told(servers: &[Server], wanted: &Wanted) -> anyhow::Result<Vec<NodeTold>> {
+    let mut all = nodes(servers)?;
+    look(&mut all, wanted);
+    let told = |node: Node| NodeTold {
+        from: node.name(),
+        state: node.state,
+        silent: node.silent,
+        outputs: node.outputs,
+    };
+    Ok(all.into_iter().map(told).collect())
+}
+
+fn nodes(servers: &[Server]) -> anyhow::Result<Vec<Node>> {
+    let mut addresses = Vec::new();
+    for server in servers {
+        addresses.extend(server.addresses()?);
+    }
+    addresses.sort_unstable();
+    addresses.dedup();
+    Ok(addresses.into_iter().map(Node::new).collect())
+}
+
+/// Asks each once.
+fn look(nodes: &mut Vec<Node>, wanted: &Wanted) {
+    // A thread for each of a few; nodes of a cluster are many.
+    for some in nodes.chunks_mut(32) {
+        std::thread::scope(|scope| {
+            for node in some {
+                scope.spawn(move || node.look(wanted));
+            }
+        });
+    }
+    let mut boots = BTreeSet::new();
+    nodes.retain(|node| {
+        let boot = node.state.as_ref().map(|s| s.boot.clone());
+        // The same daemon by two addresses counts once.
+        boot.is_none_or(|boot| boots.insert(boot))
+    });
 }
 
 impl Node {
@@ -99,12 +121,12 @@ impl Node {
         }
     }
 
-    fn look(&mut self, since_ms: Option<i64>) {
+    fn look(&mut self, wanted: &Wanted) {
         let asked = self.state().and_then(|state| {
             let first = self.first.is_none();
-            self.read(&state, first)?;
+            self.read(&state, first, wanted)?;
             if first {
-                self.begin(&state, since_ms);
+                self.begin(&state, wanted.since_ms);
             }
             self.notice(state);
             Ok(())
@@ -119,12 +141,17 @@ impl Node {
             .with_context(|| format!("http://{} is no zdt of this version", self.addr))
     }
 
-    fn read(&mut self, state: &State, first: bool) -> anyhow::Result<()> {
+    fn read(&mut self, state: &State, first: bool, wanted: &Wanted) -> anyhow::Result<()> {
+        let mut of = String::new();
+        for (name, value) in [("namespace", &wanted.namespace), ("workload", &wanted.workload)] {
+            if let Some(value) = value {
+                // Writing to a String cannot fail.
+                let _ = write!(of, "&{name}={}", encoded(value));
+            }
+        }
         loop {
-            let answer = get(
-                self.addr,
-                &format!("/api/v1/outputs?since={}&boot={}", self.next, state.boot),
-            )?;
+            let path = format!("/api/v1/outputs?since={}&boot={}{of}", self.next, state.boot);
+            let answer = get(self.addr, &path)?;
             let number = |name| answer.header(name).and_then(|v| v.parse::<u64>().ok());
             let next = number(NEXT).context("the answer has no number")?;
             let missed = number(MISSED).unwrap_or_default();
@@ -167,46 +194,62 @@ impl Node {
             if first.boot != state.boot {
                 self.gaps.insert("it was restarted".to_owned());
             }
-            let lost = state.health.events_lost.saturating_sub(first.health.events_lost);
-            if lost > 0 {
-                self.gaps.insert("it lost events meanwhile".to_owned());
-            }
-            if state.health.watch_gaps > first.health.watch_gaps {
-                self.gaps
-                    .insert("its watch of the API was interrupted meanwhile".to_owned());
-            }
         }
         self.gaps.extend(state.health.blind.iter().cloned());
         self.state = Some(state);
     }
 
-    fn looked(&self, wanted: &Wanted) -> Looked {
-        let counts = |r: &RolloutSummary| {
-            wanted.workload(&r.namespace, Some(&r.workload)) && !self.over.contains(&key(r))
-        };
-        let began = rollouts(&self.outputs).filter(|r| counts(r)).map(|r| r.wall);
-        let state = self.state.as_ref();
-        let under_way = state.map(|s| s.under_way.clone()).unwrap_or_default();
-        let open = under_way
-            .iter()
-            .filter(|u| wanted.workload(&u.namespace, Some(&u.workload)));
-        let from = began.chain(open.map(|u| u.wall)).min();
+    fn name(&self) -> String {
+        let node = self.state.as_ref().map(|s| s.node.clone());
+        node.filter(|n| !n.is_empty())
+            .unwrap_or_else(|| self.addr.to_string())
+    }
+
+    fn counts(&self, r: &RolloutSummary, wanted: &Wanted) -> bool {
+        wanted.workload(&r.namespace, Some(&r.workload)) && !self.over.contains(&key(r))
+    }
+
+    /// When the first rollout that counts began.
+    fn from(&self, wanted: &Wanted) -> Option<Wall> {
+        let began = rollouts(&self.outputs)
+            .filter(|r| self.counts(r, wanted))
+            .map(|r| r.wall);
+        let open = self.state.iter().flat_map(|s| &s.under_way);
+        let open = open.filter(|u| wanted.workload(&u.namespace, Some(&u.workload)));
+        began.chain(open.map(|u| u.wall)).min()
+    }
+
+    fn looked(&self, wanted: &Wanted, from: Option<Wall>) -> Looked {
         let outputs = self.outputs.iter().filter(|o| match o {
-            Output::Rollout(r) => counts(r),
+            Output::Rollout(r) => self.counts(r, wanted),
             Output::Verdict(v) => from.is_some_and(|from| v.wall >= from),
             Output::Propagation(_) => true,
             Output::SelectorSwitch(_) => false,
         });
+        let state = self.state.as_ref();
         let mut blind: Vec<String> = self.gaps.iter().cloned().collect();
+        blind.extend(state.zip(from).and_then(|(state, from)| state.unseen_since(from)));
         blind.extend(self.silent.clone());
-        let node = state.map(|s| s.node.clone()).filter(|n| !n.is_empty());
         Looked {
-            from: node.unwrap_or_else(|| self.addr.to_string()),
+            from: self.name(),
             blind,
-            under_way,
+            under_way: state.map(|s| s.under_way.clone()).unwrap_or_default(),
             outputs: outputs.cloned().collect(),
         }
     }
+}
+
+/// For a query (RFC 3986, 2.3: what needs no escape).
+fn encoded(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
 }
 
 fn rollouts(outputs: &[Output]) -> impl Iterator<Item = &RolloutSummary> {

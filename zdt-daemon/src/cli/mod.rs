@@ -12,6 +12,7 @@ mod record;
 mod replay;
 mod report;
 mod run;
+mod serve_gate;
 mod watch;
 
 pub use ask::Server;
@@ -47,6 +48,7 @@ pub fn main() -> ExitCode {
         Verb::Report(args) => report::report(args),
         Verb::Explain(args) => explain::explain(args),
         Verb::Gate(args) => gate::gate(args),
+        Verb::ServeGate(args) => serve_gate::serve_gate(args),
         Verb::Watch(args) => watch::watch(args),
         Verb::Causes(args) => causes::causes(args),
         Verb::Doctor(args) => doctor::doctor(args),

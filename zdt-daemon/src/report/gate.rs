@@ -70,6 +70,7 @@ impl Gate {
         }
         // What was summed up is told already.
         let open: Vec<UnderWay> = under_way.iter().filter(|u| !u.summed_up).cloned().collect();
+        nodes.sort();
         let report = Report::of(live_stories(outputs, &open), wanted);
         for story in &report.rollouts {
             let r = &story.rollout;
@@ -122,7 +123,13 @@ impl Gate {
     pub fn json(&self) -> Value {
         let mut object = serde_json::to_value(self).unwrap_or_default();
         if let Some(fields) = object.as_object_mut() {
-            let summed_up: Vec<&RolloutSummary> = self.report.rollouts.iter().map(|s| &s.rollout).collect();
+            // Without the pods one by one: the report has them.
+            let short = |r: &RolloutSummary| RolloutSummary {
+                propagation: Vec::new(),
+                ..r.clone()
+            };
+            let summed_up: Vec<RolloutSummary> =
+                self.report.rollouts.iter().map(|s| short(&s.rollout)).collect();
             fields.insert("says".to_owned(), json!(self.says()));
             fields.insert("rollouts".to_owned(), json!(summed_up));
         }

@@ -20,6 +20,20 @@ const MOST_LISTED: usize = 1_000;
 
 const STYLE: &str = include_str!("page.css");
 
+/// What the colours of a lane mean.
+const COLOURS: &str = "<ul class=\"key\"><li><i class=\"seg serve\"></i>it serves</li><li><i class=\"seg route\"></i>the node \
+     sends it new connections</li><li><i class=\"seg hole\"></i>sent there, and nobody serves</li><li><i class=\"seg \
+     fail\"></i>a failed request</li></ul>\n";
+
+/// What the colours and letters of lanes mean, for a page that shows them.
+pub fn lanes_key() -> String {
+    let steps = Step::END.iter().chain(&Step::BEGINNING);
+    let letters: String = steps
+        .map(|s| format!("<li><b>{}</b>{}</li>", s.letter(), s.what()))
+        .collect();
+    format!("{COLOURS}<ul class=\"key\">{letters}</ul>\n")
+}
+
 /// Text for an element or an attribute in double quotes.
 pub(super) fn text(from: &str) -> Cow<'_, str> {
     let safe = escape(from);
@@ -194,10 +208,9 @@ fn timeline(page: &mut String, story: &Story) {
         return;
     }
     page.push_str(
-        "<h2>Each pod <small>times since its own deletion, or since Ready for new pods</small></h2>\n<ul class=\"key\"><li><i class=\"seg \
-         serve\"></i>it serves</li><li><i class=\"seg route\"></i>the node sends it new connections</li><li><i class=\"seg hole\"></i>sent there, \
-         and nobody serves</li><li><i class=\"seg fail\"></i>a failed request</li></ul>\n",
+        "<h2>Each pod <small>times since its own deletion, or since Ready for new pods</small></h2>\n",
     );
+    page.push_str(COLOURS);
     let _ = writeln!(page, "<div class=\"scroll\">{svg}</div>");
     page.push_str("<ul class=\"key\">");
     for step in Step::END.iter().chain(&Step::BEGINNING) {

@@ -7,12 +7,15 @@ use hyper::{
 };
 use serde::Deserialize;
 
-use super::{Answer, query::query, typed};
+use super::{
+    answer::{Answer, typed},
+    query::query,
+};
 use crate::{
     live::{BOOT, MISSED, MORE, NEXT},
-    report::{self, Gate, Looked, Report, Wanted, live_stories},
+    report::{self, Gate, NodeTold, Report, Wanted, Which, live_stories},
     sink::recent::Recent,
-    verdict::{Output, RolloutSummary},
+    verdict::Output,
 };
 
 pub(super) const OUTPUTS: &str = "/api/v1/outputs";
@@ -58,7 +61,12 @@ pub(super) fn outputs(recent: &Recent, asked: Option<&str>) -> Answer {
         let why = Bytes::from_static(b"since is a number: the last `seq` that you have\n");
         return typed(StatusCode::BAD_REQUEST, TEXT, why);
     };
-    let behind = recent.behind(since, AT_ONCE.0, AT_ONCE.1);
+    let mut behind = recent.behind(since, AT_ONCE.0, AT_ONCE.1);
+    let name = asked
+        .get("workload")
+        .map(|w| w.split_once('/').map_or(w.as_str(), |(_, name)| name));
+    let namespace = asked.get("namespace").map(String::as_str);
+    behind.kept.retain(|k| k.about.may_be(namespace, name));
     let mut body = Vec::with_capacity(behind.kept.iter().map(|k| k.line.len() + 1).sum());
     for kept in &behind.kept {
         body.extend_from_slice(&kept.line);
@@ -84,8 +92,11 @@ pub(super) fn state(recent: &Recent) -> Answer {
     typed(StatusCode::OK, JSON, Bytes::from(text))
 }
 
+/// All nodes that are asked about a workload.
+pub(super) type Nodes<'a> = &'a dyn Fn(&Wanted) -> Vec<NodeTold>;
+
 /// The answers that take long.
-pub(super) fn made(recent: &Recent, page: &str, asked: &str, body: Option<&[u8]>) -> Told {
+pub(super) fn made(recent: &Recent, nodes: Nodes<'_>, page: &str, asked: &str, body: Option<&[u8]>) -> Told {
     let asked = query(asked);
     let of = |name: &str| asked.get(name).filter(|v| !v.is_empty()).cloned();
     let wanted = Wanted {
@@ -99,20 +110,17 @@ pub(super) fn made(recent: &Recent, page: &str, asked: &str, body: Option<&[u8]>
             let Ok(budget) = budget else {
                 return Told::wrong("budget is a number of requests");
             };
-            let since = match of("since").map(|s| s.parse::<jiff::SignedDuration>()).transpose() {
-                Ok(since) => since.map_or(SINCE_MS, |s| i64::try_from(s.as_millis()).unwrap_or(i64::MAX)),
-                Err(_) => return Told::wrong("since is a duration, as 90s or 10m"),
+            let since = of("since").map(|s| s.parse::<jiff::SignedDuration>()).transpose();
+            let Ok(since) = since else {
+                return Told::wrong("since is a duration, as 90s or 10m");
             };
+            let since_ms = since.map_or(SINCE_MS, |s| i64::try_from(s.as_millis()).unwrap_or(i64::MAX));
             let to = of("to");
-            let question = Question {
-                wanted,
-                budget,
-                since,
-                to,
-            };
+            let which = Which { wanted, since_ms, to };
+            let question = Question { which, budget };
             match body {
-                None => asked_by_get(recent, &question),
-                Some(body) => asked_by_post(recent, question, body),
+                None => asked_by_get(nodes, &question),
+                Some(body) => asked_by_post(nodes, question, body),
             }
         }
         LANES => lanes(recent, &wanted, of("began").as_deref()),
@@ -120,70 +128,39 @@ pub(super) fn made(recent: &Recent, page: &str, asked: &str, body: Option<&[u8]>
     }
 }
 
+/// What is asked of the gate.
 struct Question {
-    wanted: Wanted,
+    which: Which,
     budget: usize,
-    since: i64,
-    /// Template hash of the rollout that is meant.
-    to: Option<String>,
 }
 
-/// The newest rollout of the workload: one that is under way, else the last one that ended.
-fn gate(recent: &Recent, question: &Question) -> Gate {
+fn gate(nodes: Nodes<'_>, question: &Question) -> Gate {
+    let told = nodes(&question.which.wanted);
+    Gate::of(
+        question.which.looked(told),
+        &question.which.wanted,
+        question.budget,
+    )
+}
+
+/// This node, from what is kept.
+pub(super) fn own(recent: &Recent, wanted: &Wanted) -> Vec<NodeTold> {
     let (_, state) = recent.state();
-    let wanted = &question.wanted;
-    let is_to = |to: Option<&str>| question.to.is_none() || question.to.as_deref() == to;
-    let own = |namespace: &str, workload: &crate::input::Workload| wanted.workload(namespace, Some(workload));
-    let mut under_way = state.under_way;
-    under_way
-        .retain(|u| own(&u.namespace, &u.workload) && is_to(u.to.as_ref().map(|r| r.template_hash.as_str())));
-    let mut outputs = parsed(recent, wanted);
-    let ended = |r: &RolloutSummary| r.wall.0.saturating_add(whole(r.took_ms));
-    let newest = outputs.iter().filter_map(|o| match o {
-        Output::Rollout(r) => Some(r),
-        _ => None,
-    });
-    let newest = newest
-        .filter(|r| {
-            own(&r.namespace, &r.workload)
-                && is_to(r.to.as_ref().map(|r| r.template_hash.as_str()))
-                && ended(r) >= state.now.0.saturating_sub(question.since)
-        })
-        .max_by_key(|r| r.began)
-        .map(|r| (r.began, r.wall));
-    // One that goes on is newer than any that is over.
-    let meant = match under_way.iter().map(|u| (u.began, u.wall)).max() {
-        Some(open) => Some(open),
-        None => newest,
-    };
-    outputs.retain(|o| match (o, meant) {
-        (Output::Rollout(r), Some((began, _))) => r.began == began && own(&r.namespace, &r.workload),
-        (Output::Verdict(v), Some((_, wall))) => v.wall >= wall,
-        (Output::Propagation(_), Some(_)) => true,
-        _ => false,
-    });
-    under_way.retain(|u| Some(u.began) == meant.map(|m| m.0));
-    let looked = Looked {
-        from: state.node,
-        blind: state.health.blind,
-        under_way,
-        outputs,
-    };
-    Gate::of(vec![looked], wanted, question.budget)
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "milliseconds of a rollout")]
-fn whole(ms: f64) -> i64 {
-    ms as i64
+    vec![NodeTold {
+        from: state.node.clone(),
+        state: Some(state),
+        silent: None,
+        outputs: parsed(recent, wanted),
+    }]
 }
 
 /// As Argo Rollouts' web metric asks: it reads the JSON of a 2xx, and every other status is an error of the measurement,
 /// never a success.
-fn asked_by_get(recent: &Recent, question: &Question) -> Told {
-    if question.wanted.workload.is_none() {
+fn asked_by_get(nodes: Nodes<'_>, question: &Question) -> Told {
+    if question.which.wanted.workload.is_none() {
         return Told::wrong("which workload? as ?workload=deployment/web&namespace=shop");
     }
-    let gate = gate(recent, question);
+    let gate = gate(nodes, question);
     let unknown = gate.answer == report::Answer::Unknown;
     Told {
         status: if unknown {
@@ -207,7 +184,7 @@ struct Posted {
 }
 
 /// As Flagger's webhooks ask: 2xx goes on, everything else halts, and the text is shown.
-fn asked_by_post(recent: &Recent, mut question: Question, body: &[u8]) -> Told {
+fn asked_by_post(nodes: Nodes<'_>, mut question: Question, body: &[u8]) -> Told {
     let posted: Posted = if body.iter().all(u8::is_ascii_whitespace) {
         Posted::default()
     } else {
@@ -223,24 +200,25 @@ fn asked_by_post(recent: &Recent, mut question: Question, body: &[u8]) -> Told {
     let said = |name: &str| posted.metadata.get(name).cloned();
     let named = (!posted.name.is_empty()).then(|| format!("deployment/{}", posted.name));
     let workload = question
+        .which
         .wanted
         .workload
         .take()
         .or_else(|| said("workload"))
         .or(named);
     let in_namespace = (!posted.namespace.is_empty()).then(|| posted.namespace.clone());
-    question.wanted.workload = workload;
-    question.wanted.namespace = question.wanted.namespace.take().or(in_namespace);
+    question.which.wanted.workload = workload;
+    question.which.wanted.namespace = question.which.wanted.namespace.take().or(in_namespace);
     if let Some(budget) = said("budget") {
         let Ok(budget) = budget.parse() else {
             return Told::wrong("metadata.budget is a number of requests");
         };
         question.budget = budget;
     }
-    if question.wanted.workload.is_none() {
+    if question.which.wanted.workload.is_none() {
         return Told::wrong("which workload? `name` in the body, or ?workload=deployment/web");
     }
-    let gate = gate(recent, &question);
+    let gate = gate(nodes, &question);
     let status = match gate.answer {
         report::Answer::Kept | report::Answer::UnderWay => StatusCode::OK,
         report::Answer::Lost => StatusCode::CONFLICT,

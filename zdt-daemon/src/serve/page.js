@@ -45,12 +45,12 @@
       el('td', {}, clock(v.wall)),
       el('td', {}, v.outcome),
       el('td', { class: v.blame === 'not-the-rollout' ? 'cause other' : 'cause' }, v.cause),
-      el('td', {}, v.pod ? `${v.pod.namespace}/${v.pod.name}` : v.service ? `service ${v.service.namespace}/${v.service.name}` : '—'),
-      el('td', {}, v.client),
+      el('td', {}, v.pod ? `${v.pod.namespace}/${v.pod.name}` : v.service ? `service ${v.service.namespace}/${v.service.name}` : 'no pod',
+        el('small', {}, ` from ${v.client}`)),
       el('td', {}, why(v) + (v.confidence.level === 'full' ? '' : ' (unsure: events were lost)'))));
     byId('failures').tBodies[0].replaceChildren(...rows);
     setText(byId('failures-count'), failed ? `${failed}, the newest first` : 'none');
-    setText(byId('failures-more'), failed > failures.length ? `${failed - failures.length} more before these: the report has them.` : '');
+    setText(byId('failures-more'), failed > failures.length ? `${failed - failures.length} more before these: see the whole report.` : '');
   };
 
   // How long the node took.
@@ -187,6 +187,7 @@
     const all = [...rollouts];
     for (const [key, one] of all) drawCard(key, one);
     byId('no-rollouts').hidden = all.length > 0;
+    byId('key').hidden = all.length === 0;
     const due = Date.now() - pictured >= 1000;
     if (due) pictured = Date.now();
     const newest = all.slice(-PICTURES);

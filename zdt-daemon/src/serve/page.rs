@@ -10,7 +10,8 @@ use hyper::{
 };
 use sha2::{Digest as _, Sha256};
 
-use super::{Answer, typed};
+use super::answer::{Answer, typed};
+use crate::report::lanes_key;
 
 /// The report's style, and what the page has besides.
 const STYLE: &str = concat!(include_str!("../report/page.css"), include_str!("page.css"));
@@ -20,7 +21,8 @@ const BODY: &str = include_str!("page.html");
 pub(super) fn page() -> Answer {
     static PAGE: OnceLock<(Bytes, HeaderValue)> = OnceLock::new();
     let (page, policy) = PAGE.get_or_init(|| {
-        let page = BODY.replace("{{style}}", STYLE).replace("{{script}}", SCRIPT);
+        let page = BODY.replace("{{key}}", &lanes_key());
+        let page = page.replace("{{style}}", STYLE).replace("{{script}}", SCRIPT);
         let policy = format!(
             "default-src 'none'; style-src '{}'; script-src '{}'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
              frame-ancestors 'none'",

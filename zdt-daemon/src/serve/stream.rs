@@ -22,7 +22,10 @@ use hyper::{
 use serde_json::json;
 use tokio::{sync::watch, time::timeout};
 
-use super::{Answer, bodied, query::query};
+use super::{
+    answer::{Answer, bodied},
+    query::query,
+};
 use crate::{clock, input::Ktime, sink::recent::Recent};
 
 pub(super) const EVENTS: &str = "/api/v1/events";

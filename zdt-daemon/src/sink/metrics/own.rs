@@ -7,7 +7,8 @@ use prometheus::{
 };
 
 use crate::{
-    input::{Backend, Input, Ktime, What},
+    clock,
+    input::{Backend, Input, Ktime, Wall, What},
     live::Health,
 };
 
@@ -42,6 +43,8 @@ pub struct Own {
     /// Sums over the labels of `lost` and `watch_gaps`.
     all_lost: GenericGauge<prometheus::core::AtomicU64>,
     all_gaps: GenericGauge<prometheus::core::AtomicU64>,
+    /// Wall clock of the newest of both, milliseconds; 0: there was none.
+    lost_at: GenericGauge<prometheus::core::AtomicI64>,
     /// CLOCK_MONOTONIC of the newest tick that was consumed; in no metric, since the lag says it.
     ticked: GenericGauge<prometheus::core::AtomicU64>,
 }
@@ -174,6 +177,7 @@ impl Own {
             )?,
             all_lost: GenericGauge::new("zdt_all_lost", "Not registered.")?,
             all_gaps: GenericGauge::new("zdt_all_gaps", "Not registered.")?,
+            lost_at: GenericGauge::new("zdt_lost_at", "Not registered.")?,
             ticked: GenericGauge::new("zdt_ticked", "Not registered.")?,
         })
     }
@@ -223,10 +227,12 @@ impl Own {
             What::Loss { source, count } => {
                 self.lost.with_label_values(&[source.as_str()]).inc_by(*count);
                 self.all_lost.add(*count);
+                self.lost_at.set(clock::wall().0);
             }
             What::WatchGap { resource, .. } => {
                 self.watch_gaps.with_label_values(&[resource.as_str()]).inc();
                 self.all_gaps.inc();
+                self.lost_at.set(clock::wall().0);
             }
             What::Rules(rules) => {
                 // The first list of routes has no backend of its own.
@@ -278,6 +284,7 @@ impl Own {
             hooks_missing: missing.unsigned_abs(),
             events_lost: self.all_lost.get(),
             watch_gaps: self.all_gaps.get(),
+            last_lost: Some(self.lost_at.get()).filter(|at| *at > 0).map(Wall),
         }
     }
 
