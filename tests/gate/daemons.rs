@@ -178,6 +178,7 @@ fn argo_and_flagger_get_what_they_read_from_the_gate_of_all_nodes() {
     );
     said(&get(""), 200, "\"answer\":\"under-way\"");
     said(&post(), 200, "under way, 0 requests lost so far");
+    said(&get("&over=true"), 503, "\"answer\":\"under-way\"");
     one.stands(Health::default(), Vec::new());
     one.deliver(&summed_up("n1", 0, 1));
     said(&get(""), 503, "1 pods ended on nodes that did not tell");

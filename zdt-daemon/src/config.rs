@@ -64,7 +64,8 @@ pub enum Verb {
     ///
     /// Asks the zdt of every node at each question: GET /api/v1/gate?workload=deployment/web&namespace=shop, or the POST of a
     /// Flagger webhook. It means the newest rollout that is under way or ended in the last 10 minutes (`&since=`), or the one
-    /// to a template (`&to=HASH`).
+    /// to a template (`&to=HASH`). GET says it in JSON; POST by its status: 200 nothing lost (so far, unless `over=true` asks
+    /// for the end), 409 lost. With both, 503 means that it cannot tell.
     ServeGate(ServeGate),
     /// Show a rollout while it is under way, then its report
     Watch(Watch),

@@ -81,7 +81,7 @@ impl Revisions {
             name: name.to_owned(),
         })?;
         let (kind, name) = match &rs.state.deployment {
-            Some(deployment) => ("deployment", deployment),
+            Some(deployment) => (rs.state.kind.as_deref().unwrap_or("deployment"), deployment),
             None => ("replicaset", &rs.state.replica_set.name),
         };
         let workload = Workload {
@@ -150,13 +150,9 @@ impl Revisions {
 
     /// Replicas that a Deployment's older ReplicaSets, and its newest, shall have. None: it has one template only, or is none.
     pub(super) fn wanted(&self, namespace: &str, workload: &Workload) -> Option<(u64, u64)> {
-        if workload.kind != "deployment" {
-            return None;
-        }
         let own = || {
-            self.all.values().map(|r| &r.state).filter(|s| {
-                s.replica_set.namespace == namespace && s.deployment.as_ref() == Some(&workload.name)
-            })
+            let all = self.all.values().map(|r| &r.state);
+            all.filter(|s| s.replica_set.namespace == namespace && owns(workload, s))
         };
         let newest = own().max_by_key(|s| s.revision)?;
         let replicas = |s: &ReplicaSetState| u64::try_from(s.replicas).unwrap_or(0);
@@ -170,10 +166,8 @@ impl Revisions {
             .values()
             .filter(|r| r.state.replica_set.namespace == namespace);
         match workload.kind.as_str() {
-            "deployment" => all.find(|r| {
-                r.state.deployment.as_ref() == Some(&workload.name)
-                    && hash.is_some()
-                    && r.state.template_hash.as_deref() == hash
+            "deployment" | "rollout" => all.find(|r| {
+                owns(workload, &r.state) && hash.is_some() && r.state.template_hash.as_deref() == hash
             }),
             "replicaset" => all.find(|r| r.state.replica_set.name == workload.name),
             _ => None,
@@ -183,7 +177,7 @@ impl Revisions {
     fn siblings<'a>(&'a self, own: &'a Replicas) -> impl Iterator<Item = &'a Replicas> {
         self.all.values().filter(|r| {
             own.state.deployment.is_some()
-                && r.state.deployment == own.state.deployment
+                && (&r.state.deployment, &r.state.kind) == (&own.state.deployment, &own.state.kind)
                 && r.state.replica_set.namespace == own.state.replica_set.namespace
                 && r.state.replica_set != own.state.replica_set
         })
@@ -194,6 +188,12 @@ impl Revisions {
             .filter(|r| r.state.revision > own.state.revision)
             .max_by_key(|r| r.state.revision)
     }
+}
+
+/// Whether a ReplicaSet is this Deployment's (or Rollout's).
+fn owns(workload: &Workload, rs: &ReplicaSetState) -> bool {
+    rs.deployment.as_ref() == Some(&workload.name)
+        && rs.kind.as_deref().unwrap_or("deployment") == workload.kind
 }
 
 /// Who ended a pod, as its own status says. None: its status says nothing, it is its controller that has to be asked.

@@ -117,7 +117,8 @@ pub(super) fn made(recent: &Recent, nodes: Nodes<'_>, page: &str, asked: &str, b
             let since_ms = since.map_or(SINCE_MS, |s| i64::try_from(s.as_millis()).unwrap_or(i64::MAX));
             let to = of("to");
             let which = Which { wanted, since_ms, to };
-            let question = Question { which, budget };
+            let over = of("over").is_some_and(|o| o == "true");
+            let question = Question { which, budget, over };
             match body {
                 None => asked_by_get(nodes, &question),
                 Some(body) => asked_by_post(nodes, question, body),
@@ -132,6 +133,20 @@ pub(super) fn made(recent: &Recent, nodes: Nodes<'_>, page: &str, asked: &str, b
 struct Question {
     which: Which,
     budget: usize,
+    /// Only a rollout that is over is an answer.
+    over: bool,
+}
+
+impl Question {
+    /// 2xx: nothing more than allowed was lost.
+    fn status(&self, answer: report::Answer, lost: StatusCode) -> StatusCode {
+        match answer {
+            report::Answer::Lost => lost,
+            report::Answer::Kept => StatusCode::OK,
+            report::Answer::UnderWay if !self.over => StatusCode::OK,
+            report::Answer::UnderWay | report::Answer::Unknown => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
 }
 
 fn gate(nodes: Nodes<'_>, question: &Question) -> Gate {
@@ -161,13 +176,8 @@ fn asked_by_get(nodes: Nodes<'_>, question: &Question) -> Told {
         return Told::wrong("which workload? as ?workload=deployment/web&namespace=shop");
     }
     let gate = gate(nodes, question);
-    let unknown = gate.answer == report::Answer::Unknown;
     Told {
-        status: if unknown {
-            StatusCode::SERVICE_UNAVAILABLE
-        } else {
-            StatusCode::OK
-        },
+        status: question.status(gate.answer, StatusCode::OK),
         media: JSON,
         text: gate.json().to_string() + "\n",
     }
@@ -219,11 +229,7 @@ fn asked_by_post(nodes: Nodes<'_>, mut question: Question, body: &[u8]) -> Told 
         return Told::wrong("which workload? `name` in the body, or ?workload=deployment/web");
     }
     let gate = gate(nodes, &question);
-    let status = match gate.answer {
-        report::Answer::Kept | report::Answer::UnderWay => StatusCode::OK,
-        report::Answer::Lost => StatusCode::CONFLICT,
-        report::Answer::Unknown => StatusCode::SERVICE_UNAVAILABLE,
-    };
+    let status = question.status(gate.answer, StatusCode::CONFLICT);
     Told {
         status,
         media: TEXT,
