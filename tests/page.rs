@@ -13,6 +13,7 @@
 mod chromium;
 #[path = "support/served.rs"]
 mod served;
+mod support;
 
 use std::{
     fs,
