@@ -305,8 +305,8 @@ fn page_survives_a_restart_takes_thousands_and_makes_no_markup_of_names() {
         assert_eq!(browser.value(&format!("Boolean({wanted})")), true, "{wanted}");
     }
     let tab = |kind: &str| serde_json::json!({"type": kind, "key": "Tab", "code": "Tab", "windowsVirtualKeyCode": 9});
-    browser.call("Input.dispatchKeyEvent", tab("keyDown"));
-    browser.call("Input.dispatchKeyEvent", tab("keyUp"));
+    browser.call("Input.dispatchKeyEvent", &tab("keyDown"));
+    browser.call("Input.dispatchKeyEvent", &tab("keyUp"));
     assert_eq!(browser.value("document.activeElement.className"), "skip");
     assert_ne!(
         browser.value("getComputedStyle(document.activeElement).outlineStyle"),

@@ -293,7 +293,7 @@ impl Site {
             stream::EVENTS if request.method() == Method::GET => {
                 let asked = stream::Asked::of(&request);
                 self.listeners
-                    .listen(self.pages.recent(), asked, listening)
+                    .listen(self.pages.recent(), &asked, listening)
                     .unwrap_or_else(|| later(StatusCode::SERVICE_UNAVAILABLE, "too many listeners\n"))
             }
             api::OUTPUTS => api::outputs(self.pages.recent(), request.uri().query()),

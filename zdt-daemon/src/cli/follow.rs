@@ -190,10 +190,8 @@ impl Node {
 
     /// What cannot be mended by a later answer.
     fn notice(&mut self, state: State) {
-        if let Some(first) = &self.first {
-            if first.boot != state.boot {
-                self.gaps.insert("it was restarted".to_owned());
-            }
+        if self.first.as_ref().is_some_and(|first| first.boot != state.boot) {
+            self.gaps.insert("it was restarted".to_owned());
         }
         self.gaps.extend(state.health.blind.iter().cloned());
         self.state = Some(state);

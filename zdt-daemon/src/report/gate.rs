@@ -145,11 +145,10 @@ impl Gate {
         };
         let requests = if self.failed == 1 { "request" } else { "requests" };
         match self.answer {
-            Answer::Lost => format!("{} {requests} lost{of}", self.failed),
             Answer::Unknown => format!("cannot tell: {}", self.unknown.join("; ")),
             Answer::UnderWay => format!("under way, {} {requests} lost so far{of}", self.failed),
             Answer::Kept if self.failed == 0 => "no request lost".to_owned(),
-            Answer::Kept => format!("{} {requests} lost{of}", self.failed),
+            Answer::Lost | Answer::Kept => format!("{} {requests} lost{of}", self.failed),
         }
     }
 }

@@ -28,10 +28,11 @@ const COLOURS: &str = "<ul class=\"key\"><li><i class=\"seg serve\"></i>it serve
 /// What the colours and letters of lanes mean, for a page that shows them.
 pub fn lanes_key() -> String {
     let steps = Step::END.iter().chain(&Step::BEGINNING);
-    let letters: String = steps
-        .map(|s| format!("<li><b>{}</b>{}</li>", s.letter(), s.what()))
-        .collect();
-    format!("{COLOURS}<ul class=\"key\">{letters}</ul>\n")
+    let mut key = format!("{COLOURS}<ul class=\"key\">");
+    for step in steps {
+        let _ = write!(key, "<li><b>{}</b>{}</li>", step.letter(), step.what());
+    }
+    key + "</ul>\n"
 }
 
 /// Text for an element or an attribute in double quotes.

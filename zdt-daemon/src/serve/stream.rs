@@ -112,7 +112,7 @@ impl Listeners {
     pub(super) fn listen(
         &self,
         recent: &Arc<Recent>,
-        asked: Asked,
+        asked: &Asked,
         listening: &Arc<Listening>,
     ) -> Option<Answer> {
         let before = self.0.fetch_add(1, Relaxed);
@@ -121,7 +121,7 @@ impl Listeners {
             return None;
         }
         listening.took();
-        let listener = Listener::new(Arc::clone(recent), &asked, Arc::clone(listening), seat);
+        let listener = Listener::new(Arc::clone(recent), asked, Arc::clone(listening), seat);
         let pieces = stream::unfold(listener, |mut listener| async move {
             let piece = listener.next().await;
             Some((Ok::<_, Infallible>(Frame::data(piece)), listener))
