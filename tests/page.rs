@@ -11,6 +11,8 @@
 
 #[path = "support/chromium.rs"]
 mod chromium;
+#[path = "support/held.rs"]
+mod held;
 #[path = "support/served.rs"]
 mod served;
 mod support;
@@ -19,13 +21,13 @@ use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Stdio,
     thread,
     time::{Duration, Instant},
 };
 
 use chromium::Chromium;
-use serde_json::Value;
+use held::{Lab, zdt};
 use served::Started;
 use support::{fixtures, outputs};
 use zdt_daemon::verdict::Output;
@@ -69,80 +71,6 @@ fn pictures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/page")
 }
 
-/// A lab that runs until it is released.
-struct Lab {
-    child: Child,
-    dir: PathBuf,
-}
-
-impl Lab {
-    fn start(dir: &Path) -> Self {
-        let lab = Path::new(env!("CARGO_BIN_EXE_zdt-lab"));
-        let scenario = dir.join("page.yaml");
-        fs::write(&scenario, SCENARIO).unwrap();
-        let child = Command::new(lab)
-            .args(["run", "--scrape", "--hold", "--zdt"])
-            .arg(lab.with_file_name("zdt"))
-            .arg("--out")
-            .arg(dir)
-            .arg(scenario)
-            .stdout(Stdio::null())
-            .stderr(fs::File::create(dir.join("lab.log")).unwrap())
-            .spawn()
-            .unwrap();
-        let dir = dir.join("page-1");
-        Self { child, dir }
-    }
-
-    /// The network namespace of the node, once the daemon listens there. The lab may wait for other labs.
-    fn netns(&mut self) -> String {
-        let file = self.dir.join("daemons.json");
-        loop {
-            if let Ok(text) = fs::read_to_string(&file) {
-                let daemons: Value = serde_json::from_str(&text).unwrap();
-                assert_eq!(daemons[0]["addr"], "127.0.0.1:9734");
-                return daemons[0]["netns"].as_str().unwrap().to_owned();
-            }
-            assert!(self.child.try_wait().unwrap().is_none(), "the lab has ended");
-            thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    /// Failed requests that the daemon has printed.
-    fn verdicts(&self) -> usize {
-        let text = fs::read_to_string(self.dir.join("verdicts.jsonl")).unwrap_or_default();
-        let verdict =
-            |l: &&str| l.starts_with("{\"kind\":\"verdict\"") && !l.contains("\"blame\":\"not-a-request\"");
-        text.lines().filter(verdict).count()
-    }
-
-    fn release(mut self) {
-        fs::write(self.dir.join("release"), "").unwrap();
-        let ended = self.child.wait().unwrap();
-        let log = fs::read_to_string(self.dir.join("../lab.log")).unwrap_or_default();
-        assert!(ended.success(), "{log}");
-    }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
-            // It removes what it made.
-            let pid = nix::unistd::Pid::from_raw(self.child.id().try_into().unwrap());
-            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT);
-            let _ = self.child.wait();
-        }
-    }
-}
-
-/// zdt in the node's namespace.
-fn zdt(netns: &str, args: &[&str]) -> Command {
-    let zdt = Path::new(env!("CARGO_BIN_EXE_zdt-lab")).with_file_name("zdt");
-    let mut command = Command::new("ip");
-    command.args(["netns", "exec", netns]).arg(zdt).args(args);
-    command
-}
-
 /// How long each count of verdicts took to be on the page.
 fn follow(browser: &mut Chromium, lab: &Lab) -> Duration {
     let mut waiting: Vec<(Instant, usize)> = Vec::new();
@@ -175,11 +103,15 @@ fn follow(browser: &mut Chromium, lab: &Lab) -> Duration {
 #[test]
 fn page_shows_a_lab_rollout_as_it_is_judged_and_the_gate_fails_it() {
     let dir = Dir::new("page-lab");
-    let mut lab = Lab::start(&dir.0);
-    let netns = lab.netns();
-    let piped = |args: &[&str]| zdt(&netns, args).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lab = Lab::start(&dir.0, "page", SCENARIO);
+    let [(netns, addr)] = lab.nodes().try_into().unwrap();
+    let server = format!("--server=http://{addr}");
+    let piped = |args: &[&str]| {
+        let mut command = zdt(&netns, args);
+        command.arg(&server).stdout(Stdio::piped()).spawn().unwrap()
+    };
     let mut browser = Chromium::start(&dir.0.join("profile"), Some(&netns));
-    browser.open("http://127.0.0.1:9734/");
+    browser.open(&format!("http://{addr}/"));
     let of_web = ["deployment/web", "-n", "shop"];
     let gate = piped(&[&["gate"], &of_web[..], &["--format", "junit", "--timeout", "2m"]].concat());
     let watch = piped(&[&["watch"], &of_web[..]].concat());
@@ -236,6 +168,51 @@ fn page_shows_a_lab_rollout_as_it_is_judged_and_the_gate_fails_it() {
         "{}",
         String::from_utf8_lossy(&nobody.stdout)
     );
+    lab.release();
+}
+
+/// A rollout on two nodes that loses nothing.
+const CLEAN: &str = "
+name: gate
+description: A rolling update on two nodes that waits for the rules.
+topology: {nodes: 2}
+workload: {replicas: 2, max_surge: 1, max_unavailable: 0, pre_stop_sleep_s: 3}
+app: {on_sigterm: close-listener}
+noise: false
+client: {rate: 50, seconds: 8, timeout_ms: 1000}
+network: {min_sync_period_ms: 100}
+actions:
+  - {at_ms: 1000, do: rolling-update}
+expect:
+  failed: {max: 0}
+";
+
+#[test]
+fn gate_passes_a_clean_rollout_when_every_node_is_asked_and_not_otherwise() {
+    let dir = Dir::new("page-gate");
+    let mut lab = Lab::start(&dir.0, "gate", CLEAN);
+    let [(netns, one), (_, two)] = lab.nodes().try_into().unwrap();
+    let servers = [format!("--server={one}"), format!("--server={two}")];
+    let gate = |servers: &[String]| {
+        let mut command = zdt(
+            &netns,
+            &["gate", "deployment/web", "-n", "shop", "--timeout", "2m"],
+        );
+        command.args(servers).stdout(Stdio::piped()).spawn().unwrap()
+    };
+    let both = gate(&servers);
+    let alone = gate(&servers[..1]);
+    let ended = both.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stdout).into_owned();
+    assert_eq!(ended.status.code(), Some(0), "{said}");
+    assert!(
+        said.starts_with("gate passed: no request lost\n") && said.contains("node n1, n2"),
+        "{said}"
+    );
+    let ended = alone.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stdout).into_owned();
+    assert_eq!(ended.status.code(), Some(2), "{said}");
+    assert!(said.contains("pods ended on nodes that did not tell"), "{said}");
     lab.release();
 }
 

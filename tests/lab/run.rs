@@ -131,7 +131,14 @@ async fn live(setup: &Setup, scenario: &Scenario, seed: u64, files: &Files) -> R
     let zdt = setup.binaries.zdt();
     // One on each node, at the same time, as a DaemonSet's.
     let starts = cluster.nodes.iter().map(async |node| {
-        let daemon = Daemon::start(node, &zdt, &cluster.kubeconfig, files).await?;
+        let daemon = Daemon::start(
+            node,
+            &zdt,
+            &cluster.kubeconfig,
+            files,
+            scrape::addr(node, setup.hold),
+        )
+        .await?;
         daemon.ready().await.map(|()| daemon)
     });
     let daemons = try_join_all(starts).await?;

@@ -14,7 +14,7 @@ const LIMIT: Duration = Duration::from_mins(5);
 /// Says where each node's daemon listens: in which network namespace, and at which address.
 pub(super) fn announce<'a>(nodes: impl Iterator<Item = &'a Node>, files: &Files) -> Result<()> {
     let daemons: Vec<_> = nodes
-        .map(|node| json!({"node": node.name(), "netns": node.net().netns(), "addr": scrape::ADDR.to_string()}))
+        .map(|node| json!({"node": node.name(), "netns": node.net().netns(), "addr": scrape::addr(node, true).to_string()}))
         .collect();
     let path = files.daemons();
     // Whole or not at all: somebody waits for it.

@@ -1,6 +1,10 @@
 //! Follows a workload's rollout at the daemons of several nodes: what they say, and what they may have missed.
 
-use std::{collections::BTreeSet, fmt::Write as _, net::SocketAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    net::SocketAddr,
+};
 
 use anyhow::Context as _;
 
@@ -11,6 +15,9 @@ use crate::{
     report::{Gate, Looked, NodeTold, Wanted},
     verdict::{Output, RolloutSummary},
 };
+
+/// Clocks of nodes may be apart by this much, milliseconds; that they are synchronized is what NTP is for.
+const APART_MS: i64 = 500;
 
 /// Which rollout of a node: namespace, workload, when it began.
 type Key = (String, Workload, Ktime);
@@ -35,6 +42,8 @@ struct Node {
     outputs: Vec<Output>,
     /// Why it cannot be told from this daemon whatever else it says.
     gaps: BTreeSet<String>,
+    /// What it could not see, and when it last said so.
+    blind: BTreeMap<String, Wall>,
     /// It did not answer the last time.
     silent: Option<String>,
 }
@@ -117,6 +126,7 @@ impl Node {
             over: BTreeSet::new(),
             outputs: Vec::new(),
             gaps: BTreeSet::new(),
+            blind: BTreeMap::new(),
             silent: None,
         }
     }
@@ -193,7 +203,9 @@ impl Node {
         if self.first.as_ref().is_some_and(|first| first.boot != state.boot) {
             self.gaps.insert("it was restarted".to_owned());
         }
-        self.gaps.extend(state.health.blind.iter().cloned());
+        for why in &state.health.blind {
+            self.blind.insert(why.clone(), state.now);
+        }
         self.state = Some(state);
     }
 
@@ -226,6 +238,10 @@ impl Node {
         });
         let state = self.state.as_ref();
         let mut blind: Vec<String> = self.gaps.iter().cloned().collect();
+        // What it did not see before the rollout began is no matter.
+        let matters = |at: Wall| from.is_none_or(|from| at.0 + APART_MS >= from.0);
+        let unseen = self.blind.iter().filter(|(_, at)| matters(**at));
+        blind.extend(unseen.map(|(why, _)| why.clone()));
         blind.extend(state.zip(from).and_then(|(state, from)| state.unseen_since(from)));
         blind.extend(self.silent.clone());
         Looked {
