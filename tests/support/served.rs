@@ -8,7 +8,10 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     thread,
     time::Duration,
 };
@@ -25,7 +28,7 @@ use zdt_daemon::{
 };
 
 /// A daemon's HTTP interface without a daemon.
-pub struct Served(Arc<Recent>);
+pub struct Served(Arc<Recent>, Arc<AtomicUsize>);
 
 impl Pages for Served {
     fn metrics(&self) -> Text {
@@ -52,7 +55,9 @@ impl Pages for Served {
         Box::pin(async move { Some(work()) })
     }
 
-    fn dropped_listener(&self) {}
+    fn dropped_listener(&self) {
+        self.1.fetch_add(1, Relaxed);
+    }
 
     fn asked(&self, _: &'static str, _: u16) {}
 }
@@ -61,6 +66,8 @@ impl Pages for Served {
 pub struct Started {
     pub addr: SocketAddr,
     pub recent: Arc<Recent>,
+    /// Listeners that were dropped since they took nothing.
+    pub dropped: Arc<AtomicUsize>,
     stands: Arc<Mutex<(Health, Vec<UnderWay>)>>,
     sink: RecentSink,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
@@ -87,7 +94,8 @@ impl Started {
         let server = bound.expect("the port is in use");
         let addr = server.addr().unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel();
-        let pages = Arc::new(Served(Arc::clone(&recent)));
+        let dropped = Arc::default();
+        let pages = Arc::new(Served(Arc::clone(&recent), Arc::clone(&dropped)));
         let (looked, looks) = (Arc::clone(&recent), Arc::clone(&stands));
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -102,6 +110,7 @@ impl Started {
         Self {
             addr,
             recent,
+            dropped,
             stands,
             sink,
             stop: Some(stop),
