@@ -150,9 +150,17 @@ impl Revisions {
 
     /// Replicas that a Deployment's older ReplicaSets, and its newest, shall have. None: it has one template only, or is none.
     pub(super) fn wanted(&self, namespace: &str, workload: &Workload) -> Option<(u64, u64)> {
+        let first = NsName {
+            namespace: namespace.to_owned(),
+            name: format!("{}-", workload.name),
+        };
         let own = || {
-            let all = self.all.values().map(|r| &r.state);
-            all.filter(|s| s.replica_set.namespace == namespace && owns(workload, s))
+            // They are named after it, so they stand side by side.
+            let all = self.all.range(first.clone()..).map(|(_, r)| &r.state);
+            let named = |s: &&ReplicaSetState| {
+                s.replica_set.namespace == namespace && s.replica_set.name.starts_with(&first.name)
+            };
+            all.take_while(named).filter(|s| owns(workload, s))
         };
         let newest = own().max_by_key(|s| s.revision)?;
         let replicas = |s: &ReplicaSetState| u64::try_from(s.replicas).unwrap_or(0);

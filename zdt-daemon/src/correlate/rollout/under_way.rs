@@ -1,5 +1,7 @@
 //! The rollouts that are not over, for those who look on.
 
+use std::collections::BTreeSet;
+
 use super::{Key, Known, Rollouts, one::Rollout};
 use crate::{
     correlate::{Correlator, judge::wall, rollout},
@@ -26,21 +28,22 @@ impl Correlator {
 
 impl Rollouts {
     fn under_way(&self, known: &Known<'_>) -> Vec<UnderWay> {
-        let open = self.open.iter().map(|(key, r)| self.look(key, r, known, false));
+        let mut seen = BTreeSet::new();
         // Summed up here, while older replicas are still wanted: it goes on elsewhere. Only the last one of a workload.
-        let goes_on = |(at, (key, r)): (usize, &(Key, Rollout))| {
-            let later = self.closed.iter().skip(at + 1).any(|(k, _)| k == key);
-            if later || self.open.contains_key(key) || r.to.is_none() {
-                return None;
-            }
-            let looked = self.look(key, r, known, true);
-            looked.old_wanted.is_some_and(|old| old > 0).then_some(looked)
+        let last = self.closed.iter().rev().filter(|(key, _)| seen.insert(key));
+        let goes_on = |(key, r): &&(Key, Rollout)| {
+            let wanted = || self.replica_sets.wanted(&key.0, &key.1);
+            r.to.is_some() && !self.open.contains_key(key) && wanted().is_some_and(|(old, _)| old > 0)
         };
-        let closed = self.closed.iter().enumerate().filter_map(goes_on);
-        let mut all: Vec<UnderWay> = open.chain(closed).collect();
-        all.sort_by_key(|u| std::cmp::Reverse(u.began));
+        let closed = last.filter(goes_on).map(|(key, r)| (key, r, true));
+        let open = self.open.iter().map(|(key, r)| (key, r, false));
+        let mut all: Vec<(&Key, &Rollout, bool)> = open.chain(closed).collect();
+        all.sort_by_key(|(_, r, _)| std::cmp::Reverse(r.began));
         all.truncate(MOST);
-        all
+        let looked = all
+            .into_iter()
+            .map(|(key, r, over)| self.look(key, r, known, over));
+        looked.collect()
     }
 
     fn look(&self, key: &Key, rollout: &Rollout, known: &Known<'_>, summed_up: bool) -> UnderWay {
