@@ -6,6 +6,7 @@ mod cluster;
 mod daemon;
 mod doors;
 mod files;
+mod held;
 mod ingress;
 mod load;
 mod manifest;
@@ -58,6 +59,8 @@ pub struct Setup {
     pub scrape: bool,
     /// Wait for the scrapes of a Prometheus.
     pub prometheus: bool,
+    /// Say where the daemons listen, and let them run until the file `release` is there.
+    pub hold: bool,
     /// Each run gets a folder `<name>-<seed>` in it.
     pub out: PathBuf,
     /// Runs side by side, at least 1.
@@ -132,10 +135,20 @@ async fn live(setup: &Setup, scenario: &Scenario, seed: u64, files: &Files) -> R
     let zdt = setup.binaries.zdt();
     // One on each node, at the same time, as a DaemonSet's.
     let starts = cluster.nodes.iter().map(async |node| {
-        let daemon = Daemon::start(node, &zdt, &cluster.kubeconfig, files).await?;
+        let daemon = Daemon::start(
+            node,
+            &zdt,
+            &cluster.kubeconfig,
+            files,
+            scrape::addr(node, setup.hold),
+        )
+        .await?;
         daemon.ready().await.map(|()| daemon)
     });
     let daemons = try_join_all(starts).await?;
+    if setup.hold {
+        held::announce(cluster.nodes.iter().map(AsRef::as_ref), files)?;
+    }
     progress("the daemon is ready");
     let mut doors = if setup.prometheus {
         let mut doors = Doors::open(&cluster.nodes, &files.targets()).await?;
@@ -176,6 +189,9 @@ async fn live(setup: &Setup, scenario: &Scenario, seed: u64, files: &Files) -> R
         progress("Prometheus has seen the end");
     }
     drop(doors);
+    if setup.hold {
+        held::until_released(files).await?;
+    }
     let background = noise::addresses(&cluster);
     try_join_all(daemons.into_iter().map(Daemon::stop)).await?;
     progress("the daemon has ended");

@@ -33,6 +33,9 @@ pub struct Place {
     /// file_sd_configs), and the run waits for it, before the client starts and before the daemons end
     #[arg(long)]
     pub prometheus: bool,
+    /// Write to `daemons.json` where the daemons listen, and let them run until there is a file `release` beside it
+    #[arg(long)]
+    pub hold: bool,
     /// Runs side by side [default: one for each CPU]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=i64::from(SLOTS)))]
     pub jobs: Option<u8>,
@@ -83,6 +86,7 @@ impl Place {
             out: self.out.clone(),
             scrape: self.scrape,
             prometheus: self.prometheus,
+            hold: self.hold,
             jobs: self.jobs.unwrap_or_else(fitting),
         })
     }

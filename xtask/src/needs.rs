@@ -76,6 +76,11 @@ pub const LAB: &[Need] = &[
         package: "prometheus",
         why: "the tests let it scrape the lab's daemons, and ask it every query of the dashboards",
     },
+    Need {
+        what: "chromium",
+        package: "chromium",
+        why: "the tests open the daemon's page in a real browser",
+    },
 ];
 
 /// To build bpf-linker.

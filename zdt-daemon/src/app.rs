@@ -7,6 +7,7 @@
 
 mod conntrack;
 mod endings;
+mod gate;
 mod later;
 mod lookup;
 mod maps;
@@ -35,13 +36,14 @@ use tokio::{
 
 use zdt_common::{DecodeError, Decoded};
 
+pub use gate::serve_gate;
 pub use meter::Serving;
 
 use self::{
     conntrack::{Conntrack, QUESTIONS},
     lookup::Lookups,
     maps::Maps,
-    meter::{FromMetrics, Meter},
+    meter::{Meter, Served},
     questions::Questions,
     rules::{LostRules, Rules},
     tick::tick,
@@ -55,8 +57,7 @@ use crate::{
     netfilter::losses::Loss,
     pipe::Pipe,
     record::Recorder,
-    serve::Server,
-    sink::{Sink, metrics::Metrics},
+    sink::Sink,
 };
 
 /// Inputs that may wait. One is about 500 bytes, so 8 MiB at most; a burst of 16,384 kernel events is more failed
@@ -142,9 +143,9 @@ async fn observe_async(node: &config::Node, mut pipe: Pipe, ways: Ways) -> anyho
     let mut terminate = signal(SignalKind::terminate()).context("cannot catch SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot catch SIGINT")?;
     let meter = Meter::new(serving.as_ref());
-    if let Some(Serving { server, metrics }) = serving {
+    if let Some(serving) = serving {
         // Before the hooks: loading them may take a while, and the kubelet asks at once. Ends with the runtime.
-        tokio::spawn(serve(server, metrics));
+        tokio::spawn(serve(serving));
     }
 
     let mut kernel = Loaded::load(&Options {
@@ -332,8 +333,13 @@ fn send(to: &mpsc::Sender<Input>, input: Input, lost: &Lost) {
 }
 
 /// Runs until the port cannot be served any more; verdicts do not depend on it.
-async fn serve(server: Server, metrics: Arc<Metrics>) {
-    let Err(error) = server.run(Arc::new(FromMetrics(metrics))).await;
+async fn serve(serving: Serving) {
+    let Serving {
+        server,
+        metrics,
+        recent,
+    } = serving;
+    let Err(error) = server.run(Arc::new(Served { metrics, recent })).await;
     tracing::warn!("the HTTP interface broke down: {error}");
 }
 

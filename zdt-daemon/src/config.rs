@@ -7,7 +7,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::sink::Format;
+use crate::{cli::Server, sink::Format};
 
 /// zdt, the zero-downtime tracker: names the cause of each request that a rollout failed.
 #[derive(Debug, Parser)]
@@ -52,6 +52,23 @@ pub enum Verb {
     Report(Report),
     /// Print the whole evidence of one failed request
     Explain(Explain),
+    /// Wait for a rollout and say by the exit status whether it lost requests
+    ///
+    /// Asks the zdt of each node over HTTP. It waits for a rollout that is under way, or that begins within the timeout.
+    ///
+    /// Exits with 0 if no request was lost to it (or no more than the budget), with 1 and the report if some were, and
+    /// with 2 if it cannot tell: a zdt did not answer, does not see everything, was restarted or lost events, pods ended on
+    /// nodes that were not asked, or the time ran out.
+    Gate(Gate),
+    /// Answer over HTTP what `zdt gate` answers, for Argo Rollouts and Flagger
+    ///
+    /// Asks the zdt of every node at each question: GET /api/v1/gate?workload=deployment/web&namespace=shop, or the POST of a
+    /// Flagger webhook. It means the newest rollout that is under way or ended in the last 10 minutes (`&since=`), or the one
+    /// to a template (`&to=HASH`). GET says it in JSON; POST by its status: 200 nothing lost (so far, unless `over=true` asks
+    /// for the end), 409 lost. With both, 503 means that it cannot tell.
+    ServeGate(ServeGate),
+    /// Show a rollout while it is under way, then its report
+    Watch(Watch),
     /// List the causes that zdt knows
     Causes(Causes),
     /// Say what this kernel and these permissions allow, and what each missing thing costs
@@ -67,8 +84,10 @@ pub struct Run {
     /// Also write the input stream to FILE
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
-    /// Serve /metrics, /healthz and /readyz on this address of this machine; without it nothing is served.
-    /// The port is 9734 unless it is given
+    /// Serve the page (/), what it is made of (/api/v1), /metrics, /healthz and /readyz on this address of this machine.
+    ///
+    /// Without it nothing is served. The port is 9734 unless it is given. Whoever can reach the address can read it: there
+    /// are names and addresses of pods and clients, and no passwords; nothing can be changed there.
     #[arg(long, value_name = "ADDR[:PORT]", value_parser = listen)]
     pub listen: Option<SocketAddr>,
     /// Write a Kubernetes Event on the workload after a rollout that lost requests, one for each cause
@@ -157,6 +176,72 @@ pub enum ReportFormat {
 fn since(text: &str) -> Result<jiff::SignedDuration, String> {
     let duration: Result<jiff::SignedDuration, _> = text.parse();
     duration.map_err(|_| "wanted a duration, as 90s, 10m or \"1h 30m\"".to_owned())
+}
+
+/// A workload, and who is asked about it.
+#[derive(Debug, Args)]
+pub struct Of {
+    /// Which workload: `deployment/web`
+    pub workload: String,
+    /// Its namespace; without it any
+    #[arg(short, long, value_name = "NS")]
+    pub namespace: Option<String>,
+    /// The HTTP address of zdt (`zdt run --listen`), as http://10.0.0.7:9734, or a name of several addresses, which are all
+    /// asked. May be given several times: each node's zdt counts what failed there, so ask all
+    #[arg(long = "server", value_name = "URL", default_value = "http://127.0.0.1:9734")]
+    pub servers: Vec<Server>,
+}
+
+#[derive(Debug, Args)]
+pub struct Gate {
+    #[command(flatten)]
+    pub of: Of,
+    /// So many lost requests are allowed
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub budget: usize,
+    /// How long to wait, as `90s`, `10m` or `1h 30m`
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = since)]
+    pub timeout: jiff::SignedDuration,
+    /// Rollouts that were over count, too, when they ended at most so long ago
+    #[arg(long, value_name = "DURATION", value_parser = since)]
+    pub since: Option<jiff::SignedDuration>,
+    /// How to print
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub format: GateFormat,
+    /// Ask a record or outputs of zdt instead (`-` is standard input); all of its rollouts count. May be given several
+    /// times
+    #[arg(long = "record", value_name = "FILE", conflicts_with_all = ["servers", "timeout", "since"])]
+    pub files: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct ServeGate {
+    /// Serve on this address of this machine. The port is 9734 unless it is given
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = listen)]
+    pub listen: SocketAddr,
+    /// The HTTP address of zdt, or a name of several, as a headless service's, which are all asked. May be given several times
+    #[arg(long = "server", value_name = "URL", required = true)]
+    pub servers: Vec<Server>,
+}
+
+/// How the gate's answer is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum GateFormat {
+    /// One screen for people
+    #[default]
+    Text,
+    /// For CI systems
+    Markdown,
+    /// A test in JUnit's XML: passed, failed, or in error when it cannot be told
+    Junit,
+    /// One object
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub struct Watch {
+    #[command(flatten)]
+    pub of: Of,
 }
 
 #[derive(Debug, Args)]
@@ -258,6 +343,9 @@ impl Cli {
             | Verb::Propagation(_)
             | Verb::Report(_)
             | Verb::Explain(_)
+            | Verb::Gate(_)
+            | Verb::ServeGate(_)
+            | Verb::Watch(_)
             | Verb::Causes(_)
             | Verb::Doctor(_) => {}
         }

@@ -12,6 +12,7 @@ pub mod config;
 pub mod correlate;
 pub mod input;
 pub mod kernel;
+pub mod live;
 pub mod netfilter;
 pub mod pipe;
 pub mod record;

@@ -7,7 +7,7 @@ use crate::{
     input::{Input, What},
     record::Recorder,
     sink::Sink,
-    verdict::Output,
+    verdict::{Output, UnderWay},
 };
 
 /// Takes inputs in their one order.
@@ -61,6 +61,14 @@ impl Pipe {
         self.judging
             .as_ref()
             .map(|(correlator, _)| correlator.tables())
+            .unwrap_or_default()
+    }
+
+    /// The rollouts that are not over.
+    pub fn under_way(&self) -> Vec<UnderWay> {
+        self.judging
+            .as_ref()
+            .map(|(correlator, _)| correlator.under_way())
             .unwrap_or_default()
     }
 

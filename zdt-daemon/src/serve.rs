@@ -1,10 +1,16 @@
-//! The HTTP interface: `/metrics`, `/healthz`, `/readyz`; read-only, and limited in size, rate, time and number.
+//! The HTTP interface: `/metrics`, `/healthz`, `/readyz`, the page and what it is made of; read-only, and limited in size,
+//! rate, time and number.
 //!
 //! All of it is one future: connections are served side by side in it, so that it needs no task of its own and ends
 //! when it is dropped. A request is answered from what is there; it waits for nothing but the text of the metrics,
-//! which is made at most once a second whoever asks how often.
+//! which is made at most once a second whoever asks how often, and for what is made of many outputs, one at a time.
 
+mod answer;
+mod api;
 mod limits;
+mod page;
+mod query;
+mod stream;
 
 use std::{
     collections::VecDeque,
@@ -22,19 +28,29 @@ use futures::{
     future::{AbortHandle, abortable},
     stream::FuturesUnordered,
 };
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Limited};
 use hyper::{
-    Method, Request, Response, StatusCode,
+    Method, Request, StatusCode,
     body::{Bytes, Incoming},
-    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS},
+    header::{ALLOW, HeaderValue},
     server::conn::http1,
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
-use self::limits::Rate;
-use crate::{clock, input::Ktime};
+pub use self::api::Told;
+use self::{
+    answer::{Answer, later, plain, state, typed},
+    limits::Rate,
+    stream::Listening,
+};
+use crate::{
+    clock,
+    input::Ktime,
+    report::{NodeTold, Wanted},
+    sink::recent::Recent,
+};
 
 /// Connections at the same time; the oldest gives way to a newer one, so that nobody can lock the kubelet's probes out.
 const MOST_CONNECTIONS: usize = 64;
@@ -47,8 +63,11 @@ const MOST_HEADERS: usize = 64;
 /// The head must be there by then.
 const HEAD_WITHIN: Duration = Duration::from_secs(5);
 
-/// And the answer must be taken by then: a connection is one request.
+/// And the answer must be taken by then: a connection is one request. A listener to events has to take each in its time.
 const DONE_WITHIN: Duration = Duration::from_secs(15);
+
+/// Bytes of a request's body; only the gate's webhook has one.
+const BODY: usize = 64 << 10;
 
 /// The text of the metrics is as old as this at most.
 const FRESH_MS: f64 = 1_000.0;
@@ -80,6 +99,9 @@ pub enum ServeError {
 /// The future of a page's text; None: it could not be made.
 pub type Text = Pin<Box<dyn Future<Output = Option<String>> + Send>>;
 
+/// The future of what is made on a thread for what takes long; None: it broke down.
+pub type Aside = Pin<Box<dyn Future<Output = Option<Told>> + Send>>;
+
 /// What the pages say. Nothing here may wait for the verdict path, and nothing there waits for this.
 pub trait Pages: Send + Sync {
     /// The text of `/metrics`.
@@ -90,6 +112,20 @@ pub trait Pages: Send + Sync {
     fn alive(&self) -> Result<(), &'static str>;
     /// Why zdt does not see everything yet.
     fn ready(&self) -> Result<(), &'static str>;
+    /// The last outputs, and how things stand.
+    fn recent(&self) -> &Arc<Recent>;
+    /// Who is asked by the gate about a workload: this node, from what is kept. Runs where it may take long.
+    fn nodes(&self, wanted: &Wanted) -> Vec<NodeTold> {
+        api::own(self.recent(), wanted)
+    }
+    /// Only the gate is served, not the pages of a node.
+    fn only_gate(&self) -> bool {
+        false
+    }
+    /// Makes an answer where it holds up nobody.
+    fn aside(&self, work: Box<dyn FnOnce() -> Told + Send>) -> Aside;
+    /// Whoever listened to events took nothing for too long, and was dropped.
+    fn dropped_listener(&self);
     /// A request was answered.
     fn asked(&self, page: &'static str, code: u16);
 }
@@ -128,6 +164,8 @@ impl Server {
             pages,
             rate: Mutex::new(Rate::new(clock::now())),
             cached: tokio::sync::Mutex::new(None),
+            making: tokio::sync::Mutex::new(()),
+            listeners: stream::Listeners::default(),
         });
         let mut open = FuturesUnordered::new();
         let mut oldest: VecDeque<(u64, AbortHandle)> = VecDeque::new();
@@ -144,7 +182,7 @@ impl Server {
                     {
                         abort.abort();
                     }
-                    let (connection, abort) = abortable(timeout(DONE_WITHIN, one(stream, Arc::clone(&site))));
+                    let (connection, abort) = abortable(one(stream, Arc::clone(&site)));
                     let id = next;
                     next += 1;
                     oldest.push_back((id, abort));
@@ -162,9 +200,12 @@ impl Server {
 
 /// One connection, one request.
 async fn one(stream: tokio::net::TcpStream, site: Arc<Site>) {
+    let listening = Arc::new(Listening::default());
+    let asked = Arc::clone(&listening);
+    let answering = Arc::clone(&site);
     let service = service_fn(move |request| {
-        let site = Arc::clone(&site);
-        async move { Ok::<_, Infallible>(site.answer(&request).await) }
+        let (site, listening) = (Arc::clone(&answering), Arc::clone(&asked));
+        async move { Ok::<_, Infallible>(site.answer(request, &listening).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -172,10 +213,22 @@ async fn one(stream: tokio::net::TcpStream, site: Arc<Site>) {
         .max_buf_size(HEAD)
         .max_headers(MOST_HEADERS)
         .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
-    if let Err(error) = served {
-        tracing::debug!("an HTTP connection broke off: {error}");
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::select! {
+        served = served => if let Err(error) = served {
+            tracing::debug!("an HTTP connection broke off: {error}");
+        },
+        () = overdue(&listening) => if listening.began() {
+            site.pages.dropped_listener();
+        },
+    }
+}
+
+/// Ends when the answer should have been taken.
+async fn overdue(listening: &Listening) {
+    sleep(DONE_WITHIN).await;
+    while listening.takes(clock::now()) {
+        sleep(DONE_WITHIN / 3).await;
     }
 }
 
@@ -185,27 +238,34 @@ struct Site {
     rate: Mutex<Rate>,
     /// The last text of the metrics, and when it was made.
     cached: tokio::sync::Mutex<Option<(Ktime, Bytes)>>,
+    /// One long answer is made at a time.
+    making: tokio::sync::Mutex<()>,
+    listeners: stream::Listeners,
 }
 
 impl Site {
-    async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-        let (page, response) = self.page(request).await;
+    async fn answer(&self, request: Request<Incoming>, listening: &Arc<Listening>) -> Answer {
+        let (page, response) = self.page(request, listening).await;
         self.pages.asked(page, response.status().as_u16());
         response
     }
 
-    async fn page(&self, request: &Request<Incoming>) -> (&'static str, Response<Full<Bytes>>) {
-        let page = match request.uri().path() {
-            "/metrics" => "/metrics",
-            "/healthz" => "/healthz",
-            "/readyz" => "/readyz",
-            _ => "other",
-        };
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+    async fn page(&self, request: Request<Incoming>, listening: &Arc<Listening>) -> (&'static str, Answer) {
+        let mut page = known(request.uri().path());
+        if self.pages.only_gate() && !matches!(page, api::GATE | "/healthz" | "/readyz") {
+            page = "other";
+        }
+        let posts = page == api::GATE && request.method() == Method::POST;
+        if !posts && !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut refused = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
+            let allowed = if page == api::GATE {
+                "GET, HEAD, POST"
+            } else {
+                "GET, HEAD"
+            };
             refused
                 .headers_mut()
-                .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+                .insert(ALLOW, HeaderValue::from_static(allowed));
             return (page, refused);
         }
         // The probes cost nothing, and who floods the rest must not get zdt restarted.
@@ -217,11 +277,7 @@ impl Site {
                 .unwrap_or_else(PoisonError::into_inner)
                 .admits(clock::now())
         {
-            let mut refused = plain(StatusCode::TOO_MANY_REQUESTS, "too many requests\n");
-            refused
-                .headers_mut()
-                .insert(RETRY_AFTER, HeaderValue::from_static("1"));
-            return (page, refused);
+            return (page, later(StatusCode::TOO_MANY_REQUESTS, "too many requests\n"));
         }
         let response = match page {
             "/metrics" => match self.metrics().await {
@@ -233,9 +289,48 @@ impl Site {
             },
             "/healthz" => state(self.pages.alive()),
             "/readyz" => state(self.pages.ready()),
-            _ => plain(StatusCode::NOT_FOUND, "zdt has /metrics, /healthz and /readyz\n"),
+            "/" => page::page(),
+            stream::EVENTS if request.method() == Method::GET => {
+                let asked = stream::Asked::of(&request);
+                self.listeners
+                    .listen(self.pages.recent(), &asked, listening)
+                    .unwrap_or_else(|| later(StatusCode::SERVICE_UNAVAILABLE, "too many listeners\n"))
+            }
+            api::OUTPUTS => api::outputs(self.pages.recent(), request.uri().query()),
+            api::STATE => api::state(self.pages.recent()),
+            api::GATE | api::LANES | api::REPORT => self.made(page, request).await,
+            _ => plain(
+                StatusCode::NOT_FOUND,
+                "zdt has /, /metrics, /healthz, /readyz, /api/v1/outputs, /api/v1/events, /api/v1/state, \
+                 /api/v1/gate, /api/v1/lanes and /api/v1/report\n",
+            ),
         };
         (page, response)
+    }
+
+    /// What is made of many outputs.
+    async fn made(&self, page: &'static str, request: Request<Incoming>) -> Answer {
+        let query = request.uri().query().unwrap_or_default().to_owned();
+        let posted = request.method() == Method::POST;
+        let body = if posted {
+            match Limited::new(request.into_body(), BODY).collect().await {
+                Ok(body) => Some(body.to_bytes()),
+                Err(_) => return plain(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large\n"),
+            }
+        } else {
+            None
+        };
+        let recent = Arc::clone(self.pages.recent());
+        let _one = self.making.lock().await;
+        let pages = Arc::clone(&self.pages);
+        let told = self.pages.aside(Box::new(move || {
+            let nodes = |wanted: &Wanted| pages.nodes(wanted);
+            api::made(&recent, &nodes, page, &query, body.as_deref())
+        }));
+        match told.await {
+            Some(told) => typed(told.status, told.media, Bytes::from(told.text)),
+            None => plain(StatusCode::INTERNAL_SERVER_ERROR, "it cannot be made\n"),
+        }
     }
 
     /// Whoever asks while the text is made waits for that one.
@@ -252,31 +347,19 @@ impl Site {
     }
 }
 
-fn state(state: Result<(), &'static str>) -> Response<Full<Bytes>> {
-    match state {
-        Ok(()) => plain(StatusCode::OK, "ok\n"),
-        Err(why) => typed(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "text/plain; charset=utf-8",
-            Bytes::from(format!("{why}\n")),
-        ),
-    }
-}
-
-fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
-    typed(
-        status,
-        "text/plain; charset=utf-8",
-        Bytes::from_static(text.as_bytes()),
-    )
-}
-
-fn typed(status: StatusCode, media: &'static str, body: Bytes) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
+/// The name of a page, for the metrics.
+fn known(path: &str) -> &'static str {
+    const PAGES: [&str; 10] = [
+        "/",
+        "/metrics",
+        "/healthz",
+        "/readyz",
+        stream::EVENTS,
+        api::OUTPUTS,
+        api::STATE,
+        api::GATE,
+        api::LANES,
+        api::REPORT,
+    ];
+    PAGES.into_iter().find(|p| *p == path).unwrap_or("other")
 }

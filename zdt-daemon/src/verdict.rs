@@ -3,6 +3,7 @@
 mod propagation;
 mod read;
 mod switch;
+mod under_way;
 
 use std::{fmt, net::SocketAddr};
 
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap as _};
 pub use self::{
     propagation::{Change, PodSteps, Propagation, Since},
     switch::SelectorSwitch,
+    under_way::{PodCount, UnderWay},
 };
 use crate::input::{Ktime, NsName, PodUid, Wall, Workload};
 

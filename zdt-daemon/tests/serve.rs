@@ -7,6 +7,8 @@
 )]
 
 mod api;
+#[path = "serve/live.rs"]
+mod live;
 mod zdt;
 
 use std::{
@@ -19,11 +21,13 @@ use std::{
     time::Duration,
 };
 
-use zdt_daemon::serve::{Pages, Server, Text};
+use zdt_daemon::{
+    serve::{Aside, Pages, Server, Text, Told},
+    sink::recent::{Recent, RecentSink},
+};
 
 /// Pages that count how often their text is made.
-#[derive(Default)]
-struct Counting(AtomicUsize);
+struct Counting(AtomicUsize, Arc<Recent>);
 
 impl Pages for Counting {
     fn metrics(&self) -> Text {
@@ -43,12 +47,28 @@ impl Pages for Counting {
         Err("the hooks are not attached yet")
     }
 
+    fn recent(&self) -> &Arc<Recent> {
+        &self.1
+    }
+
+    fn aside(&self, work: Box<dyn FnOnce() -> Told + Send>) -> Aside {
+        Box::pin(async move { Some(work()) })
+    }
+
+    fn dropped_listener(&self) {}
+
     fn asked(&self, _: &'static str, _: u16) {}
 }
 
 /// A server on a thread; it ends with the test.
 fn serve() -> (SocketAddr, Arc<Counting>) {
-    let pages = Arc::new(Counting::default());
+    let (addr, pages, _) = serve_with_sink();
+    (addr, pages)
+}
+
+fn serve_with_sink() -> (SocketAddr, Arc<Counting>, RecentSink) {
+    let (recent, sink) = Recent::new("n1");
+    let pages = Arc::new(Counting(AtomicUsize::default(), recent));
     let server = Server::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let addr = server.addr().unwrap();
     let served: Arc<dyn Pages> = Arc::<Counting>::clone(&pages);
@@ -56,7 +76,7 @@ fn serve() -> (SocketAddr, Arc<Counting>) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.unwrap().block_on(server.run(served))
     });
-    (addr, pages)
+    (addr, pages, sink)
 }
 
 fn connect(addr: SocketAddr) -> TcpStream {

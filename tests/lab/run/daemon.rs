@@ -1,6 +1,7 @@
 //! The daemon under test: the very `zdt` binary, started in the node's namespace, stopped as the kubelet stops it.
 
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,
@@ -23,6 +24,7 @@ pub(super) struct Daemon {
     node: Arc<Node>,
     process: Process,
     files: Files,
+    addr: SocketAddr,
 }
 
 impl Daemon {
@@ -32,6 +34,7 @@ impl Daemon {
         zdt: &Path,
         kubeconfig: &Path,
         files: &Files,
+        addr: SocketAddr,
     ) -> Result<Self> {
         let files = files.of(node.net().number());
         let path = |p: PathBuf| p.display().to_string();
@@ -44,7 +47,7 @@ impl Daemon {
         let listen = ["run", "-o", "json", "--events", "--listen"].map(str::to_owned);
         let argv = argv
             .chain(listen)
-            .chain([scrape::ADDR.to_string(), "--record".to_owned()]);
+            .chain([addr.to_string(), "--record".to_owned()]);
         let argv = argv.chain([
             path(files.record()),
             "--kubeconfig".to_owned(),
@@ -60,6 +63,7 @@ impl Daemon {
             node: Arc::clone(node),
             process,
             files,
+            addr,
         })
     }
 
@@ -73,7 +77,10 @@ impl Daemon {
 
     /// Keeps what its /metrics says of the rollout.
     pub(super) async fn scrape(&self) -> Result<()> {
-        std::fs::write(self.files.metrics(), scrape::summed_up(&self.node).await?)?;
+        std::fs::write(
+            self.files.metrics(),
+            scrape::summed_up(&self.node, self.addr).await?,
+        )?;
         Ok(())
     }
 

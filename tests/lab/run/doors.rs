@@ -90,7 +90,7 @@ async fn serve(listener: TcpListener, netns: String, count: watch::Sender<u64>) 
 }
 
 fn connect(netns: &str) -> io::Result<TcpStream> {
-    let addr: SocketAddr = scrape::ADDR;
+    let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, scrape::PORT));
     let stream = in_netns(netns, || {
         let stream = std::net::TcpStream::connect(addr)?;
         stream.set_nonblocking(true)?;

@@ -60,6 +60,16 @@ impl Files {
         self.one("metrics", "prom")
     }
 
+    /// Where the daemons listen, with `--hold` only.
+    pub fn daemons(&self) -> PathBuf {
+        self.dir.join("daemons.json")
+    }
+
+    /// Ends a run with `--hold`.
+    pub fn release(&self) -> PathBuf {
+        self.dir.join("release")
+    }
+
     pub fn daemon_log(&self) -> PathBuf {
         self.one("daemon", "log")
     }

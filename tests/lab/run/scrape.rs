@@ -11,21 +11,31 @@ use anyhow::{Context as _, Result, bail};
 use super::cluster::within;
 use crate::{net::in_netns, node::Node};
 
-/// Where the daemon is told to listen. Each run has a namespace of its own.
-pub(super) const ADDR: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9734);
+pub(super) const PORT: u16 = 9734;
+
+/// Where the daemon is told to listen. Each run has a namespace of its own. A run that is held listens on the node's address,
+/// as the DaemonSet does: the gate asks the nodes from one of them.
+pub(super) fn addr(node: &Node, held: bool) -> SocketAddr {
+    let ip = if held {
+        node.net().ip()
+    } else {
+        Ipv4Addr::LOCALHOST
+    };
+    SocketAddr::from((ip, PORT))
+}
 
 /// The daemon sums a rollout up when nothing has happened for 10 s (`rollout_quiet_ms`).
 const SUMMARY_LIMIT: Duration = Duration::from_secs(40);
 
 /// The text of `/metrics` once a rollout has been summed up in it.
-pub(super) async fn summed_up(node: &Node) -> Result<String> {
-    let ready = get(node, "/readyz")?;
+pub(super) async fn summed_up(node: &Node, addr: SocketAddr) -> Result<String> {
+    let ready = get(node, addr, "/readyz")?;
     if !ready.starts_with("HTTP/1.1 200 ") {
         bail!("the daemon said `ready:` and /readyz says {ready}");
     }
     let wait = async {
         loop {
-            let answer = get(node, "/metrics")?;
+            let answer = get(node, addr, "/metrics")?;
             let Some((head, text)) = answer.split_once("\r\n\r\n") else {
                 bail!("/metrics answers {answer}");
             };
@@ -42,14 +52,14 @@ pub(super) async fn summed_up(node: &Node) -> Result<String> {
     within("a rollout in /metrics", SUMMARY_LIMIT, wait).await?
 }
 
-fn get(node: &Node, path: &str) -> Result<String> {
+fn get(node: &Node, addr: SocketAddr, path: &str) -> Result<String> {
     let answer = in_netns(node.net().netns(), || {
-        let mut stream = TcpStream::connect(ADDR)?;
+        let mut stream = TcpStream::connect(addr)?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: {ADDR}\r\n\r\n")?;
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: {addr}\r\n\r\n")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         io::Result::Ok(answer)
     });
-    answer.with_context(|| format!("cannot get http://{ADDR}{path} in the node's namespace"))
+    answer.with_context(|| format!("cannot get http://{addr}{path} in the node's namespace"))
 }

@@ -1,4 +1,4 @@
-//! Tells the metrics what the wiring sees of zdt itself, and lets the HTTP interface read them.
+//! Tells the metrics and the HTTP interface what the wiring sees of zdt itself, and lets the latter read the former.
 
 use std::sync::Arc;
 
@@ -7,27 +7,31 @@ use crate::{
     input::{Input, What},
     kernel::{Attached, Costs, Losses},
     pipe::Pipe,
-    serve::{Pages, Server, Text},
-    sink::metrics::{Metrics, Own, TEXT_FORMAT},
+    serve::{Aside, Pages, Server, Text, Told},
+    sink::{
+        metrics::{Metrics, Own, TEXT_FORMAT},
+        recent::Recent,
+    },
 };
 
 /// What is served, and where.
 pub struct Serving {
     pub server: Server,
     pub metrics: Arc<Metrics>,
+    pub recent: Arc<Recent>,
 }
 
 /// Nothing is kept where nothing is served.
 #[derive(Clone)]
-pub(super) struct Meter(Option<Own>);
+pub(super) struct Meter(Option<(Own, Arc<Recent>)>);
 
 impl Meter {
     pub(super) fn new(serving: Option<&Serving>) -> Self {
-        Self(serving.map(|s| s.metrics.own().clone()))
+        Self(serving.map(|s| (s.metrics.own().clone(), Arc::clone(&s.recent))))
     }
 
     pub(super) fn hooks(&self, kernel: &Attached) {
-        let Some(own) = &self.0 else { return };
+        let Some((own, _)) = &self.0 else { return };
         let attached: Vec<&str> = kernel.attached().iter().map(|a| a.program.name).collect();
         let missing: Vec<&str> = kernel.missing().iter().map(|m| m.program.name).collect();
         own.hooks(&attached, &missing);
@@ -35,7 +39,7 @@ impl Meter {
 
     /// What the kernel half counts; asked once a second.
     pub(super) fn kernel(&self, losses: &Losses, costs: &Costs) {
-        let Some(own) = &self.0 else { return };
+        let Some((own, _)) = &self.0 else { return };
         // The loss counters say it in the log when they cannot be read.
         for (hook, total) in losses.emitted().unwrap_or_default() {
             own.events(hook.name(), total);
@@ -46,40 +50,46 @@ impl Meter {
     }
 
     pub(super) fn synced(&self) {
-        if let Some(own) = &self.0 {
+        if let Some((own, _)) = &self.0 {
             own.synced();
         }
     }
 
     pub(super) fn api_server(&self, up: bool) {
-        if let Some(own) = &self.0 {
+        if let Some((own, _)) = &self.0 {
             own.api_server(up);
         }
     }
 
     /// Before `input` is taken.
     pub(super) fn input(&self, input: &Input, waiting: usize) {
-        if let Some(own) = &self.0 {
+        if let Some((own, _)) = &self.0 {
             own.input(clock::now(), input, waiting);
         }
     }
 
     /// After `input` was taken.
     pub(super) fn tables(&self, input: &Input, pipe: &Pipe) {
-        if let (Some(own), What::Tick) = (&self.0, &input.what) {
+        if let (Some((own, recent)), What::Tick) = (&self.0, &input.what) {
             for table in pipe.tables() {
                 own.table(table.name, table.entries, table.evicted);
             }
+            recent.look(clock::wall(), own.health(), pipe.under_way());
+            let (forgotten, kept) = recent.counts();
+            own.kept(forgotten, kept);
         }
     }
 }
 
-/// The pages of `serve`, from the metrics.
-pub(super) struct FromMetrics(pub(super) Arc<Metrics>);
+/// The pages of `serve`.
+pub(super) struct Served {
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) recent: Arc<Recent>,
+}
 
-impl Pages for FromMetrics {
+impl Pages for Served {
     fn metrics(&self) -> Text {
-        let metrics = Arc::clone(&self.0);
+        let metrics = Arc::clone(&self.metrics);
         Box::pin(async move {
             match super::aside(move || metrics.text()).await? {
                 Ok(text) => Some(text),
@@ -96,14 +106,26 @@ impl Pages for FromMetrics {
     }
 
     fn alive(&self) -> Result<(), &'static str> {
-        self.0.own().alive(clock::now())
+        self.metrics.own().alive(clock::now())
     }
 
     fn ready(&self) -> Result<(), &'static str> {
-        self.0.own().ready()
+        self.metrics.own().ready()
+    }
+
+    fn recent(&self) -> &Arc<Recent> {
+        &self.recent
+    }
+
+    fn aside(&self, work: Box<dyn FnOnce() -> Told + Send>) -> Aside {
+        Box::pin(super::aside(work))
+    }
+
+    fn dropped_listener(&self) {
+        self.metrics.own().dropped_listener();
     }
 
     fn asked(&self, page: &'static str, code: u16) {
-        self.0.own().asked(page, code);
+        self.metrics.own().asked(page, code);
     }
 }

@@ -1,15 +1,22 @@
 //! The verbs, one file each, and what they share: logging to stderr and exit codes (0 fine, 1 finding, 2 error).
 
+mod ask;
 mod causes;
 mod daemons;
 mod doctor;
 mod explain;
+mod follow;
+mod gate;
 mod propagation;
 mod read;
 mod record;
 mod replay;
 mod report;
 mod run;
+mod serve_gate;
+mod watch;
+
+pub use ask::Server;
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
@@ -24,8 +31,8 @@ use crate::{
     sink::Stdout,
 };
 
-/// Something was found: `doctor` saw a degradation, `propagation` a pod that stopped serving too early, `report` a
-/// failed request.
+/// Something was found: `doctor` saw a degradation, `propagation` a pod that stopped serving too early, `report` and
+/// `gate` a failed request.
 const FINDING: u8 = 1;
 /// zdt could not do what it was asked.
 const ERROR: u8 = 2;
@@ -41,6 +48,9 @@ pub fn main() -> ExitCode {
         Verb::Propagation(args) => propagation::propagation(args),
         Verb::Report(args) => report::report(args),
         Verb::Explain(args) => explain::explain(args),
+        Verb::Gate(args) => gate::gate(args),
+        Verb::ServeGate(args) => serve_gate::serve_gate(args),
+        Verb::Watch(args) => watch::watch(args),
         Verb::Causes(args) => causes::causes(args),
         Verb::Doctor(args) => doctor::doctor(args),
     };

@@ -14,14 +14,19 @@ use crate::{
     config,
     correlate::{Correlator, Settings},
     record::Reader,
-    verdict::Output,
+    verdict::{Output, UnderWay},
 };
 
 /// What an output begins with; a record begins with its format.
 pub(super) const OUTPUT: &[u8] = br#"{"kind""#;
 
-/// Appends what the file tells. On an error what stands before it has been appended.
-pub(super) fn outputs(path: &Path, to: &mut Vec<Output>) -> anyhow::Result<()> {
+/// Appends what the file tells. On an error what stands before it has been appended. `under_way`: what was not over at the
+/// end of a record.
+pub(super) fn outputs(
+    path: &Path,
+    to: &mut Vec<Output>,
+    under_way: &mut Vec<UnderWay>,
+) -> anyhow::Result<()> {
     let mut from: Box<dyn BufRead> = if path == Path::new("-") {
         Box::new(io::stdin().lock())
     } else {
@@ -42,6 +47,7 @@ pub(super) fn outputs(path: &Path, to: &mut Vec<Output>) -> anyhow::Result<()> {
             Err(error) => defect = Some(error),
         }
     }
+    under_way.extend(correlator.under_way());
     correlator.finish(to);
     defect.map_or(Ok(()), |error| Err(error.into()))
 }
@@ -58,7 +64,7 @@ pub(super) fn told(
     for file in &sources.files {
         let name = file.display();
         let before = told.len();
-        if let Err(error) = outputs(file, &mut told) {
+        if let Err(error) = outputs(file, &mut told, &mut Vec::new()) {
             if told.len() == before {
                 return Err(error.context(format!("cannot read {name}")));
             }

@@ -14,6 +14,7 @@ use crate::{
         FanOut, Sink,
         events::EventsSink,
         metrics::{EventCounts, Metrics},
+        recent::Recent,
     },
 };
 
@@ -25,12 +26,18 @@ pub(super) fn run(args: &config::Run) -> anyhow::Result<ExitCode> {
             let (metrics, sink) = Metrics::new().context("the metrics cannot be set up")?;
             // Before standard output: whoever reads there may be slow.
             sinks.push(Box::new(sink));
+            let (recent, sink) = Recent::new(args.node.name.as_deref().unwrap_or_default());
+            sinks.push(Box::new(sink));
             tracing::info!(
-                "serving /metrics, /healthz and /readyz on http://{}",
+                "serving the page, /api/v1, /metrics, /healthz and /readyz on http://{}",
                 server.addr()?
             );
             let metrics = Arc::new(metrics);
-            Some(Serving { server, metrics })
+            Some(Serving {
+                server,
+                metrics,
+                recent,
+            })
         }
         None => None,
     };

@@ -133,7 +133,7 @@ impl Beside {
         let Some(name) = rs.deployment.clone() else {
             return;
         };
-        let kind = "deployment".to_owned();
+        let kind = rs.kind.clone().unwrap_or_else(|| "deployment".to_owned());
         let owner = (rs.replica_set.namespace.clone(), Workload { kind, name });
         self.rolling.insert(owner, at.plus_ms(BEGINS_WITHIN_MS));
         self.changed = true;

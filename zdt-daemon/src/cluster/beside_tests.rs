@@ -47,6 +47,7 @@ fn replica_set(name: &str, revision: u64) -> What {
     What::ReplicaSet(ReplicaSetState {
         replica_set: ns_name(name),
         deployment: Some("web".into()),
+        kind: None,
         revision: Some(revision),
         ..ReplicaSetState::default()
     })

@@ -10,6 +10,14 @@ use crate::input::{NsName, ReplicaSetState, Workload};
 /// Label with the template hash of a Deployment's pods and ReplicaSets.
 pub(super) const POD_TEMPLATE_HASH: &str = "pod-template-hash";
 
+/// The same of Argo Rollouts, which names and labels its ReplicaSets as the Deployment controller does
+/// (argo-rollouts pkg/apis/rollouts/v1alpha1, DefaultRolloutUniqueLabelKey).
+pub(super) const ROLLOUTS_HASH: &str = "rollouts-pod-template-hash";
+
+/// Its annotations (argo-rollouts utils/annotations).
+const ROLLOUTS_REVISION: &str = "rollout.argoproj.io/revision";
+const ROLLOUTS_DESIRED: &str = "rollout.argoproj.io/desired-replicas";
+
 /// Annotation with a ReplicaSet's place in its Deployment's history.
 const REVISION: &str = "deployment.kubernetes.io/revision";
 
@@ -49,24 +57,19 @@ pub fn workload(pod: &ObjectMeta) -> Workload {
         // A static pod's mirror: the Node only stands for the manifest file on it.
         "Node" => itself(),
         "ReplicaSet" => {
-            let deployment = label(pod, POD_TEMPLATE_HASH)
-                .and_then(|hash| {
-                    owner
-                        .name
-                        .strip_suffix(&hash)?
-                        .strip_suffix('-')
-                        .map(str::to_owned)
-                })
-                .filter(|name| !name.is_empty());
-            match deployment {
-                Some(name) => Workload {
-                    kind: "deployment".into(),
-                    name,
-                },
-                None => Workload {
-                    kind: "replicaset".into(),
-                    name: owner.name.clone(),
-                },
+            let named = |hash: &str| {
+                let hash = label(pod, hash)?;
+                let name = owner.name.strip_suffix(&hash)?.strip_suffix('-')?;
+                (!name.is_empty()).then(|| name.to_owned())
+            };
+            let deployment = named(POD_TEMPLATE_HASH).map(|name| ("deployment", name));
+            let rollout = || named(ROLLOUTS_HASH).map(|name| ("rollout", name));
+            let (kind, name) = deployment
+                .or_else(rollout)
+                .unwrap_or_else(|| ("replicaset", owner.name.clone()));
+            Workload {
+                kind: kind.to_owned(),
+                name,
             }
         }
         kind => Workload {
@@ -94,16 +97,18 @@ pub(super) fn typed(kind: &str) -> (Option<String>, String) {
 pub fn replica_set_state(rs: &ReplicaSet) -> ReplicaSetState {
     let meta = &rs.metadata;
     let annotation = |name: &str| meta.annotations.as_ref().and_then(|a| a.get(name));
+    let owner = controller(meta).filter(|o| matches!(o.kind.as_str(), "Deployment" | "Rollout"));
+    let rollout = owner.is_some_and(|o| o.kind == "Rollout");
+    let of = |deployments, rollouts| if rollout { rollouts } else { deployments };
     ReplicaSetState {
         replica_set: ns_name(meta),
-        deployment: controller(meta)
-            .filter(|o| o.kind == "Deployment")
-            .map(|o| o.name.clone()),
-        template_hash: label(meta, POD_TEMPLATE_HASH),
-        revision: annotation(REVISION).and_then(|v| v.parse().ok()),
+        deployment: owner.map(|o| o.name.clone()),
+        kind: rollout.then(|| "rollout".to_owned()),
+        template_hash: label(meta, of(POD_TEMPLATE_HASH, ROLLOUTS_HASH)),
+        revision: annotation(of(REVISION, ROLLOUTS_REVISION)).and_then(|v| v.parse().ok()),
         // ReplicaSetSpec.replicas defaults to 1 (apps/v1).
         replicas: rs.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1),
-        desired: annotation(DESIRED).and_then(|v| v.parse().ok()),
+        desired: annotation(of(DESIRED, ROLLOUTS_DESIRED)).and_then(|v| v.parse().ok()),
     }
 }
 
@@ -137,6 +142,30 @@ mod tests {
         assert_eq!(
             owner_of(Some(("ReplicaSet", "web-5895c69847")), Some("5895c69847")),
             "deployment/web"
+        );
+    }
+
+    #[test]
+    fn replica_set_of_argo_rollouts_is_its_rollouts() {
+        let mut of_rollout = pod(Some(("ReplicaSet", "web-5895c69847")), None);
+        of_rollout.labels = Some([(ROLLOUTS_HASH.to_owned(), "5895c69847".to_owned())].into());
+        let w = workload(&of_rollout);
+        assert_eq!((w.kind.as_str(), w.name.as_str()), ("rollout", "web"));
+
+        let mut meta = pod(Some(("Rollout", "web")), None);
+        meta.labels = of_rollout.labels;
+        meta.annotations = Some([(ROLLOUTS_REVISION.to_owned(), "7".to_owned())].into());
+        let rs = replica_set_state(&ReplicaSet {
+            metadata: meta,
+            ..ReplicaSet::default()
+        });
+        assert_eq!(
+            (rs.deployment.as_deref(), rs.kind.as_deref()),
+            (Some("web"), Some("rollout"))
+        );
+        assert_eq!(
+            (rs.template_hash.as_deref(), rs.revision),
+            (Some("5895c69847"), Some(7))
         );
     }
 

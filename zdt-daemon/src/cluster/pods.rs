@@ -10,7 +10,7 @@ use k8s_openapi::{
     apimachinery::pkg::{apis::meta::v1::Time, util::intstr::IntOrString},
 };
 
-use super::owners::{POD_TEMPLATE_HASH, label, ns_name, workload};
+use super::owners::{POD_TEMPLATE_HASH, ROLLOUTS_HASH, label, ns_name, workload};
 use crate::input::{ContainerState, Deletion, PodState, PodUid, Wall};
 
 /// Default of `spec.terminationGracePeriodSeconds` (core/v1).
@@ -28,7 +28,9 @@ pub fn pod_state(pod: &Pod) -> PodState {
         ips: status.map(ips).unwrap_or_default(),
         host_network: spec.and_then(|s| s.host_network).unwrap_or(false),
         workload: Some(workload(meta)),
-        template_hash: label(meta, POD_TEMPLATE_HASH).or_else(|| label(meta, "controller-revision-hash")),
+        template_hash: label(meta, POD_TEMPLATE_HASH)
+            .or_else(|| label(meta, ROLLOUTS_HASH))
+            .or_else(|| label(meta, "controller-revision-hash")),
         deletion: meta.deletion_timestamp.as_ref().map(|t| Deletion {
             timestamp: wall(t),
             grace_s: meta.deletion_grace_period_seconds.unwrap_or(0),

@@ -95,6 +95,30 @@ impl Pods {
         })
     }
 
+    /// Pods of a workload that live and were not told to end: of other templates, of the newest, and of these the Ready ones.
+    pub(super) fn living(
+        &self,
+        namespace: &str,
+        workload: &Workload,
+        newest: Option<&str>,
+    ) -> (usize, usize, usize) {
+        let lives = |p: &PodHistory| {
+            p.known
+                && p.gone.is_none()
+                && p.deletion_seen.is_none()
+                && p.state.pod.namespace == namespace
+                && p.state.workload.as_ref() == Some(workload)
+        };
+        let of_newest = |p: &PodHistory| p.state.template_hash.as_deref() == newest;
+        let old = |p: &&PodHistory| lives(p) && !of_newest(p);
+        let new = |p: &&PodHistory| lives(p) && of_newest(p);
+        let ready = |p: &&PodHistory| new(p) && p.state.ready;
+        let old = self.pods.values().filter(old).count();
+        let all_new = self.pods.values().filter(new).count();
+        let new_ready = self.pods.values().filter(ready).count();
+        (old, all_new, new_ready)
+    }
+
     pub(super) fn applied(&mut self, at: Ktime, state: &PodState) -> PodChange {
         let pod = Self::entry(&mut self.pods, (self.max, &mut self.cost), at, &state.uid);
         let new = !pod.known;

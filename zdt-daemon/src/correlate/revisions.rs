@@ -94,7 +94,7 @@ impl Revisions {
             name: name.to_owned(),
         })?;
         let (kind, name) = match &rs.state.deployment {
-            Some(deployment) => ("deployment", deployment),
+            Some(deployment) => (rs.state.kind.as_deref().unwrap_or("deployment"), deployment),
             None => ("replicaset", &rs.state.replica_set.name),
         };
         let workload = Workload {
@@ -161,16 +161,34 @@ impl Revisions {
         replaced.then_some(own.seen.max(grown.minus_ms(FRESH_MS)))
     }
 
+    /// Replicas that a Deployment's older ReplicaSets, and its newest, shall have. None: it has one template only, or is none.
+    pub(super) fn wanted(&self, namespace: &str, workload: &Workload) -> Option<(u64, u64)> {
+        let first = NsName {
+            namespace: namespace.to_owned(),
+            name: format!("{}-", workload.name),
+        };
+        let own = || {
+            // They are named after it, so they stand side by side.
+            let all = self.all.range(first.clone()..).map(|(_, r)| &r.state);
+            let named = |s: &&ReplicaSetState| {
+                s.replica_set.namespace == namespace && s.replica_set.name.starts_with(&first.name)
+            };
+            all.take_while(named).filter(|s| owns(workload, s))
+        };
+        let newest = own().max_by_key(|s| s.revision)?;
+        let replicas = |s: &ReplicaSetState| u64::try_from(s.replicas).unwrap_or(0);
+        let older = own().filter(|s| s.replica_set != newest.replica_set);
+        (own().count() > 1).then(|| (older.map(replicas).sum(), replicas(newest)))
+    }
+
     fn own(&self, namespace: &str, workload: &Workload, hash: Option<&str>) -> Option<&Replicas> {
         let mut all = self
             .all
             .values()
             .filter(|r| r.state.replica_set.namespace == namespace);
         match workload.kind.as_str() {
-            "deployment" => all.find(|r| {
-                r.state.deployment.as_ref() == Some(&workload.name)
-                    && hash.is_some()
-                    && r.state.template_hash.as_deref() == hash
+            "deployment" | "rollout" => all.find(|r| {
+                owns(workload, &r.state) && hash.is_some() && r.state.template_hash.as_deref() == hash
             }),
             "replicaset" => all.find(|r| r.state.replica_set.name == workload.name),
             _ => None,
@@ -180,7 +198,7 @@ impl Revisions {
     fn siblings<'a>(&'a self, own: &'a Replicas) -> impl Iterator<Item = &'a Replicas> {
         self.all.values().filter(|r| {
             own.state.deployment.is_some()
-                && r.state.deployment == own.state.deployment
+                && (&r.state.deployment, &r.state.kind) == (&own.state.deployment, &own.state.kind)
                 && r.state.replica_set.namespace == own.state.replica_set.namespace
                 && r.state.replica_set != own.state.replica_set
         })
@@ -191,6 +209,12 @@ impl Revisions {
             .filter(|r| r.state.revision > own.state.revision)
             .max_by_key(|r| r.state.revision)
     }
+}
+
+/// Whether a ReplicaSet is this Deployment's (or Rollout's).
+fn owns(workload: &Workload, rs: &ReplicaSetState) -> bool {
+    rs.deployment.as_ref() == Some(&workload.name)
+        && rs.kind.as_deref().unwrap_or("deployment") == workload.kind
 }
 
 /// Who ended a pod, as its own status says. None: its status says nothing, it is its controller that has to be asked.

@@ -3,6 +3,7 @@
 mod kept;
 mod one;
 mod summary;
+mod under_way;
 
 use std::collections::{BTreeMap, BTreeSet};
 

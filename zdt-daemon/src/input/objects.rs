@@ -46,7 +46,7 @@ pub struct Deletion {
 /// Kind and name of the object that owns a pod for its user.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Workload {
-    /// Lower case: `deployment`, `statefulset`, `daemonset`, `replicaset`, `job`, `pod`.
+    /// Lower case: `deployment`, `statefulset`, `daemonset`, `replicaset`, `job`, `pod`, `rollout` (Argo Rollouts).
     pub kind: String,
     pub name: String,
 }
@@ -136,8 +136,11 @@ pub struct ServicePort {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplicaSetState {
     pub replica_set: NsName,
-    /// Name of the owning Deployment.
+    /// Name of the owning Deployment (or of what `kind` says).
     pub deployment: Option<String>,
+    /// Kind of that owner where it is no Deployment but works as one: `rollout` (Argo Rollouts).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
     pub template_hash: Option<String>,
     /// Annotation `deployment.kubernetes.io/revision`.
     pub revision: Option<u64>,

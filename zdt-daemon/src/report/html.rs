@@ -10,7 +10,7 @@ use super::{
     rollout::{revision, setting},
     screen::confidence,
     story::{Report, Story},
-    svg::{lanes_svg, signed},
+    svg::{self, lanes_svg, signed},
     switch_line, verdict_line,
 };
 use crate::verdict::{Change, Verdict};
@@ -19,6 +19,21 @@ use crate::verdict::{Change, Verdict};
 const MOST_LISTED: usize = 1_000;
 
 const STYLE: &str = include_str!("page.css");
+
+/// What the colours of a lane mean.
+const COLOURS: &str = "<ul class=\"key\"><li><i class=\"seg serve\"></i>it serves</li><li><i class=\"seg route\"></i>the node \
+     sends it new connections</li><li><i class=\"seg hole\"></i>sent there, and nobody serves</li><li><i class=\"seg \
+     fail\"></i>a failed request</li></ul>\n";
+
+/// What the colours and letters of lanes mean, for a page that shows them.
+pub fn lanes_key() -> String {
+    let steps = Step::END.iter().chain(&Step::BEGINNING);
+    let mut key = format!("{COLOURS}<ul class=\"key\">");
+    for step in steps {
+        let _ = write!(key, "<li><b>{}</b>{}</li>", step.letter(), step.what());
+    }
+    key + "</ul>\n"
+}
 
 /// Text for an element or an attribute in double quotes.
 pub(super) fn text(from: &str) -> Cow<'_, str> {
@@ -188,17 +203,15 @@ fn lines(from: &str) -> String {
 }
 
 fn timeline(page: &mut String, story: &Story) {
-    let of_note = |l: &&Lane| l.change == Some(Change::Removal) || !l.failures.is_empty();
-    let shown: Vec<&Lane> = story.lanes.iter().filter(of_note).collect();
-    let svg = lanes_svg(&shown, "the end of each pod, and the requests that failed at it");
+    let shown = svg::shown(story);
+    let svg = lanes_svg(&shown, svg::TITLE);
     if svg.is_empty() {
         return;
     }
     page.push_str(
-        "<h2>Each pod <small>times since its own deletion, or since Ready for new pods</small></h2>\n<ul class=\"key\"><li><i class=\"seg \
-         serve\"></i>it serves</li><li><i class=\"seg route\"></i>the node sends it new connections</li><li><i class=\"seg hole\"></i>sent there, \
-         and nobody serves</li><li><i class=\"seg fail\"></i>a failed request</li></ul>\n",
+        "<h2>Each pod <small>times since its own deletion, or since Ready for new pods</small></h2>\n",
     );
+    page.push_str(COLOURS);
     let _ = writeln!(page, "<div class=\"scroll\">{svg}</div>");
     page.push_str("<ul class=\"key\">");
     for step in Step::END.iter().chain(&Step::BEGINNING) {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{
-    Style, escape, patch_command,
+    Answer, Gate, Style, escape, patch_command,
     rollout::{revision, setting},
     screen::confidence,
     story::{Report, Story},
@@ -37,6 +37,21 @@ fn text(from: &str) -> String {
 fn code(out: &mut String, language: &str, content: &str) {
     let content = content.replace('`', "'");
     let _ = writeln!(out, "```{language}\n{}\n```\n", content.trim_end());
+}
+
+/// The gate's answer, then the report.
+pub fn gate_markdown(gate: &Gate, name: &str) -> String {
+    let sign = match gate.answer {
+        Answer::Kept => "passed",
+        Answer::Lost => "failed",
+        Answer::Unknown | Answer::UnderWay => "unknown",
+    };
+    format!(
+        "# {}: gate {sign}\n\n{}\n\n{}",
+        text(name),
+        text(&gate.says()),
+        markdown(&gate.report)
+    )
 }
 
 /// Writing to a String cannot fail, here and below.

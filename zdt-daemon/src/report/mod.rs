@@ -2,9 +2,13 @@
 
 mod escape;
 mod explain;
+mod gate;
 mod html;
+mod junit;
 mod lane;
+mod live;
 mod markdown;
+mod newest;
 mod patch;
 mod propagation;
 mod rollout;
@@ -18,15 +22,20 @@ mod verdict;
 
 pub use escape::escape;
 pub use explain::explanation;
-pub use html::html;
+pub use gate::{Answer, Gate, Looked, gate_text};
+pub use html::{html, lanes_key};
+pub use junit::junit;
 pub use lane::{Failure, Lane, Mark, Step};
-pub use markdown::markdown;
+pub use live::live_stories;
+pub use markdown::{gate_markdown, markdown};
+pub use newest::{NodeTold, Which};
 pub use patch::{patch, patch_command};
 pub use propagation::{propagation_advice, propagation_table, stopped_before_rules};
 pub use rollout::rollout_block;
 pub use screen::screen;
 pub use story::{Report, Story, Wanted};
 pub use style::Style;
+pub use svg::story_svg;
 pub use switch::switch_line;
 pub use timeline::timeline;
 pub use verdict::verdict_line;

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::{
     html::text as esc,
     lane::{Lane, Step},
+    story::Story,
     timeline::round_up,
 };
 use crate::{causes::say_ms, verdict::Change};
@@ -17,6 +18,21 @@ const TOP: f64 = 30.0;
 const LANE: f64 = 56.0;
 /// More lanes than this help nobody.
 const MOST: usize = 60;
+
+/// The pods of a rollout that are worth a lane: those that ended, and those at which something failed.
+pub(super) fn shown(story: &Story) -> Vec<&Lane> {
+    let of_note = |l: &&Lane| l.change == Some(Change::Removal) || !l.failures.is_empty();
+    story.lanes.iter().filter(of_note).collect()
+}
+
+/// The picture of a rollout, as a document of its own; a page adds the style.
+pub fn story_svg(story: &Story) -> String {
+    let svg = lanes_svg(&shown(story), TITLE);
+    svg.replacen("<svg ", "<svg xmlns=\"http://www.w3.org/2000/svg\" ", 1)
+}
+
+/// What those hear who do not see it.
+pub(super) const TITLE: &str = "the end of each pod, and the requests that failed at it";
 
 /// The picture, or nothing where there is nothing to draw. `title` is for those who hear it.
 pub fn lanes_svg(lanes: &[&Lane], title: &str) -> String {

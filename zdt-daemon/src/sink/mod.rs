@@ -1,8 +1,9 @@
-//! Where outputs go: standard output (text or JSON lines), metrics, and Events in Kubernetes.
+//! Where outputs go: standard output (text or JSON lines), metrics, Events in Kubernetes, and the last ones kept for HTTP.
 
 pub mod events;
 mod fan_out;
 pub mod metrics;
+pub mod recent;
 mod stdout;
 
 use std::io;

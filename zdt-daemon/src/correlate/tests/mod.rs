@@ -18,4 +18,5 @@ mod stories;
 mod switches;
 mod triggers;
 mod turned_away;
+mod under_way;
 mod world;

@@ -207,6 +207,7 @@ fn far_pod() -> World {
         What::ReplicaSet(ReplicaSetState {
             replica_set: name("web-5895c69847"),
             deployment: Some("web".into()),
+            kind: None,
             template_hash: Some("5895c69847".into()),
             revision: Some(1),
             ..Default::default()

@@ -13,6 +13,7 @@ fn replica_set(hash: &str, revision: u64, replicas: i32, desired: i32) -> What {
     What::ReplicaSet(ReplicaSetState {
         replica_set: name(&format!("web-{hash}")),
         deployment: Some("web".into()),
+        kind: None,
         template_hash: Some(hash.into()),
         revision: Some(revision),
         replicas,

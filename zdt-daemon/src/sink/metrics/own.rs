@@ -6,7 +6,11 @@ use prometheus::{
     core::{Collector, GenericGauge},
 };
 
-use crate::input::{Backend, Input, Ktime, What};
+use crate::{
+    clock,
+    input::{Backend, Input, Ktime, Wall, What},
+    live::Health,
+};
 
 /// A consumer that has not got to a tick for so long is stuck. Ticks come every 250 ms; what waits on a slow standard
 /// output for a while is no reason to be restarted.
@@ -33,6 +37,14 @@ pub struct Own {
     entries: IntGaugeVec,
     evictions: IntCounterVec,
     http: IntCounterVec,
+    kept: IntGauge,
+    forgotten: IntCounter,
+    dropped_listeners: IntCounter,
+    /// Sums over the labels of `lost` and `watch_gaps`.
+    all_lost: GenericGauge<prometheus::core::AtomicU64>,
+    all_gaps: GenericGauge<prometheus::core::AtomicU64>,
+    /// Wall clock of the newest of both, milliseconds; 0: there was none.
+    lost_at: GenericGauge<prometheus::core::AtomicI64>,
     /// CLOCK_MONOTONIC of the newest tick that was consumed; in no metric, since the lag says it.
     ticked: GenericGauge<prometheus::core::AtomicU64>,
 }
@@ -145,6 +157,27 @@ impl Own {
                 "Requests to this interface, by page and status code.",
                 &["page", "code"],
             )?,
+            kept: gauge(
+                "zdt_kept_outputs",
+                "Outputs that are kept for the HTTP interface.",
+            )?,
+            forgotten: kept(
+                registry,
+                IntCounter::new(
+                    "zdt_forgotten_outputs_total",
+                    "Outputs that the HTTP interface had to let go of for newer ones.",
+                )?,
+            )?,
+            dropped_listeners: kept(
+                registry,
+                IntCounter::new(
+                    "zdt_dropped_listeners_total",
+                    "Listeners to the events of the HTTP interface that took nothing for 20 s.",
+                )?,
+            )?,
+            all_lost: GenericGauge::new("zdt_all_lost", "Not registered.")?,
+            all_gaps: GenericGauge::new("zdt_all_gaps", "Not registered.")?,
+            lost_at: GenericGauge::new("zdt_lost_at", "Not registered.")?,
             ticked: GenericGauge::new("zdt_ticked", "Not registered.")?,
         })
     }
@@ -191,8 +224,16 @@ impl Own {
                 self.queue.set(signed(waiting));
                 self.ticked.set(now.0);
             }
-            What::Loss { source, count } => self.lost.with_label_values(&[source.as_str()]).inc_by(*count),
-            What::WatchGap { resource, .. } => self.watch_gaps.with_label_values(&[resource.as_str()]).inc(),
+            What::Loss { source, count } => {
+                self.lost.with_label_values(&[source.as_str()]).inc_by(*count);
+                self.all_lost.add(*count);
+                self.lost_at.set(clock::wall().0);
+            }
+            What::WatchGap { resource, .. } => {
+                self.watch_gaps.with_label_values(&[resource.as_str()]).inc();
+                self.all_gaps.inc();
+                self.lost_at.set(clock::wall().0);
+            }
             What::Rules(rules) => {
                 // The first list of routes has no backend of its own.
                 let Some(backend) = rules.backend.map(name) else {
@@ -216,6 +257,35 @@ impl Own {
     /// A page was asked for.
     pub fn asked(&self, page: &str, code: u16) {
         self.http.with_label_values(&[page, &code.to_string()]).inc();
+    }
+
+    /// Outputs that the HTTP interface keeps, and those that it had to let go of.
+    pub fn kept(&self, forgotten: u64, kept: usize) {
+        self.kept.set(signed(kept));
+        raise(&self.forgotten, forgotten);
+    }
+
+    /// Whoever listened to events took nothing for too long.
+    pub fn dropped_listener(&self) {
+        self.dropped_listeners.inc();
+    }
+
+    /// Whether everything is seen now.
+    pub fn health(&self) -> Health {
+        let missing = self.hooks_missing.get();
+        let hooks = (missing > 0)
+            .then(|| format!("{missing} kernel hooks are not attached (`zdt doctor` says what that costs)"));
+        let starting = self.ready().err().map(str::to_owned);
+        let silent = (starting.is_none() && self.api_server_up.get() == 0)
+            .then(|| "the Kubernetes API does not answer".to_owned());
+        Health {
+            blind: [starting, silent, hooks].into_iter().flatten().collect(),
+            hooks_attached: self.hooks_attached.get().unsigned_abs(),
+            hooks_missing: missing.unsigned_abs(),
+            events_lost: self.all_lost.get(),
+            watch_gaps: self.all_gaps.get(),
+            last_lost: Some(self.lost_at.get()).filter(|at| *at > 0).map(Wall),
+        }
     }
 
     /// Why zdt does not see everything that it will see.
