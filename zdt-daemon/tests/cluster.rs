@@ -85,8 +85,33 @@ async fn watch(name: &str, addr: std::net::SocketAddr) -> Running {
 }
 
 impl Running {
+    /// The next input, but for the one that says that all lists are in.
     async fn next(&mut self) -> What {
-        timeout(PATIENCE, self.inputs.recv()).await.unwrap().unwrap().what
+        loop {
+            let what = timeout(PATIENCE, self.inputs.recv()).await.unwrap().unwrap().what;
+            if what != What::Synced {
+                return what;
+            }
+        }
+    }
+
+    /// What is said of pods, until their watch is whole.
+    async fn until_whole(&mut self) -> Vec<String> {
+        let mut said = Vec::new();
+        loop {
+            match self.next().await {
+                What::WatchBroken { resource, .. } if resource == "pods" => said.push("broken".to_owned()),
+                What::WatchGap { resource, .. } if resource == "pods" => {
+                    said.push("whole".to_owned());
+                    return said;
+                }
+                // Other resources' watches break too.
+                What::WatchBroken { .. } | What::WatchGap { .. } => {}
+                What::Pod(pod) => said.push(format!("+{}", pod.pod.name)),
+                What::PodGone { uid } => said.push(format!("-{uid}")),
+                other => panic!("{other:?}"),
+            }
+        }
     }
 
     async fn pod(&mut self) -> String {
@@ -149,19 +174,49 @@ async fn away_and_back(name: &str, gone_by_status: bool) {
     store.forget_history(gone_by_status);
     let _server = Api::start_at(addr, &store);
 
-    // Other resources' gaps may come first: their watches list anew too.
-    let mut said = Vec::new();
-    while said.len() < 3 {
-        match watched.next().await {
-            What::WatchGap { resource, .. } if resource == "pods" => said.push("gap".to_owned()),
-            What::WatchGap { .. } => {}
-            What::Pod(pod) => said.push(format!("+{}", pod.pod.name)),
-            What::PodGone { uid } => said.push(format!("-{uid}")),
-            other => panic!("{other:?}"),
-        }
-    }
-    assert_eq!(said, ["gap", "+c", "-uid-a"], "b is unchanged and not said again");
+    let said = watched.until_whole().await;
+    assert_eq!(
+        said,
+        ["broken", "+c", "-uid-a", "whole"],
+        "b is unchanged and not said again"
+    );
     assert!(!watched.task.is_finished());
+}
+
+#[tokio::test]
+async fn watch_that_goes_on_without_a_new_list_is_whole_though_nothing_changed() {
+    let store = Store::default();
+    store.put("pods", pod("a", "10.0.0.1"));
+    let server = Api::start(&store);
+    let mut watched = watch("silent", server.addr).await;
+    assert_eq!(watched.pod().await, "a");
+    timeout(PATIENCE, &mut watched.synced).await.unwrap().unwrap();
+    let addr = server.stop();
+    assert!(matches!(watched.next().await, What::WatchBroken { .. }));
+    let _server = Api::start_at(addr, &store);
+    assert_eq!(
+        watched.until_whole().await.last().map(String::as_str),
+        Some("whole")
+    );
+}
+
+#[tokio::test]
+async fn server_that_refuses_for_a_time_is_a_gap_and_no_end() {
+    for status in [429, 500, 503] {
+        let store = Store::default();
+        store.put("pods", pod("a", "10.0.0.1"));
+        let server = Api::start(&store);
+        let mut watched = watch(&format!("refuses-{status}"), server.addr).await;
+        assert_eq!(watched.pod().await, "a");
+        timeout(PATIENCE, &mut watched.synced).await.unwrap().unwrap();
+        store.refuse("pods", status);
+        let _server = Api::start_at(server.stop(), &store);
+        while !matches!(watched.next().await, What::WatchBroken { resource, .. } if resource == "pods") {}
+        store.put("pods", pod("b", "10.0.0.2"));
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        store.serve("pods");
+        assert_eq!(watched.until_whole().await, ["+b", "whole"], "{status}");
+    }
 }
 
 #[tokio::test]

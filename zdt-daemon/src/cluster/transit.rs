@@ -63,6 +63,11 @@ impl Transit {
         self.settled = true;
     }
 
+    /// Some address is in transition.
+    pub fn any(&self) -> bool {
+        !self.slots.is_empty()
+    }
+
     /// Follows an object; what is not about pods or slices changes nothing.
     pub fn follow(&mut self, at: Ktime, what: &What, out: &mut Vec<Change>) {
         match what {
@@ -74,6 +79,13 @@ impl Transit {
             What::Pod(pod) => self.pod(at, pod, out),
             What::PodGone { uid } => self.pod_gone(at, uid),
             _ => {}
+        }
+    }
+
+    /// Whether a pod at these addresses is going is not known.
+    pub fn doubt(&mut self, now: Ktime, addrs: &[IpAddr], out: &mut Vec<Change>) {
+        for addr in addrs {
+            self.until(*addr, now.plus_ms(NEW_MS), out);
         }
     }
 

@@ -1,35 +1,29 @@
 //! The four watches as one loop: their events become inputs, and the addresses in them go to the kernel half.
 
-use std::{fmt::Debug, net::IpAddr, pin::Pin, time::Duration};
+use std::{net::IpAddr, pin::Pin, time::Duration};
 
 use futures::{
     FutureExt as _, StreamExt as _,
     future::{BoxFuture, Fuse},
-    stream::{BoxStream, select_all, unfold},
+    stream::select_all,
 };
 use k8s_openapi::api::{
     apps::v1::ReplicaSet,
     core::v1::{Pod, Service},
     discovery::v1::EndpointSlice,
 };
-use kube::{
-    Api, Client, Resource,
-    runtime::{
-        WatchStreamExt as _,
-        watcher::{self, Event},
-    },
-};
-use serde::de::DeserializeOwned;
+use kube::Client;
 use thiserror::Error;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::{MissedTickBehavior, interval, timeout},
 };
 
 use super::{
     beside::Beside,
     index::{Index, Tracked},
-    reach::{Reach, Retry, chain, refusal},
+    reach::{Reach, chain, refusal},
+    stream::{self, Broken, Seen},
     transit::Transit,
     watch_set::{Change, KernelMaps, WatchSet},
 };
@@ -40,6 +34,14 @@ use crate::{
 
 /// How often the watch set is looked over, and an API server that is away is asked.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// An API server of which nothing was heard for so long is asked whether it is there: a network that swallows packets ends no
+/// watch. While pods come and go here it is asked at each look, since what fails then is judged 2 s later.
+const SILENT_MS: f64 = 10_000.0;
+/// How long it may take to say so.
+const ANSWER: Duration = Duration::from_secs(5);
+/// The same while pods come and go.
+const ANSWER_NOW: Duration = Duration::from_secs(1);
 
 /// What stops the watches: the API server has answered, and waiting will not change its answer.
 #[derive(Debug, Error)]
@@ -78,21 +80,26 @@ pub struct Watched {
 }
 
 enum Arrived {
-    Pod(watcher::Result<Event<Pod>>),
-    Slice(watcher::Result<Event<EndpointSlice>>),
-    Service(watcher::Result<Event<Service>>),
-    ReplicaSet(watcher::Result<Event<ReplicaSet>>),
+    Pod(Result<Seen<Pod>, Broken>),
+    Slice(Result<Seen<EndpointSlice>, Broken>),
+    Service(Result<Seen<Service>, Broken>),
+    ReplicaSet(Result<Seen<ReplicaSet>, Broken>),
 }
 
 /// Watches until nobody takes the inputs any more, or until an error that waiting does not heal.
 pub async fn watch(watched: Watched) -> Result<(), WatchError> {
     let client = &watched.client;
-    let own = watcher::Config::default().fields(&format!("spec.nodeName={}", watched.node));
+    let own = Some(format!("spec.nodeName={}", watched.node));
+    let (anew, each) = watch::channel(());
     let mut arrivals = select_all([
-        stream(client, own, Arrived::Pod),
-        stream(client, watcher::Config::default(), Arrived::Slice),
-        stream(client, watcher::Config::default(), Arrived::Service),
-        stream(client, watcher::Config::default(), Arrived::ReplicaSet),
+        stream::watch(client, own, each.clone()).map(Arrived::Pod).boxed(),
+        stream::watch(client, None, each.clone())
+            .map(Arrived::Slice)
+            .boxed(),
+        stream::watch(client, None, each.clone())
+            .map(Arrived::Service)
+            .boxed(),
+        stream::watch(client, None, each).map(Arrived::ReplicaSet).boxed(),
     ]);
     let mut state = Watches {
         pods: Index::default(),
@@ -105,6 +112,8 @@ pub async fn watch(watched: Watched) -> Result<(), WatchError> {
         reach: Reach::new(watched.url),
         maps: watched.maps,
         map_broken: false,
+        heard: clock::now(),
+        anew,
         changes: Vec::new(),
         inputs: Vec::new(),
     };
@@ -112,7 +121,6 @@ pub async fn watch(watched: Watched) -> Result<(), WatchError> {
     let mut synced = Some(watched.synced);
     let mut look = interval(LOOK_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // A watch that resumes is silent until something changes, so whether the server is back is asked.
     let mut asking: Pin<Box<Fuse<BoxFuture<'static, bool>>>> = Box::pin(Fuse::terminated());
     loop {
         tokio::select! {
@@ -126,63 +134,44 @@ pub async fn watch(watched: Watched) -> Result<(), WatchError> {
                 state.set.expire(now, &mut state.changes);
                 state.transit.expire(now, &mut state.changes);
                 state.beside.tell(now, &mut state.changes);
+                state.settle(now);
+                state.unseen(now);
                 state.apply_changes(now);
-                if state.reach.away() && futures::future::FusedFuture::is_terminated(&*asking) {
-                    asking.set(answers(client.clone()).boxed().fuse());
+                if state.to_be_asked(now) && futures::future::FusedFuture::is_terminated(&*asking) {
+                    asking.set(answers(client.clone(), state.patience()).boxed().fuse());
                 }
             }
             answered = &mut asking => {
                 if answered {
                     state.answered(clock::now());
+                } else {
+                    state.silent(clock::now());
                 }
             }
+        }
+        if state.listed()
+            && let Some(synced) = synced.take()
+        {
+            let at = clock::now();
+            state.inputs.push(Input {
+                at,
+                what: What::Synced,
+            });
+            // Nobody waiting for it is fine.
+            let _ = synced.send(());
         }
         for input in state.inputs.drain(..) {
             if watched.to.send(input).await.is_err() {
                 return Ok(());
             }
         }
-        if state.listed()
-            && let Some(synced) = synced.take()
-        {
-            // Nobody waiting for it is fine.
-            let _ = synced.send(());
-        }
         (watched.reachable)(synced.is_none() && !state.reach.away());
     }
 }
 
-fn stream<K>(
-    client: &Client,
-    config: watcher::Config,
-    tag: fn(watcher::Result<Event<K>>) -> Arrived,
-) -> BoxStream<'static, Arrived>
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
-{
-    let api = Api::<K>::all(client.clone());
-    let fresh = move || {
-        watcher::watcher(api.clone(), config.clone())
-            .backoff(Retry::default())
-            .boxed()
-    };
-    let first = fresh();
-    unfold((first, fresh), |(mut events, fresh)| async move {
-        let event = events.next().await?;
-        // kube lists anew when a running watch reports 410, but asks for the same version again for ever when the
-        // request itself is answered so (kube-runtime 5.0.0, watcher.rs, step_trampolined, State::InitListed).
-        if matches!(&event, Err(watcher::Error::WatchStartFailed(kube::Error::Api(status))) if status.code == 410) {
-            events = fresh();
-        }
-        Some((event, (events, fresh)))
-    })
-    .map(tag)
-    .boxed()
-}
-
 /// Whether the API server says anything at all.
-async fn answers(client: Client) -> bool {
-    match timeout(LOOK_EVERY * 5, client.apiserver_version()).await {
+async fn answers(client: Client, patience: Duration) -> bool {
+    match timeout(patience, client.apiserver_version()).await {
         // A refusal is an answer.
         Ok(Ok(_) | Err(kube::Error::Api(_) | kube::Error::SerdeError(_))) => true,
         Ok(Err(_)) | Err(_) => false,
@@ -200,6 +189,10 @@ struct Watches {
     reach: Reach,
     maps: Box<dyn KernelMaps>,
     map_broken: bool,
+    /// The last sign of life of the API server.
+    heard: Ktime,
+    /// Tells the watches to connect anew.
+    anew: watch::Sender<()>,
     changes: Vec<Change>,
     inputs: Vec<Input>,
 }
@@ -212,11 +205,14 @@ impl Watches {
     fn arrived(&mut self, at: Ktime, arrived: Arrived) -> Result<(), WatchError> {
         let first_new = self.inputs.len();
         let (reach, inputs) = (&mut self.reach, &mut self.inputs);
-        match arrived {
+        let heard = match arrived {
             Arrived::Pod(event) => step(at, &mut self.pods, event, reach, inputs)?,
             Arrived::Slice(event) => step(at, &mut self.slices, event, reach, inputs)?,
             Arrived::Service(event) => step(at, &mut self.services, event, reach, inputs)?,
             Arrived::ReplicaSet(event) => step(at, &mut self.replica_sets, event, reach, inputs)?,
+        };
+        if heard {
+            self.heard = at;
         }
         for input in self.inputs.iter().skip(first_new) {
             self.set.follow(at, &input.what, &mut self.changes);
@@ -255,42 +251,92 @@ impl Watches {
         }
     }
 
+    /// Watches that went on are whole again once what they had missed is here.
+    fn settle(&mut self, at: Ktime) {
+        let inputs = &mut self.inputs;
+        self.pods.settle(at, inputs);
+        self.slices.settle(at, inputs);
+        self.services.settle(at, inputs);
+        self.replica_sets.settle(at, inputs);
+    }
+
+    /// Whether a pod of this node is told to go is not known now: what its end would arm is armed for all of them.
+    fn unseen(&mut self, now: Ktime) {
+        if self.pods.broken() || self.slices.broken() {
+            for pod in self.pods.states().filter(|p| !p.host_network) {
+                self.transit.doubt(now, &pod.ips, &mut self.changes);
+            }
+            self.beside.tell(now, &mut self.changes);
+        }
+    }
+
+    fn to_be_asked(&self, now: Ktime) -> bool {
+        let silent = now.ms_since(self.heard);
+        self.reach.away()
+            || silent >= SILENT_MS
+            || (self.transit.any() && silent >= LOOK_EVERY.as_secs_f64() * 1e3)
+    }
+
+    fn patience(&self) -> Duration {
+        if self.transit.any() { ANSWER_NOW } else { ANSWER }
+    }
+
+    /// It does not answer: what it has said since it was last heard may have been lost, and more than that will be.
+    fn silent(&mut self, at: Ktime) {
+        if self.reach.away() {
+            return;
+        }
+        let (since, inputs) = (self.heard, &mut self.inputs);
+        self.pods.interrupted(at, since, inputs);
+        self.slices.interrupted(at, since, inputs);
+        self.services.interrupted(at, since, inputs);
+        self.replica_sets.interrupted(at, since, inputs);
+        if let Some(text) = self.reach.failed(at, &Broken::Silent) {
+            tracing::warn!("{text}");
+        }
+        self.anew.send_replace(());
+    }
+
     fn answered(&mut self, at: Ktime) {
+        self.heard = at;
         if let Some(text) = self.reach.answered(at) {
             tracing::info!("{text}");
         }
     }
 }
 
-/// One event of one watch.
+/// One event of one watch. Returns whether the API server was heard.
 fn step<S: Tracked>(
     at: Ktime,
     index: &mut Index<S>,
-    event: watcher::Result<Event<S::Object>>,
+    seen: Result<Seen<S::Object>, Broken>,
     reach: &mut Reach,
     inputs: &mut Vec<Input>,
-) -> Result<(), WatchError> {
-    let error = match event {
-        Ok(event) => {
-            // `Init` only says that a list is about to be asked for.
-            if !matches!(event, Event::Init)
-                && let Some(text) = reach.answered(at)
-            {
+) -> Result<bool, WatchError> {
+    let broken = match seen {
+        Ok(seen) => {
+            if let Some(text) = reach.answered(at) {
                 tracing::info!("{text}");
             }
-            index.step(at, event, inputs);
-            return Ok(());
+            match seen {
+                Seen::Event(event) => index.step(at, event, inputs),
+                Seen::Began => index.began(at),
+                Seen::Bookmark => {}
+            }
+            return Ok(true);
         }
-        Err(error) => error,
+        Err(broken) => broken,
     };
     let listed = index.listed();
-    index.interrupted(at);
-    if refusal(&error).is_some()
+    let first = !index.broken();
+    index.interrupted(at, at, inputs);
+    let refusal = refusal(&broken);
+    if refusal.is_some()
         && let Some(text) = reach.answered(at)
     {
         tracing::info!("{text}");
     }
-    match refusal(&error) {
+    match refusal {
         Some((401, message)) if !listed => return Err(WatchError::Unauthorized(message.to_owned())),
         Some((403, message)) if !listed => {
             return Err(WatchError::Forbidden {
@@ -299,8 +345,19 @@ fn step<S: Tracked>(
                 message: message.to_owned(),
             });
         }
-        // Expired: the watcher lists anew (API concepts, "410 Gone responses").
+        // Expired: listed anew (API concepts, "410 Gone responses").
         Some((410, _)) => tracing::debug!("the watch of {} fell behind and lists anew", S::RESOURCE),
+        Some((code, message)) if code == 429 || code >= 500 => {
+            let text = format!(
+                "the API server does not serve the watch of {} ({code}): {message}",
+                S::RESOURCE
+            );
+            if first {
+                tracing::warn!("{text}; zdt keeps trying and lowers the confidence of verdicts meanwhile");
+            } else {
+                tracing::debug!("{text}");
+            }
+        }
         Some((code, message)) => tracing::warn!(
             "the API server refuses the watch of {} ({code}): {message}; zdt keeps trying. It needs the rule \
              {{{}, verbs: [list, watch]}}",
@@ -308,12 +365,12 @@ fn step<S: Tracked>(
             S::RULE
         ),
         None => {
-            if let Some(text) = reach.failed(at, &error) {
+            if let Some(text) = reach.failed(at, &broken) {
                 tracing::warn!("{text}");
             } else {
-                tracing::debug!("watch of {}: {}", S::RESOURCE, chain(&error));
+                tracing::debug!("watch of {}: {}", S::RESOURCE, chain(&broken));
             }
         }
     }
-    Ok(())
+    Ok(refusal.is_some())
 }

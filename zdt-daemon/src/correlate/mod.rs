@@ -2,6 +2,7 @@
 //! what the inputs say.
 
 mod attempts;
+mod blind;
 mod case;
 mod conntrack;
 mod endpoints;
@@ -46,7 +47,7 @@ pub use tables::TableFill;
 
 use crate::{
     input::{Input, Ktime, Observation, Start, What},
-    verdict::Output,
+    verdict::{BEFORE_START, NotSeen, Output},
 };
 
 /// How the correlator is set. Times in milliseconds of input time.
@@ -56,6 +57,9 @@ pub struct Settings {
     /// counts. A choice: the ring is read every 10 ms and a watch event takes milliseconds; 2 s is room for a loaded API
     /// server, and what comes later than that makes a verdict unexplained.
     pub judge_grace_ms: u64,
+    /// While a watch is interrupted, flows wait for what it will tell, but not longer than this: API servers are away for
+    /// minutes when they are replaced.
+    pub gap_hold_ms: u64,
     /// A rollout is summed up when nothing has happened to its pods and flows for so long.
     pub rollout_quiet_ms: u64,
     /// Pods, endpoints and translations are remembered this long after they are gone: the
@@ -73,6 +77,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             judge_grace_ms: 2_000,
+            gap_hold_ms: 150_000,
             rollout_quiet_ms: 10_000,
             retention_ms: 15 * 60_000,
             flow_expiry_ms: 180_000,
@@ -125,6 +130,7 @@ pub struct Correlator {
     conntrack: Conntrack,
     routes: Routes,
     losses: loss::Losses,
+    blind: blind::Blind,
     rollouts: rollout::Rollouts,
     propagations: propagation::Propagations,
     switches: switches::Switches,
@@ -150,6 +156,7 @@ impl Correlator {
             conntrack: Conntrack::default(),
             routes: Routes::default(),
             losses: loss::Losses::default(),
+            blind: blind::Blind::default(),
             rollouts: rollout::Rollouts::default(),
             propagations: propagation::Propagations::default(),
             switches: switches::Switches::default(),
@@ -196,10 +203,28 @@ impl Correlator {
                 }
             }
             What::ServiceGone { service } => self.endpoints.service_gone(service),
-            What::ReplicaSet(rs) => self.rollouts.replica_set(at, rs),
+            What::ReplicaSet(rs) => {
+                let missed_since = self.blind.late("replicasets");
+                self.rollouts.replica_set(at, rs, missed_since);
+            }
             What::ReplicaSetGone { replica_set } => self.rollouts.replica_set_gone(replica_set),
             What::Rules(rules) => self.routes.applied(at, rules),
-            What::WatchGap { since, .. } => self.losses.gap(*since, at),
+            What::WatchBroken { resource, since } => {
+                self.losses.broke(resource, *since);
+                self.blind.broke(resource, *since);
+            }
+            What::WatchGap { resource, since } => {
+                self.losses.gap(resource, *since, at);
+                let unseen = self.blind.whole(resource, *since);
+                self.not_seen(at, unseen, out);
+            }
+            What::Synced => {
+                self.losses.synced(at);
+                self.pods.synced(at, self.start.as_ref());
+                let from = Ktime::default();
+                let of = vec![BEFORE_START.to_owned()];
+                self.not_seen(at, Some(blind::Unseen { of, from }), out);
+            }
             What::Loss { source, count } => self.losses.lost(at, source, *count),
             What::Tick => self.losses.tick(at),
         }
@@ -208,6 +233,9 @@ impl Correlator {
         }
         if matches!(input.what, What::Tick) {
             self.forget();
+            if self.judged_to() < self.now {
+                return;
+            }
             let known = known!(self);
             self.propagations.report_complete(&known, out);
             self.switches
@@ -218,8 +246,29 @@ impl Correlator {
         }
     }
 
+    /// Up to when flows that are due are judged.
+    fn judged_to(&self) -> Ktime {
+        self.blind.judged_to(self.now, self.settings.gap_hold_ms)
+    }
+
+    fn not_seen(&self, to: Ktime, unseen: Option<blind::Unseen>, out: &mut Vec<Output>) {
+        let Some(blind::Unseen { of, from }) = unseen else {
+            return;
+        };
+        let start = self.start.as_ref();
+        out.push(Output::NotSeen(Box::new(NotSeen {
+            node: start.map(|(_, s)| s.node.clone()).unwrap_or_default(),
+            of,
+            from,
+            to,
+            wall: judge::wall(start, to),
+        })));
+    }
+
     /// The input has ended: judges what waits and sums up what is open.
     pub fn finish(&mut self, out: &mut Vec<Output>) {
+        let unseen = self.blind.take();
+        self.not_seen(self.now, unseen, out);
         for flow in self.flows.take_all() {
             self.judge(flow, out);
         }
@@ -316,15 +365,16 @@ impl Correlator {
 
     fn judge_due(&mut self, out: &mut Vec<Output>) {
         self.open_half_open();
-        while let Some(flow) = self.flows.take_due(self.now) {
+        let to = self.judged_to();
+        while let Some(flow) = self.flows.take_due(to) {
             self.judge(flow, out);
         }
-        while let Some(flow) = self.served.take_due(self.now) {
+        while let Some(flow) = self.served.take_due(to) {
             self.judge_known(flow, out);
         }
         loop {
             let known = whose!(self);
-            let Some(flow) = self.attempts.take_due(self.now, &known) else {
+            let Some(flow) = self.attempts.take_due(to, &known) else {
                 break;
             };
             self.judge_known(flow, out);
@@ -370,11 +420,12 @@ impl Correlator {
         let before = self.now.minus_ms(self.settings.retention_ms);
         self.pods.forget(before);
         self.endpoints.forget(before);
-        self.left.forget(self.now);
-        self.strays.forget(self.now);
-        self.told.forget(self.now);
+        let judged_to = self.judged_to();
+        self.left.forget(judged_to);
+        self.strays.forget(judged_to);
+        self.told.forget(judged_to);
         self.queues
-            .forget(self.now.minus_ms(self.settings.flow_expiry_ms));
+            .forget(judged_to.minus_ms(self.settings.flow_expiry_ms));
         self.conntrack.forget(before);
         self.routes.forget(before);
         self.rollouts.forget(before, &self.pods);

@@ -6,8 +6,11 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use super::history::{ContainerHistory, ExitSeen, ListenerHistory, MAX_KEPT, PodHistory, SignalSeen};
-use crate::input::{Attribution, CgroupId, Ktime, NetnsInum, Place, PodState, PodUid, Workload};
+use super::{
+    blind,
+    history::{ContainerHistory, ExitSeen, ListenerHistory, MAX_KEPT, PodHistory, SignalSeen},
+};
+use crate::input::{Attribution, CgroupId, Ktime, NetnsInum, Place, PodState, PodUid, Start, Workload};
 
 /// What an applied pod state changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +95,14 @@ impl Pods {
         })
     }
 
-    pub(super) fn applied(&mut self, at: Ktime, state: &PodState) -> PodChange {
+    /// `missed_since`: the watch had been interrupted then.
+    pub(super) fn applied(
+        &mut self,
+        at: Ktime,
+        state: &PodState,
+        missed_since: Option<Ktime>,
+        start: Option<&(Ktime, Start)>,
+    ) -> PodChange {
         let pod = Self::entry(&mut self.pods, self.max, at, &state.uid);
         let new = !pod.known;
         pod.known = true;
@@ -123,21 +133,47 @@ impl Pods {
             pod.ended_seen = Some(at);
         }
         if let (None, Some(deletion)) = (pod.deletion_seen, state.deletion) {
-            pod.deletion_seen = Some(at);
             pod.deletion = Some(deletion);
+            pod.deletion_seen = Some(at);
+            if let Some(since) = missed_since {
+                pod.deletion_seen = Some(blind::deleted(pod, (since, at), Some(deletion), start));
+                pod.deletion_late = Some(at);
+            }
             return PodChange::Deleted;
         }
         if new { PodChange::New } else { PodChange::Other }
     }
 
-    /// The pod's object is gone. Returns its state when it had not been told to go before: it was deleted by force.
-    pub(super) fn gone(&mut self, at: Ktime, uid: &PodUid) -> Option<PodState> {
+    /// The pod's object is gone. Returns its state when it had not been told to go before, as far as this daemon knows.
+    pub(super) fn gone(&mut self, at: Ktime, uid: &PodUid, missed_since: Option<Ktime>) -> Option<PodState> {
         let pod = self.pods.get_mut(uid)?;
-        let forced = pod.known && pod.deletion_seen.is_none() && pod.ended_seen.is_none();
+        let untold = pod.known && pod.deletion_seen.is_none() && pod.ended_seen.is_none();
         pod.gone = Some(at);
         pod.last_change = at;
-        pod.deletion_seen.get_or_insert(at);
-        forced.then(|| pod.state.clone())
+        if pod.deletion_seen.is_none() {
+            pod.deletion_seen = Some(at);
+            if let Some(since) = missed_since {
+                pod.deletion_seen = Some(blind::deleted(pod, (since, at), None, None));
+                pod.deletion_late = Some(at);
+            }
+        }
+        untold.then(|| pod.state.clone())
+    }
+
+    /// All first lists are in: since when the pods that were terminating in them have been so.
+    pub(super) fn synced(&mut self, at: Ktime, start: Option<&(Ktime, Start)>) {
+        let terminating = self.pods.values_mut().filter(|p| p.gone.is_none());
+        for pod in terminating {
+            if let (Some(seen), Some(deletion)) = (pod.deletion_seen, pod.deletion) {
+                pod.deletion_seen = Some(blind::deleted(
+                    pod,
+                    (Ktime::default(), seen),
+                    Some(deletion),
+                    start,
+                ));
+                pod.deletion_late = Some(at);
+            }
+        }
     }
 
     pub(super) fn listener(

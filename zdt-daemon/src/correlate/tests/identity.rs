@@ -124,7 +124,7 @@ fn pods_on_the_host_network_are_told_apart_by_cgroup_and_port() {
             host_network: true,
             ..pod(uid, "1", "10.244.1.1")
         };
-        pods.applied(ms(t), &state);
+        pods.applied(ms(t), &state, None, None);
         let place = Place {
             cgroup: CgroupId(cgroup),
             netns: NetnsInum(1),

@@ -66,6 +66,7 @@ fn verdict(name: &str, blame: Blame, cause: &'static str, outcome: Outcome, trig
             }
         },
         also_matched: Vec::new(),
+        gaps: Vec::new(),
         confidence: Confidence::Full,
     }
 }
@@ -92,6 +93,7 @@ fn summary(name: &str, began: Ktime) -> RolloutSummary {
         explained: 0,
         unexplained: 0,
         events_lost: 0,
+        gaps: Vec::new(),
         not_the_rollout: 0,
         causes: Vec::new(),
         propagation: Vec::new(),
