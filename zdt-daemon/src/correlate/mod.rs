@@ -389,7 +389,7 @@ impl Correlator {
     }
 
     fn judge_known(&mut self, mut flow: Flow, out: &mut Vec<Output>) {
-        if self.nobodys(&flow) {
+        if self.nobodys(&flow) || self.of_the_node_alone(&flow) {
             return;
         }
         self.left.pass(&mut flow);

@@ -158,3 +158,32 @@ fn pods_on_the_host_network_are_told_apart_by_cgroup_and_port() {
         "nobody owns the node's address"
     );
 }
+
+#[test]
+fn what_the_node_dials_at_itself_is_no_request_unless_a_pod_or_a_service_is_there() {
+    let refused_at = |to: &str| {
+        let mut world = World::new();
+        let tcp = TcpCounters {
+            first_syn: Some(ms(500)),
+            ..Default::default()
+        };
+        let mut sock = World::sock(Side::Client, TcpState::Close, 111, Some(tcp));
+        sock.local = addr("10.244.1.1:55496");
+        sock.remote = addr(to);
+        let (old, new) = (TcpState::SynSent, TcpState::Close);
+        world.kernel(
+            501,
+            Observation::FlowEnd {
+                sock,
+                old,
+                new,
+                exiting: false,
+                tgid: 9,
+            },
+        );
+        world.run().0.len()
+    };
+    assert_eq!(refused_at("10.244.1.1:6443"), 0, "an API server that is away");
+    assert_eq!(refused_at("10.244.1.1:30080"), 1, "a node port");
+    assert_eq!(refused_at(POD), 1);
+}
