@@ -163,6 +163,7 @@ async fn observe_async(node: &config::Node, mut pipe: Pipe, ways: Ways) -> anyho
         to.send(first).await?;
     }
     let (replaced, replacements) = mpsc::channel(REPLACED);
+    let (stir, stirred) = watch::channel(Ktime::default());
     let lost = Arc::new(Lost::default());
     let (running, stop) = watch::channel(());
     let ring = kernel.take_ring().context("the ring buffer is taken")?;
@@ -173,7 +174,7 @@ async fn observe_async(node: &config::Node, mut pipe: Pipe, ways: Ways) -> anyho
         kernel.translator(),
         Lookups::new(),
         to.clone(),
-        replaced,
+        (replaced, stir),
         Arc::clone(&lost),
         stop.clone(),
     ));
@@ -203,6 +204,7 @@ async fn observe_async(node: &config::Node, mut pipe: Pipe, ways: Ways) -> anyho
         node: name,
         node_addrs: Box::new(|| self::node_addrs().unwrap_or_default()),
         maps: Box::new(Maps::new(kernel)),
+        stirred,
         to,
         synced,
         reachable: Box::new(move |up| reached.api_server(up)),
@@ -254,7 +256,7 @@ async fn feed(
     translator: Translator,
     mut lookups: Lookups,
     to: mpsc::Sender<Input>,
-    replaced: mpsc::Sender<(Ktime, Observation)>,
+    (replaced, stir): (mpsc::Sender<(Ktime, Observation)>, watch::Sender<Ktime>),
     lost: Arc<Lost>,
     mut stop: watch::Receiver<()>,
 ) -> anyhow::Result<()> {
@@ -269,6 +271,9 @@ async fn feed(
                 && replaced.try_send((input.at, observation.clone())).is_err()
             {
                 lost.rules.add(Loss::Unread, 1);
+            }
+            if endings::begins(&input.what) {
+                stir.send_replace(input.at);
             }
             send(&to, input, &lost);
             if let Some(translation) = translation {

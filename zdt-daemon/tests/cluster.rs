@@ -17,14 +17,14 @@ use std::{
 };
 
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     task::JoinHandle,
     time::timeout,
 };
 use zdt_common::{ADDR_LOCAL_POD, ADDR_NODE};
 use zdt_daemon::{
     cluster::{self, Change, KernelMaps, WatchError, Watched},
-    input::{Input, What},
+    input::{Input, Ktime, What},
 };
 
 use api::{Api, Store, pod};
@@ -58,7 +58,7 @@ impl Drop for Running {
     }
 }
 
-async fn watch(name: &str, addr: std::net::SocketAddr) -> Running {
+async fn watching(name: &str, addr: std::net::SocketAddr) -> Running {
     let dir = std::env::temp_dir().join(format!("zdt-test-{}-{name}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     let (client, url) = cluster::client(Some(&api::kubeconfig(&dir, addr))).await.unwrap();
@@ -71,6 +71,7 @@ async fn watch(name: &str, addr: std::net::SocketAddr) -> Running {
         node: "n1".into(),
         node_addrs: Box::new(|| vec![IpAddr::from([192, 0, 2, 7])]),
         maps: Box::new(maps.clone()),
+        stirred: watch::channel(Ktime::default()).1,
         to,
         synced: tell,
         reachable: Box::new(|_| {}),
@@ -127,7 +128,7 @@ async fn pods_come_in_and_their_addresses_reach_the_kernel_before_them() {
     let store = Store::default();
     store.put("pods", pod("a", "10.0.0.1"));
     let server = Api::start(&store);
-    let mut watched = watch("pods", server.addr).await;
+    let mut watched = watching("pods", server.addr).await;
     assert_eq!(watched.pod().await, "a");
     let local = Change::Addr {
         addr: IpAddr::from([10, 0, 0, 1]),
@@ -161,7 +162,7 @@ async fn away_and_back(name: &str, gone_by_status: bool) {
     store.put("pods", pod("a", "10.0.0.1"));
     store.put("pods", pod("b", "10.0.0.2"));
     let server = Api::start(&store);
-    let mut watched = watch(name, server.addr).await;
+    let mut watched = watching(name, server.addr).await;
     assert_eq!(
         (watched.pod().await, watched.pod().await),
         ("a".into(), "b".into())
@@ -188,7 +189,7 @@ async fn watch_that_goes_on_without_a_new_list_is_whole_though_nothing_changed()
     let store = Store::default();
     store.put("pods", pod("a", "10.0.0.1"));
     let server = Api::start(&store);
-    let mut watched = watch("silent", server.addr).await;
+    let mut watched = watching("silent", server.addr).await;
     assert_eq!(watched.pod().await, "a");
     timeout(PATIENCE, &mut watched.synced).await.unwrap().unwrap();
     let addr = server.stop();
@@ -206,7 +207,7 @@ async fn server_that_refuses_for_a_time_is_a_gap_and_no_end() {
         let store = Store::default();
         store.put("pods", pod("a", "10.0.0.1"));
         let server = Api::start(&store);
-        let mut watched = watch(&format!("refuses-{status}"), server.addr).await;
+        let mut watched = watching(&format!("refuses-{status}"), server.addr).await;
         assert_eq!(watched.pod().await, "a");
         timeout(PATIENCE, &mut watched.synced).await.unwrap().unwrap();
         store.refuse("pods", status);
@@ -224,7 +225,7 @@ async fn server_that_is_not_there_yet_is_waited_for() {
     let store = Store::default();
     store.put("pods", pod("a", "10.0.0.1"));
     let addr = Api::start(&store).stop();
-    let mut watched = watch("later", addr).await;
+    let mut watched = watching("later", addr).await;
     assert!(
         timeout(Duration::from_millis(600), watched.inputs.recv())
             .await
@@ -240,7 +241,7 @@ async fn forbidden_list_ends_with_the_rule_that_is_missing() {
     let store = Store::default();
     store.refuse("endpointslices", 403);
     let server = Api::start(&store);
-    let mut watched = watch("forbidden", server.addr).await;
+    let mut watched = watching("forbidden", server.addr).await;
     let error = timeout(PATIENCE, &mut watched.task)
         .await
         .unwrap()
@@ -258,7 +259,7 @@ async fn unknown_credentials_end_with_advice() {
     let store = Store::default();
     store.refuse("pods", 401);
     let server = Api::start(&store);
-    let mut watched = watch("unauthorized", server.addr).await;
+    let mut watched = watching("unauthorized", server.addr).await;
     let error = timeout(PATIENCE, &mut watched.task)
         .await
         .unwrap()

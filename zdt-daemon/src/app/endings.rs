@@ -7,7 +7,9 @@ use std::{
     net::IpAddr,
 };
 
-use crate::input::{Input, Ktime, NsName, PodState, PodUid, RulesState, SliceState, What};
+use crate::input::{
+    Attribution, Input, Ktime, NsName, Observation, PodState, PodUid, RulesState, SliceState, What,
+};
 
 /// An ending is over so long after nothing names the address any more: stragglers come until the slowest node's rules
 /// let go of it.
@@ -24,6 +26,23 @@ enum Owner {
 enum Stage {
     Ends,
     Gone(Ktime),
+}
+
+/// The kernel saw a server of a pod stop, or somebody ask it to: if its pod was deleted, the API server knows by now.
+pub(super) fn begins(what: &What) -> bool {
+    let place = match what {
+        What::Kernel(Observation::Listener {
+            place, open: false, ..
+        }) => place,
+        // What images declare as STOPSIGNAL (signal(7)): SIGINT, SIGQUIT, SIGTERM.
+        What::Kernel(Observation::Signal {
+            place,
+            sig: 2 | 3 | 15,
+            ..
+        }) => place,
+        _ => return false,
+    };
+    matches!(place.attribution, Attribution::Pod { .. })
 }
 
 /// Follows the addresses of this node's pods and of all endpoints.

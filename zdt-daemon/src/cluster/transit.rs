@@ -63,6 +63,11 @@ impl Transit {
         self.settled = true;
     }
 
+    /// A pod of this node is going.
+    pub fn own(&self) -> bool {
+        !self.pods.is_empty()
+    }
+
     /// Some address is in transition.
     pub fn any(&self) -> bool {
         !self.slots.is_empty()

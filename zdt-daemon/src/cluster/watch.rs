@@ -36,11 +36,20 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// An API server of which nothing was heard for so long is asked whether it is there: a network that swallows packets ends no
-/// watch. While pods come and go here it is asked at each look, since what fails then is judged 2 s later.
+/// watch.
 const SILENT_MS: f64 = 10_000.0;
+/// The same while endpoints come and go anywhere.
+const SILENT_IN_TRANSIT_MS: f64 = 2_000.0;
+/// The same while pods of this node are going, or a server of one has just stopped, whose deletion may come any moment: what
+/// fails then is judged 2 s later, and by then it must be known.
+const SILENT_WHILE_GOING_MS: f64 = 500.0;
+/// For how long a server has just stopped.
+const STIRRED_MS: f64 = 5_000.0;
+/// How often that is looked at.
+const PULSE: Duration = Duration::from_millis(250);
 /// How long it may take to say so.
 const ANSWER: Duration = Duration::from_secs(5);
-/// The same while pods come and go.
+/// The same while pods of this node are going.
 const ANSWER_NOW: Duration = Duration::from_secs(1);
 
 /// What stops the watches: the API server has answered, and waiting will not change its answer.
@@ -72,6 +81,8 @@ pub struct Watched {
     /// Reads this node's own addresses; bridges of network plugins come and go, so it is asked again now and then.
     pub node_addrs: Box<dyn Fn() -> Vec<IpAddr> + Send>,
     pub maps: Box<dyn KernelMaps>,
+    /// When the kernel last saw a server of a pod stop, or being told to.
+    pub stirred: watch::Receiver<Ktime>,
     pub to: mpsc::Sender<Input>,
     /// Told when all first lists are in.
     pub synced: oneshot::Sender<()>,
@@ -113,6 +124,8 @@ pub async fn watch(watched: Watched) -> Result<(), WatchError> {
         maps: watched.maps,
         map_broken: false,
         heard: clock::now(),
+        asked: Ktime::default(),
+        stirred: watched.stirred,
         anew,
         changes: Vec::new(),
         inputs: Vec::new(),
@@ -121,6 +134,8 @@ pub async fn watch(watched: Watched) -> Result<(), WatchError> {
     let mut synced = Some(watched.synced);
     let mut look = interval(LOOK_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut pulse = interval(PULSE);
+    pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut asking: Pin<Box<Fuse<BoxFuture<'static, bool>>>> = Box::pin(Fuse::terminated());
     loop {
         tokio::select! {
@@ -137,7 +152,10 @@ pub async fn watch(watched: Watched) -> Result<(), WatchError> {
                 state.settle(now);
                 state.unseen(now);
                 state.apply_changes(now);
-                if state.to_be_asked(now) && futures::future::FusedFuture::is_terminated(&*asking) {
+            }
+            _ = pulse.tick() => {
+                if state.to_be_asked(clock::now()) && futures::future::FusedFuture::is_terminated(&*asking) {
+                    state.asked = clock::now();
                     asking.set(answers(client.clone(), state.patience()).boxed().fuse());
                 }
             }
@@ -191,6 +209,9 @@ struct Watches {
     map_broken: bool,
     /// The last sign of life of the API server.
     heard: Ktime,
+    /// When it was last asked for one.
+    asked: Ktime,
+    stirred: watch::Receiver<Ktime>,
     /// Tells the watches to connect anew.
     anew: watch::Sender<()>,
     changes: Vec<Change>,
@@ -271,14 +292,25 @@ impl Watches {
     }
 
     fn to_be_asked(&self, now: Ktime) -> bool {
-        let silent = now.ms_since(self.heard);
-        self.reach.away()
-            || silent >= SILENT_MS
-            || (self.transit.any() && silent >= LOOK_EVERY.as_secs_f64() * 1e3)
+        let least = match (self.going(now), self.transit.any()) {
+            _ if self.reach.away() => LOOK_EVERY.as_secs_f64() * 1e3,
+            (true, _) => SILENT_WHILE_GOING_MS,
+            (false, true) => SILENT_IN_TRANSIT_MS,
+            (false, false) => SILENT_MS,
+        };
+        now.ms_since(self.heard.max(self.asked)) >= least
+    }
+
+    fn going(&self, now: Ktime) -> bool {
+        self.transit.own() || now.ms_since(*self.stirred.borrow()) < STIRRED_MS
     }
 
     fn patience(&self) -> Duration {
-        if self.transit.any() { ANSWER_NOW } else { ANSWER }
+        if self.going(clock::now()) {
+            ANSWER_NOW
+        } else {
+            ANSWER
+        }
     }
 
     /// It does not answer: what it has said since it was last heard may have been lost, and more than that will be.

@@ -24,6 +24,8 @@ pub(super) enum PodChange {
 #[derive(Debug)]
 pub struct Pods {
     pods: HashMap<PodUid, PodHistory>,
+    /// By the uid in the names of their cgroups, where that is another one.
+    by_cgroup_uid: HashMap<PodUid, PodUid>,
     /// Per address, in time order: (from, owner).
     owners: HashMap<IpAddr, Vec<(Ktime, PodUid)>>,
     /// Those that have the node's addresses.
@@ -39,6 +41,7 @@ impl Pods {
     pub(super) fn new(max: usize) -> Self {
         Self {
             pods: HashMap::new(),
+            by_cgroup_uid: HashMap::new(),
             owners: HashMap::new(),
             on_host: BTreeSet::new(),
             max,
@@ -103,6 +106,9 @@ impl Pods {
         missed_since: Option<Ktime>,
         start: Option<&(Ktime, Start)>,
     ) -> PodChange {
+        if let Some(cgroup_uid) = &state.cgroup_uid {
+            self.joined(at, cgroup_uid, &state.uid);
+        }
         let pod = Self::entry(&mut self.pods, self.max, at, &state.uid);
         let new = !pod.known;
         pod.known = true;
@@ -280,6 +286,7 @@ impl Pods {
         }
         self.pods.retain(|_, p| !old(p));
         let pods = &self.pods;
+        self.by_cgroup_uid.retain(|_, uid| pods.contains_key(uid));
         self.on_host.retain(|uid| pods.contains_key(uid));
         self.owners.retain(|_, owners| {
             owners.retain(|(_, uid)| pods.contains_key(uid));
@@ -287,10 +294,31 @@ impl Pods {
         });
     }
 
+    /// A static pod's cgroups are these. The kernel may have told of them before the API server; and a mirror that was deleted
+    /// comes again with another uid, while the pod lives on.
+    fn joined(&mut self, at: Ktime, cgroup_uid: &PodUid, uid: &PodUid) {
+        let before = self.by_cgroup_uid.insert(cgroup_uid.clone(), uid.clone());
+        if before.as_ref() == Some(uid) {
+            return;
+        }
+        let seen = match before {
+            Some(mirror) => self.pods.get(&mirror).cloned(),
+            None => self.pods.remove(cgroup_uid),
+        };
+        if let Some(seen) = seen {
+            let pod = Self::entry(&mut self.pods, self.max, at, uid);
+            pod.first_seen = pod.first_seen.min(seen.first_seen);
+            pod.netns = pod.netns.or(seen.netns);
+            pod.containers.extend(seen.containers);
+            pod.listeners.extend(seen.listeners);
+        }
+    }
+
     fn pod(&mut self, at: Ktime, place: &Place) -> Option<&mut PodHistory> {
         let Attribution::Pod { uid, .. } = &place.attribution else {
             return None;
         };
+        let uid = self.by_cgroup_uid.get(uid).unwrap_or(uid);
         Some(Self::entry(&mut self.pods, self.max, at, uid))
     }
 

@@ -10,6 +10,10 @@ use super::{NsName, PodUid, Wall};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodState {
     pub uid: PodUid,
+    /// What the names of its cgroups say instead: of a static pod the hash of its manifest, since the kubelet runs it without the
+    /// API server, which has a mirror of it with an uid of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup_uid: Option<PodUid>,
     pub pod: NsName,
     pub ips: Vec<IpAddr>,
     pub host_network: bool,
