@@ -53,6 +53,8 @@ pub struct Claim {
     pub id: String,
     #[serde(default)]
     pub confidence: gaps::Confidence,
+    #[serde(default)]
+    pub gaps: Vec<gaps::Mark>,
     /// It is about an attempt of a proxy that another one made good (proxied.rs).
     #[serde(skip)]
     pub retried: bool,
@@ -73,6 +75,7 @@ impl Default for Claim {
             pod: None,
             id: String::new(),
             confidence: gaps::Confidence::default(),
+            gaps: Vec::new(),
             retried: false,
         }
     }
@@ -220,7 +223,7 @@ pub fn score(
         // A hang-up has no outcome: the client did not wait for one.
         counts.right_outcomes += usize::from(failed && claim.outcome == request.outcome.name());
         let is_right = expect.is_right(claim.cause(), request.outcome);
-        let doubted = is_right == Some(false) && claim.marked() && gaps::unseen(request, gaps);
+        let doubted = is_right == Some(false) && claim.doubted(gaps);
         counts.marked += usize::from(doubted);
         if let Some(is_right) = is_right.filter(|_| !doubted) {
             counts.judged += 1;

@@ -27,6 +27,13 @@ impl Gap {
     }
 }
 
+/// A gap that a verdict names.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Mark {
+    pub of: String,
+    pub to: u64,
+}
+
 /// A verdict's confidence as the daemon prints it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Confidence {
@@ -37,6 +44,15 @@ impl Claim {
     /// It says itself that something may be missing.
     pub(super) fn marked(&self) -> bool {
         self.confidence.level == "degraded"
+    }
+
+    /// It says that it rests on a time that was not all seen, and that time was said.
+    pub(super) fn doubted(&self, gaps: &[Gap]) -> bool {
+        let said = |mark: &Mark| {
+            let said = gaps.iter().filter(|g| g.of.contains(&mark.of));
+            said.into_iter().any(|g| mark.to <= g.to)
+        };
+        self.marked() && self.gaps.iter().any(said)
     }
 }
 

@@ -334,6 +334,10 @@ fn gap(of: &str, from_s: u64, to_s: u64) -> gaps::Gap {
 
 fn unsure(mut claim: Claim) -> Claim {
     claim.confidence.level = "degraded".to_owned();
+    claim.gaps.push(gaps::Mark {
+        of: "pods".to_owned(),
+        to: 8 * S,
+    });
     claim
 }
 

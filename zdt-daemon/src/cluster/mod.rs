@@ -9,6 +9,7 @@ mod index;
 mod owners;
 mod pods;
 mod reach;
+mod step;
 mod stream;
 mod transit;
 mod watch;

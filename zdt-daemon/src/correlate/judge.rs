@@ -23,6 +23,10 @@ use crate::{
     verdict::{Blame, Judgement, PodRef, Trigger, Verdict},
 };
 
+/// A pod is dialled so long after its end: an unanswered SYN's conntrack entry leads to it for 120 s
+/// (net/netfilter/nf_conntrack_proto_tcp.c, tcp_timeouts of SYN_SENT), and the slowest rules for some seconds.
+const OUTLIVED_MS: u64 = 130_000;
+
 /// What judging may look at.
 pub(super) struct Context<'a> {
     pub now: Ktime,
@@ -211,6 +215,11 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
         .and_then(|e| e.node.as_deref())
         .is_some_and(|n| n != node);
     let from = flow.began.minus_ms(flow.began_within_ms);
+    // Nobody has named its server since this daemon listens: that one may have gone before, or while nobody could tell.
+    let since = match (pod, endpoint) {
+        (None, None) if blame == Blame::Unknown => from.minus_ms(OUTLIVED_MS),
+        _ => from,
+    };
     let rests_on = RestsOn {
         from,
         to: ended.plus_ms(context.grace_ms).min(context.now),
@@ -220,7 +229,7 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
             .then(|| case.deletion_seen().map_or(flow.began, |d| d.min(flow.began))),
         packets: connect,
         answers: flow.answer.is_some(),
-        objects_since: case.deletion_seen().map_or(from, |d| d.min(from)),
+        objects_since: case.deletion_seen().map_or(since, |d| d.min(since)),
         local: pod.is_some() || !elsewhere,
         service: service.is_some() || flow.dialled.is_some_and(|d| Some(d) != server),
         trigger: trigger != Trigger::None || blame == Blame::Unknown,
