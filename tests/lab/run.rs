@@ -194,7 +194,7 @@ fn judge(setup: &Setup, scenario: &Scenario, seed: u64, files: Files, done: &Don
         // Who is killed may have written half a line.
         let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
         let mut printed = Printed::parse(whole).with_context(|| files.verdicts().display().to_string())?;
-        printed.follows(life.before_ns);
+        printed.follows(life.before);
         said.add(printed);
         lost += events_lost(&read(files.record())?);
         let again = replay(&setup.binaries.zdt(), &files.record(), "json")?;

@@ -196,6 +196,7 @@ async fn observe_async(node: &config::Node, mut pipe: Pipe, ways: Ways) -> anyho
         stop.clone(),
     ));
     let (synced, all_listed) = oneshot::channel();
+    let last = to.clone();
     let reached = meter.clone();
     let teller = events.map(|events| tokio::spawn(events.write(client.clone(), name.clone())));
     let mut watches = tokio::spawn(cluster::watch(Watched {
@@ -236,6 +237,10 @@ async fn observe_async(node: &config::Node, mut pipe: Pipe, ways: Ways) -> anyho
         let _ = watches.await;
         Ok(())
     };
+    let (at, what) = (clock::now(), What::Stopping);
+    // Nobody takes it when the consumer has ended.
+    let _ = last.send(Input { at, what }).await;
+    drop(last);
     // The ring is drained and the losses are counted once more; then the last senders are gone.
     drop((running, stop));
     follower.await.context("the reader of rules broke down")?;

@@ -146,6 +146,8 @@ pub enum What {
     },
     /// All first lists are in: from here on nothing of the cluster's objects is missing.
     Synced,
+    /// zdt is told to end: what comes from here on is not seen.
+    Stopping,
     /// `count` pieces of information were lost at `source` since the last such input.
     Loss {
         source: String,

@@ -10,7 +10,7 @@ use std::{fmt, net::SocketAddr};
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap as _};
 
 pub use self::{
-    gap::{BEFORE_START, Gap, NotSeen},
+    gap::{AFTER_END, BEFORE_START, Gap, NotSeen},
     propagation::{Change, PodSteps, Propagation, Since},
     switch::SelectorSwitch,
 };

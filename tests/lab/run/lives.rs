@@ -20,8 +20,8 @@ const UNSAID_NS: u64 = 2_500_000_000;
 pub(super) struct Life {
     pub files: Files,
     pub killed: bool,
-    /// Up to when the daemon before it has said everything.
-    pub before_ns: Option<u64>,
+    /// When the daemon before it ended, and how long before that it had said everything.
+    pub before: Option<(u64, u64)>,
 }
 
 /// Those that run, and all that ran.
@@ -42,7 +42,7 @@ impl Lives {
         let all = cluster.nodes.iter().map(|node| Life {
             files: files.of(node.net().number()),
             killed: false,
-            before_ns: None,
+            before: None,
         });
         Ok(Self {
             all: all.collect(),
@@ -79,7 +79,7 @@ impl Lives {
         self.all.push(Life {
             files,
             killed: false,
-            before_ns: Some(at.saturating_sub(unsaid_ns)),
+            before: Some((at, unsaid_ns)),
         });
         Ok(())
     }

@@ -14,6 +14,9 @@ pub struct Gap {
     pub of: Vec<String>,
     pub from: u64,
     pub to: u64,
+    /// Up to when the daemon before saw, and said what it had the time to say.
+    #[serde(skip)]
+    pub seen_until: u64,
 }
 
 impl Gap {
@@ -57,12 +60,15 @@ impl Claim {
 }
 
 impl Printed {
-    /// The daemon came after one that had said everything up to `before_ns`, or it is the first, and nothing failed before it.
-    pub fn follows(&mut self, before_ns: Option<u64>) {
-        match before_ns {
-            Some(before) => {
-                let starts = self.gaps.iter_mut().filter(|g| g.start());
-                starts.for_each(|gap| gap.from = before);
+    /// The daemon came after one that ended at a time and had said everything up to `unsaid_ns` before it; or it is the first,
+    /// and nothing failed before it.
+    pub fn follows(&mut self, before: Option<(u64, u64)>) {
+        match before {
+            Some((ended, unsaid_ns)) => {
+                for gap in self.gaps.iter_mut().filter(|g| g.start()) {
+                    gap.from = ended.saturating_sub(unsaid_ns);
+                    gap.seen_until = ended;
+                }
             }
             None => self.gaps.retain(|gap| !gap.start()),
         }
@@ -132,7 +138,7 @@ pub(super) fn findings(
         // The daemon's times are a little off the client's; a verdict that only touches the edge may go either way.
         let inside = mattering
             .iter()
-            .any(|g| g.from <= claim.ended && claim.began <= g.to);
+            .any(|g| g.from.max(g.seen_until) <= claim.ended && claim.began <= g.to);
         inside && unseen(request, &mattering) && !claim.marked()
     });
     match sure.count() {

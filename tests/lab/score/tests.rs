@@ -329,6 +329,7 @@ fn gap(of: &str, from_s: u64, to_s: u64) -> gaps::Gap {
         of: vec![of.to_owned()],
         from: from_s * S,
         to: to_s * S,
+        seen_until: 0,
     }
 }
 
@@ -406,7 +407,7 @@ fn a_second_daemon_answers_for_the_time_since_the_first_and_for_no_failure_twice
     all.follows(None);
     assert!(all.gaps.is_empty() && all.repeated().is_none());
     let mut second = Printed::parse(&format!("{start}\n{}\n{}", line("x"), line("y"))).unwrap();
-    second.follows(Some(8_000));
+    second.follows(Some((8_100, 100)));
     assert_eq!((second.gaps[0].from, second.gaps[0].to), (8_000, 9_000));
     all.add(second);
     assert!(

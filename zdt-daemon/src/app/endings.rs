@@ -103,7 +103,7 @@ impl Endings {
             // Of the host network: nothing of its own. Blank: it keeps what it had until it is gone.
             return;
         }
-        let ends = pod.deletion.is_some() || matches!(pod.phase.as_str(), "Succeeded" | "Failed");
+        let ends = pod.told_to_go() || matches!(pod.phase.as_str(), "Succeeded" | "Failed");
         let ips: BTreeSet<IpAddr> = pod.ips.iter().copied().collect();
         self.own(at, Owner::Pod(pod.uid.clone()), ips.clone(), out);
         if ends {

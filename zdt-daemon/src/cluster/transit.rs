@@ -138,7 +138,7 @@ impl Transit {
 
     fn pod(&mut self, at: Ktime, pod: &PodState, out: &mut Vec<Change>) {
         // On the host network it has the node's addresses.
-        if pod.host_network || pod.deletion.is_none() {
+        if pod.host_network || !pod.told_to_go() {
             return;
         }
         // Its containers have ended: what is left of it may wait for a finalizer for days.

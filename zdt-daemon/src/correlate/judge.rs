@@ -207,7 +207,7 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
         .served_error()
         .map(|_| format!(".{:03}", began.rem_euclid(1_000)));
     if let Some((pod, at)) = pod.and_then(|p| Some((p, p.deletion_late?))) {
-        let text = format!("deletion of {} told, late", pod.state.pod.name);
+        let text = format!("that {} was to go is told, late", pod.state.pod.name);
         judgement.add(case.evidence(at, text));
     }
     let trigger = trigger::of(&case, blame);
@@ -227,6 +227,7 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
         rules_since: asked_routes
             .get()
             .then(|| case.deletion_seen().map_or(flow.began, |d| d.min(flow.began))),
+        due: ended.plus_ms(context.grace_ms),
         packets: connect,
         answers: flow.answer.is_some(),
         objects_since: case.deletion_seen().map_or(since, |d| d.min(since)),

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::{
     input::Ktime,
-    verdict::{BEFORE_START, Confidence, Gap},
+    verdict::{AFTER_END, BEFORE_START, Confidence, Gap},
 };
 
 /// Most windows kept; older ones melt into one.
@@ -25,6 +25,8 @@ enum Of {
     Watch(Watched),
     /// Everything that came before the first lists were in.
     Start,
+    /// Everything that comes after zdt was told to end.
+    End,
 }
 
 /// What a watch tells.
@@ -72,6 +74,8 @@ pub(super) struct RestsOn {
     pub packets: bool,
     /// It is about an answer's head.
     pub answers: bool,
+    /// When it would have been judged.
+    pub due: Ktime,
     /// Since when what the API server told of its pod matters: its deletion, or the connection's beginning.
     pub objects_since: Ktime,
     /// A pod of this node may be its server.
@@ -147,6 +151,16 @@ impl Losses {
         });
     }
 
+    /// zdt is told to end.
+    pub(super) fn stopping(&mut self, at: Ktime) {
+        self.add(Window {
+            of: Of::End,
+            from: at,
+            to: OPEN,
+            lost: 0,
+        });
+    }
+
     fn open(&mut self, of: Of) -> Option<&mut Window> {
         self.windows.iter_mut().find(|w| w.of == of && w.to == OPEN)
     }
@@ -182,7 +196,7 @@ impl Losses {
     /// Nothing is missing of `from..=to`: what was not seen did not happen. An object that came while a watch was interrupted
     /// is not known to the kernel half.
     pub(super) fn whole(&self, from: Ktime, to: Ktime) -> bool {
-        let named = |of| matches!(of, Of::Watch(Watched::Services | Watched::ReplicaSets));
+        let named = |of| matches!(of, Of::End | Of::Watch(Watched::Services | Watched::ReplicaSets));
         !self.windows.iter().any(|w| w.touches(from, to) && !named(w.of))
     }
 
@@ -201,6 +215,7 @@ impl Losses {
     pub(super) fn confidence(&self, on: &RestsOn, now: Ktime) -> (Confidence, Vec<Gap>) {
         let touches = |w: &&Window| {
             let from = match w.of {
+                Of::End => return w.from < on.due,
                 Of::Anything => Some(on.from),
                 Of::Rules => on.rules_since,
                 Of::Answers => on.answers.then_some(on.from),
@@ -238,6 +253,7 @@ impl Window {
     fn gap(&self, now: Ktime) -> Option<Gap> {
         let of = match self.of {
             Of::Start => BEFORE_START,
+            Of::End => AFTER_END,
             Of::Watch(watched) => Watched::ALL.iter().find(|(w, _)| *w == watched)?.1,
             _ => return None,
         };

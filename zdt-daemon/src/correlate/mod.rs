@@ -226,6 +226,7 @@ impl Correlator {
                 let of = vec![BEFORE_START.to_owned()];
                 self.not_seen(at, Some(blind::Unseen { of, from }), out);
             }
+            What::Stopping => self.losses.stopping(at),
             What::Loss { source, count } => self.losses.lost(at, source, *count),
             What::Tick => self.losses.tick(at),
         }

@@ -123,8 +123,11 @@ impl Pods {
         while pod.listed.len() > MAX_KEPT {
             pod.listed.pop_first();
         }
+        // It was over before this daemon heard of it: evicted pods and finished jobs stay in the API with the addresses that
+        // others have by now.
+        let was_over = new && matches!(state.phase.as_str(), "Succeeded" | "Failed");
         for ip in &state.ips {
-            if !state.host_network && !ips.contains(ip) {
+            if !state.host_network && !ips.contains(ip) && !was_over {
                 self.owners.entry(*ip).or_default().push((at, state.uid.clone()));
             }
         }
@@ -138,11 +141,15 @@ impl Pods {
         if pod.ended_seen.is_none() && matches!(state.phase.as_str(), "Succeeded" | "Failed") {
             pod.ended_seen = Some(at);
         }
-        if let (None, Some(deletion)) = (pod.deletion_seen, state.deletion) {
-            pod.deletion = Some(deletion);
+        let told = state.deletion.is_some() || (state.ended_by_kubelet() && !was_over);
+        if pod.deletion_seen.is_none() && told {
+            pod.deletion = state.deletion;
             pod.deletion_seen = Some(at);
-            if let Some(since) = missed_since {
-                pod.deletion_seen = Some(blind::deleted(pod, (since, at), Some(deletion), start));
+            // Of an eviction by the kubelet the status may tell only when all is over: its signal told before.
+            let over = state.deletion.is_none() && state.disruption.is_none();
+            let first_seen = pod.first_seen;
+            if let Some(since) = missed_since.or_else(|| over.then_some(first_seen)) {
+                pod.deletion_seen = Some(blind::deleted(pod, (since, at), state.deletion, start));
                 pod.deletion_late = Some(at);
             }
             return PodChange::Deleted;

@@ -29,7 +29,7 @@ impl Correlator {
         self.rollouts.pod_changed(at, state, change, deleted);
         let sign = match (change, was_ready) {
             // Nobody knows when.
-            _ if missed_since.is_some() => return,
+            _ if missed_since.is_some() || self.told_late(at, &state.uid) => return,
             // A pod that was terminating when it was first seen has been so for a time that nobody knows.
             (PodChange::Deleted, Some(_)) => (Change::Removal, Since::Deletion),
             (_, Some(false)) if state.ready && state.deletion.is_none() => (Change::Addition, Since::Ready),
@@ -54,6 +54,10 @@ impl Correlator {
             None => {}
         }
         self.rollouts.pod_gone(at, uid);
+    }
+
+    fn told_late(&self, at: Ktime, uid: &PodUid) -> bool {
+        self.pods.get(uid).is_some_and(|p| p.deletion_late == Some(at))
     }
 
     /// When a pod was told to go of which the watch says so at `at`.

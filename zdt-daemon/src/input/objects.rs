@@ -38,6 +38,25 @@ pub struct PodState {
     pub containers: Vec<ContainerState>,
 }
 
+impl PodState {
+    /// The kubelet ends the whole pod by itself, and nobody has deleted it: for want of resources, or because the node shuts
+    /// down. The condition comes with the first signal; phase and reason when the containers have ended
+    /// (pkg/kubelet/eviction/eviction_manager.go evictPod, pkg/kubelet/status/status_manager.go mergePodStatus).
+    pub fn ended_by_kubelet(&self) -> bool {
+        let condition = self.disruption.as_deref() == Some("DisruptionTarget:TerminationByKubelet");
+        let reason = matches!(
+            self.reason.as_deref(),
+            Some("Evicted" | "Preempting" | "Terminated" | "NodeShutdown")
+        );
+        condition || (reason && self.phase == "Failed")
+    }
+
+    /// It was told to go.
+    pub fn told_to_go(&self) -> bool {
+        self.deletion.is_some() || self.ended_by_kubelet()
+    }
+}
+
 /// `metadata.deletionTimestamp` and what it means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deletion {

@@ -9,10 +9,13 @@ use crate::input::{Ktime, Wall};
 /// What came before the first lists were in; else a gap is named after the resource whose watch was interrupted.
 pub const BEFORE_START: &str = "start";
 
+/// What came after zdt was told to end, and would have been waited for.
+pub const AFTER_END: &str = "end";
+
 /// A time of which something is missing.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Gap {
-    /// `start`, `pods`, `endpointslices`, `services`, `replicasets`.
+    /// `start`, `end`, `pods`, `endpointslices`, `services`, `replicasets`.
     pub of: String,
     pub from: Ktime,
     /// Where it is not over yet: when that was said.
@@ -24,6 +27,9 @@ impl fmt::Display for Gap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.of == BEFORE_START {
             return f.write_str("zdt had just started");
+        }
+        if self.of == AFTER_END {
+            return f.write_str("zdt was told to end before all was there");
         }
         let seconds = self.to.ms_since(self.from) / 1000.0;
         write!(f, "the watch of {} was interrupted for {seconds:.1} s", self.of)

@@ -168,6 +168,7 @@ fn what_the_node_dials_at_itself_is_no_request_unless_a_pod_or_a_service_is_ther
             ..Default::default()
         };
         let mut sock = World::sock(Side::Client, TcpState::Close, 111, Some(tcp));
+        sock.netns = NetnsInum(1);
         sock.local = addr("10.244.1.1:55496");
         sock.remote = addr(to);
         let (old, new) = (TcpState::SynSent, TcpState::Close);

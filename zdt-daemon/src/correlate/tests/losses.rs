@@ -121,7 +121,7 @@ fn what_fails_while_the_watch_is_away_waits_for_it_and_is_marked() {
     assert_eq!(verdict.confidence, Confidence::Degraded { lost: 0 });
     assert_eq!(gaps(&verdict), ["pods"]);
     let said = serde_json::to_string(&verdict).unwrap();
-    assert!(said.contains("deletion of web-1-old told, late"), "{said}");
+    assert!(said.contains("that web-1-old was to go is told, late"), "{said}");
     // By the runtime's signal: a deletion 20 s after the refusal would be nonsense.
     assert!(said.contains("25 ms after the deletion"), "{said}");
 }
@@ -242,4 +242,17 @@ fn what_began_before_the_first_lists_were_in_is_marked() {
     };
     assert_eq!(confidence(50), Confidence::Full);
     assert_eq!(confidence(120), Confidence::Degraded { lost: 0 });
+}
+
+#[test]
+fn what_is_judged_too_early_because_zdt_ends_is_marked() {
+    let gaps_of = |stopped: u64| {
+        let mut world = ended_pod();
+        world.reset(140, "NO_SOCKET", true);
+        world.at(stopped, What::Stopping);
+        let verdict = world.only_verdict();
+        gaps(&verdict).join(",")
+    };
+    assert_eq!(gaps_of(2_000), "end", "it is judged 2 s after its end, at 2.14 s");
+    assert_eq!(gaps_of(2_200), "");
 }
