@@ -30,17 +30,20 @@ enum Stage {
 
 /// The kernel saw a server of a pod stop, or somebody ask it to: if its pod was deleted, the API server knows by now.
 pub(super) fn begins(what: &What) -> bool {
-    let place = match what {
-        What::Kernel(Observation::Listener {
-            place, open: false, ..
-        }) => place,
-        // What images declare as STOPSIGNAL (signal(7)): SIGINT, SIGQUIT, SIGTERM.
-        What::Kernel(Observation::Signal {
-            place,
-            sig: 2 | 3 | 15,
-            ..
-        }) => place,
-        _ => return false,
+    let What::Kernel(observation) = what else {
+        return false;
+    };
+    // What images declare as STOPSIGNAL (signal(7)): SIGINT, SIGQUIT, SIGTERM.
+    let (Observation::Listener {
+        place, open: false, ..
+    }
+    | Observation::Signal {
+        place,
+        sig: 2 | 3 | 15,
+        ..
+    }) = observation
+    else {
+        return false;
     };
     matches!(place.attribution, Attribution::Pod { .. })
 }

@@ -277,6 +277,6 @@ fn asked_to_wait(broken: &Broken) -> Duration {
         return Duration::ZERO;
     };
     let seconds = status.details.as_ref().map_or(0, |d| d.retry_after_seconds);
-    let least = if status.code == 429 { 1 } else { 0 };
+    let least = u64::from(status.code == 429);
     Duration::from_secs(u64::from(seconds).clamp(least, 30))
 }
