@@ -207,7 +207,8 @@ pub fn score(
     counts.verdicts = claims.len();
     counts.events_lost = events_lost;
     counts.claims = claims.iter().filter(|c| c.claims_a_failure()).count();
-    counts.unexplained = claims.iter().filter(|c| c.cause() == "unexplained").count();
+    let unexplained = |c: &&Claim| c.cause() == "unexplained" && !c.doubted(gaps);
+    counts.unexplained = claims.iter().filter(unexplained).count();
     let mut matched = vec![false; claims.len()];
     let mut has_verdict = vec![false; truth.len()];
     for &(c, r) in &pairs {

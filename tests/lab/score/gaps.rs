@@ -158,3 +158,7 @@ pub(super) fn findings(
     }
     missed
 }
+
+#[cfg(test)]
+#[path = "gaps_tests.rs"]
+mod tests;

@@ -30,6 +30,8 @@ pub struct Pods {
     owners: HashMap<IpAddr, Vec<(Ktime, PodUid)>>,
     /// Those that have the node's addresses.
     on_host: BTreeSet<PodUid>,
+    /// Those that were terminating when they were first heard of.
+    terminating: BTreeSet<PodUid>,
     max: usize,
 }
 
@@ -44,6 +46,7 @@ impl Pods {
             by_cgroup_uid: HashMap::new(),
             owners: HashMap::new(),
             on_host: BTreeSet::new(),
+            terminating: BTreeSet::new(),
             max,
         }
     }
@@ -145,6 +148,9 @@ impl Pods {
         if pod.deletion_seen.is_none() && told {
             pod.deletion = state.deletion;
             pod.deletion_seen = Some(at);
+            if new {
+                self.terminating.insert(state.uid.clone());
+            }
             // Of an eviction by the kubelet the status may tell only when all is over: its signal told before.
             let over = state.deletion.is_none() && state.disruption.is_none();
             let first_seen = pod.first_seen;
@@ -175,9 +181,11 @@ impl Pods {
 
     /// All first lists are in: since when the pods that were terminating in them have been so.
     pub(super) fn synced(&mut self, at: Ktime, start: Option<&(Ktime, Start)>) {
-        let terminating = self.pods.values_mut().filter(|p| p.gone.is_none());
-        for pod in terminating {
-            if let (Some(seen), Some(deletion)) = (pod.deletion_seen, pod.deletion) {
+        for uid in std::mem::take(&mut self.terminating) {
+            let pod = self.pods.get_mut(&uid).filter(|p| p.gone.is_none());
+            if let Some(pod) = pod
+                && let (Some(seen), Some(deletion)) = (pod.deletion_seen, pod.deletion)
+            {
                 pod.deletion_seen = Some(blind::deleted(
                     pod,
                     (Ktime::default(), seen),
@@ -295,6 +303,7 @@ impl Pods {
         let pods = &self.pods;
         self.by_cgroup_uid.retain(|_, uid| pods.contains_key(uid));
         self.on_host.retain(|uid| pods.contains_key(uid));
+        self.terminating.retain(|uid| pods.contains_key(uid));
         self.owners.retain(|_, owners| {
             owners.retain(|(_, uid)| pods.contains_key(uid));
             !owners.is_empty()
