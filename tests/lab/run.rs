@@ -8,6 +8,7 @@ mod doors;
 mod files;
 mod held;
 mod ingress;
+mod lives;
 mod load;
 mod manifest;
 mod nat;
@@ -25,12 +26,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use futures::future::try_join_all;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::{
     net::{Slot, fitting},
-    scenario::{Scenario, Via},
+    scenario::{Scenario, Step, Via},
     score::{Printed, Score, nat::Masquerades, score, stages},
     times::Times,
     truth::Truth,
@@ -38,10 +38,11 @@ use crate::{
 use actions::Operator;
 pub use binaries::Binaries;
 use cluster::Cluster;
+use daemon::events_lost;
 pub use daemon::replay;
-use daemon::{Daemon, events_lost};
 use doors::Doors;
 pub use files::Files;
+use lives::{Life, Lives};
 use load::Load;
 
 /// The daemon judges a flow 2 s after its end (`judge_grace_ms`), with ticks of 0.25 s.
@@ -113,8 +114,13 @@ fn fresh_folder(out: &Path, name: &str, seed: u64) -> Result<Files> {
     Ok(Files::new(dir))
 }
 
-/// Returns the addresses of the background noise.
-async fn live(setup: &Setup, scenario: &Scenario, seed: u64, files: &Files) -> Result<Vec<IpAddr>> {
+/// What judging needs beside the files.
+struct Done {
+    background: Vec<IpAddr>,
+    lives: Vec<Life>,
+}
+
+async fn live(setup: &Setup, scenario: &Scenario, seed: u64, files: &Files) -> Result<Done> {
     let slot = Slot::take(setup.jobs.max(fitting())).await?;
     let began = Instant::now();
     let progress = |what: &str| {
@@ -133,19 +139,7 @@ async fn live(setup: &Setup, scenario: &Scenario, seed: u64, files: &Files) -> R
         progress("the background is there");
     }
     let zdt = setup.binaries.zdt();
-    // One on each node, at the same time, as a DaemonSet's.
-    let starts = cluster.nodes.iter().map(async |node| {
-        let daemon = Daemon::start(
-            node,
-            &zdt,
-            &cluster.kubeconfig,
-            files,
-            scrape::addr(node, setup.hold),
-        )
-        .await?;
-        daemon.ready().await.map(|()| daemon)
-    });
-    let daemons = try_join_all(starts).await?;
+    let mut lives = Lives::start(&cluster, &zdt, files, setup.hold).await?;
     if setup.hold {
         held::announce(cluster.nodes.iter().map(AsRef::as_ref), files)?;
     }
@@ -172,16 +166,21 @@ async fn live(setup: &Setup, scenario: &Scenario, seed: u64, files: &Files) -> R
     let start = Instant::now();
     for (n, action) in scenario.actions.iter().enumerate() {
         sleep_until(start + Duration::from_millis(action.at_ms)).await;
-        operator.act(&cluster.store, &cluster.nodes, action, n).await?;
+        match &action.what {
+            Step::Api(how) => cluster.fail_api(how).await?,
+            Step::RestartDaemon(how) => lives.restart(&cluster, &zdt, how).await?,
+            _ => operator.act(&cluster.store, &cluster.nodes, action, n).await?,
+        }
         progress(&action.what.to_string());
     }
     load.ended(&cluster, scenario).await?;
     progress("the client has ended");
     cluster.settled(&operator).await?;
+    cluster.recovered().await;
     let outside = scenario.client.place == crate::scenario::Place::Outside;
     sleep(JUDGING_GRACE + if outside { SILENCE } else { Duration::ZERO }).await;
     if setup.scrape {
-        try_join_all(daemons.iter().map(Daemon::scrape)).await?;
+        lives.scrape().await?;
         progress("the daemon's metrics have the rollout");
     }
     if let Some(doors) = &mut doors {
@@ -193,15 +192,15 @@ async fn live(setup: &Setup, scenario: &Scenario, seed: u64, files: &Files) -> R
         held::until_released(files).await?;
     }
     let background = noise::addresses(&cluster);
-    try_join_all(daemons.into_iter().map(Daemon::stop)).await?;
+    let lives = lives.stop().await?;
     progress("the daemon has ended");
     told::keep(&cluster.store, &files.events())?;
     cluster.stop().await;
-    Ok(background)
+    Ok(Done { background, lives })
 }
 
 /// Reads what the client and the daemons wrote, replays the records, and scores.
-fn judge(setup: &Setup, scenario: &Scenario, seed: u64, files: Files, background: &[IpAddr]) -> Result<Ran> {
+fn judge(setup: &Setup, scenario: &Scenario, seed: u64, files: Files, done: &Done) -> Result<Ran> {
     let truth = Truth::read(&files.truth())?;
     times::last_answered(&files.dir, &truth.requests).context("cannot write times.jsonl")?;
     let read = |path: PathBuf| {
@@ -209,19 +208,28 @@ fn judge(setup: &Setup, scenario: &Scenario, seed: u64, files: Files, background
     };
     let (mut said, mut lost, mut different) = (Printed::default(), 0, Vec::new());
     let mut masquerades = Masquerades::default();
-    for node in 1..=scenario.topology.nodes {
-        let files = files.of(node);
-        if scenario.client.via == Via::NodePort {
-            masquerades.read(&read(files.translations())?);
+    if scenario.client.via == Via::NodePort {
+        for node in 1..=scenario.topology.nodes {
+            masquerades.read(&read(files.of(node).translations())?);
         }
+    }
+    for life in &done.lives {
+        let files = &life.files;
         let text = read(files.verdicts())?;
-        let printed = Printed::parse(&text).with_context(|| files.verdicts().display().to_string())?;
-        said.claims.extend(printed.claims);
-        said.rollouts.extend(printed.rollouts);
-        said.propagations.extend(printed.propagations);
-        said.stayed += printed.stayed;
+        // Who is killed may have written half a line.
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        let mut printed = Printed::parse(whole).with_context(|| files.verdicts().display().to_string())?;
+        printed.follows(life.before);
+        said.add(printed);
         lost += events_lost(&read(files.record())?);
-        if replay(&setup.binaries.zdt(), &files.record(), "json")? != text {
+        let again = replay(&setup.binaries.zdt(), &files.record(), "json")?;
+        // It had no time to say what its end would have made it say.
+        let same = if life.killed {
+            again.starts_with(whole)
+        } else {
+            again == text
+        };
+        if !same {
             different.push(format!(
                 "`zdt replay {}` gives other verdicts than {}",
                 files.record().display(),
@@ -229,13 +237,14 @@ fn judge(setup: &Setup, scenario: &Scenario, seed: u64, files: Files, background
             ));
         }
     }
-    let mut claims = said.about_the_workload(background);
+    let mut claims = said.about_the_workload(&done.background);
     masquerades.undo(&mut claims, &truth.requests);
     let times = Times::read(&files.dir)?;
     let retried = ingress::attribute(&files.dir, &times, &mut claims, &truth.requests)?;
-    let mut score = score(&truth.requests, &claims, &scenario.expect, lost);
+    let mut score = score(&truth.requests, &claims, &said.gaps, &scenario.expect, lost);
     let replayed = different.is_empty();
     score.findings.extend(different);
+    score.findings.extend(said.repeated());
     if !scenario.expect.stayed.contains(usize::try_from(said.stayed)?) {
         score.findings.push(format!(
             "{} connections are said to have stayed on the old pods",

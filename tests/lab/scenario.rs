@@ -18,7 +18,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::truth::Outcome;
-pub use action::{Action, Manifest, Step};
+pub use action::{Action, ApiFault, Ending, Manifest, Restart, Step};
 pub use app::{App, OnSigterm};
 pub use client::{Client, Mode, Place, Via};
 pub use network::{Backend, Family, Network};
@@ -89,6 +89,12 @@ pub struct Expect {
     pub stayed: Range,
     /// `namespace/name` of the workload that every verdict which blames a rollout must be about; absent: not judged.
     pub blamed: Option<String>,
+    /// Failed requests that got no verdict, or a wrong cause, and whose gap the daemon had marked; they are counted apart.
+    pub marked: Range,
+    /// Gaps that the daemons say, but for the time before their first start.
+    pub gaps: Range,
+    /// The longest of them; absent: not judged.
+    pub longest_gap_ms: Option<f64>,
     /// 95th percentile of how far each stage of the propagation may be from what the lab did; absent: shown, not judged.
     pub stages_within_ms: Option<f64>,
 }
@@ -102,6 +108,9 @@ impl Default for Expect {
             precision: 0.99,
             cause_accuracy: 0.99,
             stayed: Range::default(),
+            marked: Range { min: 0, max: Some(0) },
+            gaps: Range { min: 0, max: Some(0) },
+            longest_gap_ms: None,
             blamed: None,
             stages_within_ms: None,
         }

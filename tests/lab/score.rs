@@ -3,6 +3,7 @@
 mod blamed;
 pub mod causes;
 mod counts;
+pub mod gaps;
 pub mod limits;
 mod matching;
 pub mod nat;
@@ -48,6 +49,12 @@ pub struct Claim {
     pub node: String,
     #[serde(default)]
     pub pod: Option<blamed::Pod>,
+    #[serde(default)]
+    pub id: String,
+    #[serde(default)]
+    pub confidence: gaps::Confidence,
+    #[serde(default)]
+    pub gaps: Vec<gaps::Mark>,
     /// It is about an attempt of a proxy that another one made good (proxied.rs).
     #[serde(skip)]
     pub retried: bool,
@@ -66,6 +73,9 @@ impl Default for Claim {
             cause: None,
             node: String::new(),
             pod: None,
+            id: String::new(),
+            confidence: gaps::Confidence::default(),
+            gaps: Vec::new(),
             retried: false,
         }
     }
@@ -90,6 +100,8 @@ pub struct Printed {
     pub rollouts: Vec<serde_json::Value>,
     /// Propagations of single pods, as they are.
     pub propagations: Vec<serde_json::Value>,
+    /// Times in which a daemon did not see everything.
+    pub gaps: Vec<gaps::Gap>,
     /// Connections that stayed where they were when a service selected other pods.
     pub stayed: u64,
 }
@@ -129,6 +141,9 @@ impl Printed {
             match value.get("kind").and_then(|k| k.as_str()) {
                 Some("verdict") => printed
                     .claims
+                    .push(serde_json::from_value(value).map_err(|e| wrong(e.to_string()))?),
+                Some("not-seen") => printed
+                    .gaps
                     .push(serde_json::from_value(value).map_err(|e| wrong(e.to_string()))?),
                 Some("rollout") => printed.rollouts.push(value),
                 Some("propagation") => printed.propagations.push(value),
@@ -174,8 +189,14 @@ pub struct Score {
     pub findings: Vec<String>,
 }
 
-/// Scores one run. `events_lost` is what the daemon counted as lost.
-pub fn score(truth: &[Request], claims: &[Claim], expect: &Expect, events_lost: u64) -> Score {
+/// Scores one run. `events_lost` is what the daemon counted as lost, `gaps` what it says it has not all seen.
+pub fn score(
+    truth: &[Request],
+    claims: &[Claim],
+    gaps: &[gaps::Gap],
+    expect: &Expect,
+    events_lost: u64,
+) -> Score {
     let owed = |r: &Request| {
         (r.outcome.failed() && r.outcome != Outcome::LocalError) || r.outcome == Outcome::Aborted
     };
@@ -186,7 +207,8 @@ pub fn score(truth: &[Request], claims: &[Claim], expect: &Expect, events_lost: 
     counts.verdicts = claims.len();
     counts.events_lost = events_lost;
     counts.claims = claims.iter().filter(|c| c.claims_a_failure()).count();
-    counts.unexplained = claims.iter().filter(|c| c.cause() == "unexplained").count();
+    let unexplained = |c: &&Claim| c.cause() == "unexplained" && !c.doubted(gaps);
+    counts.unexplained = claims.iter().filter(unexplained).count();
     let mut matched = vec![false; claims.len()];
     let mut has_verdict = vec![false; truth.len()];
     for &(c, r) in &pairs {
@@ -201,7 +223,10 @@ pub fn score(truth: &[Request], claims: &[Claim], expect: &Expect, events_lost: 
         counts.aborts_found += usize::from(!failed);
         // A hang-up has no outcome: the client did not wait for one.
         counts.right_outcomes += usize::from(failed && claim.outcome == request.outcome.name());
-        if let Some(is_right) = expect.is_right(claim.cause(), request.outcome) {
+        let is_right = expect.is_right(claim.cause(), request.outcome);
+        let doubted = is_right == Some(false) && claim.doubted(gaps);
+        counts.marked += usize::from(doubted);
+        if let Some(is_right) = is_right.filter(|_| !doubted) {
             counts.judged += 1;
             counts.right_causes += usize::from(is_right);
             if is_right {
@@ -237,6 +262,10 @@ pub fn score(truth: &[Request], claims: &[Claim], expect: &Expect, events_lost: 
             Outcome::Aborted => counts.aborted += 1,
             Outcome::LocalError => counts.local_errors += 1,
             outcome if outcome.failed() => {
+                if has_verdict.get(r) != Some(&true) && gaps::unseen(request, gaps) {
+                    counts.marked += 1;
+                    continue;
+                }
                 counts.failed += 1;
                 if has_verdict.get(r) != Some(&true) {
                     score.missed.push(r);
@@ -261,6 +290,8 @@ pub fn score(truth: &[Request], claims: &[Claim], expect: &Expect, events_lost: 
     }
     score.findings = findings(&score, expect);
     score.findings.extend(blamed::another(claims, expect));
+    let of_gaps = gaps::findings(&score, (truth, claims), &pairs, gaps, expect);
+    score.findings.extend(of_gaps);
     score
 }
 

@@ -35,6 +35,12 @@ pub enum What {
     SliceUpdated { slice: String, endpoints: Vec<Endpoint> },
     /// kube-proxy wrote its rules; `at_ns` is when they were in force.
     Sync(Sync),
+    /// The API server fails for those who watch it; 0 ms: for a moment.
+    ApiFails { fault: String, for_ms: u64 },
+    /// A daemon was told to end, or killed.
+    DaemonEnds { node: String, signal: String },
+    /// The daemon after it says that it is ready.
+    DaemonReady { node: String },
     /// The last connection that the load client began and that this pod answered.
     LastAnswered { pod: String },
 }

@@ -9,6 +9,7 @@ mod conntrack;
 mod endings;
 mod gate;
 mod later;
+mod logs;
 mod lookup;
 mod maps;
 mod meter;
@@ -37,6 +38,7 @@ use tokio::{
 use zdt_common::{DecodeError, Decoded};
 
 pub use gate::serve_gate;
+pub use logs::daemons_logs;
 pub use meter::Serving;
 
 use self::{
@@ -112,17 +114,6 @@ pub fn observe(
     observed
 }
 
-/// The logs of the daemons of a cluster, `since` so many seconds.
-pub fn daemons_logs(sources: &config::Sources, since: Option<i64>) -> anyhow::Result<Vec<cluster::PodLog>> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the async runtime")?;
-    let kubeconfig = sources.kubeconfig();
-    let logs = cluster::logs(kubeconfig.as_deref(), &sources.zdt_namespace, since);
-    Ok(runtime.block_on(logs)?)
-}
-
 fn recorder(path: &Path) -> anyhow::Result<Recorder<File>> {
     let file = File::create(path).with_context(|| {
         format!(
@@ -175,6 +166,7 @@ async fn observe_async(node: &config::Node, mut pipe: Pipe, ways: Ways) -> anyho
         to.send(first).await?;
     }
     let (replaced, replacements) = mpsc::channel(REPLACED);
+    let (stir, stirred) = watch::channel(Ktime::default());
     let lost = Arc::new(Lost::default());
     let (running, stop) = watch::channel(());
     let ring = kernel.take_ring().context("the ring buffer is taken")?;
@@ -185,7 +177,7 @@ async fn observe_async(node: &config::Node, mut pipe: Pipe, ways: Ways) -> anyho
         kernel.translator(),
         Lookups::new(),
         to.clone(),
-        replaced,
+        (replaced, stir),
         Arc::clone(&lost),
         stop.clone(),
     ));
@@ -207,6 +199,7 @@ async fn observe_async(node: &config::Node, mut pipe: Pipe, ways: Ways) -> anyho
         stop.clone(),
     ));
     let (synced, all_listed) = oneshot::channel();
+    let last = to.clone();
     let reached = meter.clone();
     let teller = events.map(|events| tokio::spawn(events.write(client.clone(), name.clone())));
     let mut watches = tokio::spawn(cluster::watch(Watched {
@@ -215,6 +208,7 @@ async fn observe_async(node: &config::Node, mut pipe: Pipe, ways: Ways) -> anyho
         node: name,
         node_addrs: Box::new(|| self::node_addrs().unwrap_or_default()),
         maps: Box::new(Maps::new(kernel)),
+        stirred,
         to,
         synced,
         reachable: Box::new(move |up| reached.api_server(up)),
@@ -246,6 +240,10 @@ async fn observe_async(node: &config::Node, mut pipe: Pipe, ways: Ways) -> anyho
         let _ = watches.await;
         Ok(())
     };
+    let (at, what) = (clock::now(), What::Stopping);
+    // Nobody takes it when the consumer has ended.
+    let _ = last.send(Input { at, what }).await;
+    drop(last);
     // The ring is drained and the losses are counted once more; then the last senders are gone.
     drop((running, stop));
     follower.await.context("the reader of rules broke down")?;
@@ -266,7 +264,7 @@ async fn feed(
     translator: Translator,
     mut lookups: Lookups,
     to: mpsc::Sender<Input>,
-    replaced: mpsc::Sender<(Ktime, Observation)>,
+    (replaced, stir): (mpsc::Sender<(Ktime, Observation)>, watch::Sender<Ktime>),
     lost: Arc<Lost>,
     mut stop: watch::Receiver<()>,
 ) -> anyhow::Result<()> {
@@ -281,6 +279,9 @@ async fn feed(
                 && replaced.try_send((input.at, observation.clone())).is_err()
             {
                 lost.rules.add(Loss::Unread, 1);
+            }
+            if endings::begins(&input.what) {
+                stir.send_replace(input.at);
             }
             send(&to, input, &lost);
             if let Some(translation) = translation {

@@ -13,12 +13,13 @@ use crate::{cli::Server, sink::Format};
 #[derive(Debug, Parser)]
 #[command(name = "zdt", version, max_term_width = 100)]
 pub struct Cli {
-    /// What to log on stderr, as tracing-subscriber's EnvFilter reads it (`debug`, `zdt_daemon=debug,kube=info`)
+    /// What to log on stderr, as tracing-subscriber's EnvFilter reads it (`debug`, `zdt_daemon=debug,kube=info`). kube says of
+    /// itself what zdt says once, each time
     #[arg(
         long,
         global = true,
         env = "ZDT_LOG",
-        default_value = "info",
+        default_value = "info,kube_client=off",
         value_name = "FILTER"
     )]
     pub log: String,

@@ -134,11 +134,20 @@ pub enum What {
     },
     /// The node's rules route to other endpoints than before.
     Rules(RulesState),
-    /// A watch was interrupted and has been listed anew: changes since `since` may be missing.
+    /// A watch is interrupted: what changed since `since` is not known yet.
+    WatchBroken {
+        resource: String,
+        since: Ktime,
+    },
+    /// It is whole again: what can still be told of the time since `since` has been. What came and went meanwhile is missing.
     WatchGap {
         resource: String,
         since: Ktime,
     },
+    /// All first lists are in: from here on nothing of the cluster's objects is missing.
+    Synced,
+    /// zdt is told to end: what comes from here on is not seen.
+    Stopping,
     /// `count` pieces of information were lost at `source` since the last such input.
     Loss {
         source: String,

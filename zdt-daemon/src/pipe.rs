@@ -39,6 +39,10 @@ impl Pipe {
         if let Some((correlator, _)) = &mut self.judging {
             correlator.step(input, &mut self.outputs);
         }
+        if let Some(recorder) = self.recorder.as_mut().filter(|_| !self.outputs.is_empty()) {
+            // What was said is in the record, however this process ends.
+            recorder.flush();
+        }
         self.deliver()
     }
 

@@ -1,5 +1,6 @@
 //! What zdt says: one verdict per failed request, and one summary per rollout.
 
+mod gap;
 mod propagation;
 mod read;
 mod switch;
@@ -10,6 +11,7 @@ use std::{fmt, net::SocketAddr};
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap as _};
 
 pub use self::{
+    gap::{AFTER_END, BEFORE_START, Gap, NotSeen},
     propagation::{Change, PodSteps, Propagation, Since},
     switch::SelectorSwitch,
     under_way::{PodCount, UnderWay},
@@ -25,6 +27,8 @@ pub enum Output {
     Propagation(Box<Propagation>),
     Rollout(Box<RolloutSummary>),
     SelectorSwitch(Box<SelectorSwitch>),
+    /// Once, when it is over.
+    NotSeen(Box<NotSeen>),
 }
 
 /// What the client saw.
@@ -105,7 +109,7 @@ impl fmt::Display for Trigger {
 #[serde(rename_all = "kebab-case", tag = "level")]
 pub enum Confidence {
     Full,
-    /// `lost` pieces of information were lost in the verdict's window.
+    /// `lost` pieces of information were lost in the verdict's window, or something stands in its `gaps`.
     Degraded {
         lost: u64,
     },
@@ -191,6 +195,19 @@ pub enum Judgement {
     },
 }
 
+impl Judgement {
+    /// One more piece of evidence, in its place.
+    pub(crate) fn add(&mut self, one: Evidence) {
+        let (Self::Explained {
+            finding: Finding { evidence, .. },
+            ..
+        }
+        | Self::Unexplained { seen: evidence, .. }) = self;
+        let place = evidence.partition_point(|e| e.at <= one.at);
+        evidence.insert(place, one);
+    }
+}
+
 /// As JSON: `cause` is always there, then either `finding`, or `seen` and `missing`.
 impl Serialize for Judgement {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
@@ -252,6 +269,9 @@ pub struct Verdict {
     #[serde(deserialize_with = "read::causes")]
     pub also_matched: Vec<read::Name>,
     pub confidence: Confidence,
+    /// Times of which something is missing that it may rest on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<Gap>,
 }
 
 impl Verdict {
@@ -304,6 +324,9 @@ pub struct RolloutSummary {
     pub explained: usize,
     pub unexplained: usize,
     pub events_lost: u64,
+    /// Times of it of which something is missing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<Gap>,
     /// Failed requests in the window that are not the rollout's.
     pub not_the_rollout: usize,
     pub causes: Vec<CauseCount>,

@@ -17,14 +17,14 @@ use std::{
 };
 
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     task::JoinHandle,
     time::timeout,
 };
 use zdt_common::{ADDR_LOCAL_POD, ADDR_NODE};
 use zdt_daemon::{
     cluster::{self, Change, KernelMaps, WatchError, Watched},
-    input::{Input, What},
+    input::{Input, Ktime, What},
 };
 
 use api::{Api, Store, pod};
@@ -58,7 +58,7 @@ impl Drop for Running {
     }
 }
 
-async fn watch(name: &str, addr: std::net::SocketAddr) -> Running {
+async fn watching(name: &str, addr: std::net::SocketAddr) -> Running {
     let dir = std::env::temp_dir().join(format!("zdt-test-{}-{name}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     let (client, url) = cluster::client(Some(&api::kubeconfig(&dir, addr))).await.unwrap();
@@ -71,6 +71,7 @@ async fn watch(name: &str, addr: std::net::SocketAddr) -> Running {
         node: "n1".into(),
         node_addrs: Box::new(|| vec![IpAddr::from([192, 0, 2, 7])]),
         maps: Box::new(maps.clone()),
+        stirred: watch::channel(Ktime::default()).1,
         to,
         synced: tell,
         reachable: Box::new(|_| {}),
@@ -85,8 +86,33 @@ async fn watch(name: &str, addr: std::net::SocketAddr) -> Running {
 }
 
 impl Running {
+    /// The next input, but for the one that says that all lists are in.
     async fn next(&mut self) -> What {
-        timeout(PATIENCE, self.inputs.recv()).await.unwrap().unwrap().what
+        loop {
+            let what = timeout(PATIENCE, self.inputs.recv()).await.unwrap().unwrap().what;
+            if what != What::Synced {
+                return what;
+            }
+        }
+    }
+
+    /// What is said of pods, until their watch is whole.
+    async fn until_whole(&mut self) -> Vec<String> {
+        let mut said = Vec::new();
+        loop {
+            match self.next().await {
+                What::WatchBroken { resource, .. } if resource == "pods" => said.push("broken".to_owned()),
+                What::WatchGap { resource, .. } if resource == "pods" => {
+                    said.push("whole".to_owned());
+                    return said;
+                }
+                // Other resources' watches break too.
+                What::WatchBroken { .. } | What::WatchGap { .. } => {}
+                What::Pod(pod) => said.push(format!("+{}", pod.pod.name)),
+                What::PodGone { uid } => said.push(format!("-{uid}")),
+                other => panic!("{other:?}"),
+            }
+        }
     }
 
     async fn pod(&mut self) -> String {
@@ -102,7 +128,7 @@ async fn pods_come_in_and_their_addresses_reach_the_kernel_before_them() {
     let store = Store::default();
     store.put("pods", pod("a", "10.0.0.1"));
     let server = Api::start(&store);
-    let mut watched = watch("pods", server.addr).await;
+    let mut watched = watching("pods", server.addr).await;
     assert_eq!(watched.pod().await, "a");
     let local = Change::Addr {
         addr: IpAddr::from([10, 0, 0, 1]),
@@ -136,7 +162,7 @@ async fn away_and_back(name: &str, gone_by_status: bool) {
     store.put("pods", pod("a", "10.0.0.1"));
     store.put("pods", pod("b", "10.0.0.2"));
     let server = Api::start(&store);
-    let mut watched = watch(name, server.addr).await;
+    let mut watched = watching(name, server.addr).await;
     assert_eq!(
         (watched.pod().await, watched.pod().await),
         ("a".into(), "b".into())
@@ -149,19 +175,49 @@ async fn away_and_back(name: &str, gone_by_status: bool) {
     store.forget_history(gone_by_status);
     let _server = Api::start_at(addr, &store);
 
-    // Other resources' gaps may come first: their watches list anew too.
-    let mut said = Vec::new();
-    while said.len() < 3 {
-        match watched.next().await {
-            What::WatchGap { resource, .. } if resource == "pods" => said.push("gap".to_owned()),
-            What::WatchGap { .. } => {}
-            What::Pod(pod) => said.push(format!("+{}", pod.pod.name)),
-            What::PodGone { uid } => said.push(format!("-{uid}")),
-            other => panic!("{other:?}"),
-        }
-    }
-    assert_eq!(said, ["gap", "+c", "-uid-a"], "b is unchanged and not said again");
+    let said = watched.until_whole().await;
+    assert_eq!(
+        said,
+        ["broken", "+c", "-uid-a", "whole"],
+        "b is unchanged and not said again"
+    );
     assert!(!watched.task.is_finished());
+}
+
+#[tokio::test]
+async fn watch_that_goes_on_without_a_new_list_is_whole_though_nothing_changed() {
+    let store = Store::default();
+    store.put("pods", pod("a", "10.0.0.1"));
+    let server = Api::start(&store);
+    let mut watched = watching("silent", server.addr).await;
+    assert_eq!(watched.pod().await, "a");
+    timeout(PATIENCE, &mut watched.synced).await.unwrap().unwrap();
+    let addr = server.stop();
+    assert!(matches!(watched.next().await, What::WatchBroken { .. }));
+    let _server = Api::start_at(addr, &store);
+    assert_eq!(
+        watched.until_whole().await.last().map(String::as_str),
+        Some("whole")
+    );
+}
+
+#[tokio::test]
+async fn server_that_refuses_for_a_time_is_a_gap_and_no_end() {
+    for status in [429, 500, 503] {
+        let store = Store::default();
+        store.put("pods", pod("a", "10.0.0.1"));
+        let server = Api::start(&store);
+        let mut watched = watching(&format!("refuses-{status}"), server.addr).await;
+        assert_eq!(watched.pod().await, "a");
+        timeout(PATIENCE, &mut watched.synced).await.unwrap().unwrap();
+        store.refuse("pods", status);
+        let _server = Api::start_at(server.stop(), &store);
+        while !matches!(watched.next().await, What::WatchBroken { resource, .. } if resource == "pods") {}
+        store.put("pods", pod("b", "10.0.0.2"));
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        store.serve("pods");
+        assert_eq!(watched.until_whole().await, ["+b", "whole"], "{status}");
+    }
 }
 
 #[tokio::test]
@@ -169,7 +225,7 @@ async fn server_that_is_not_there_yet_is_waited_for() {
     let store = Store::default();
     store.put("pods", pod("a", "10.0.0.1"));
     let addr = Api::start(&store).stop();
-    let mut watched = watch("later", addr).await;
+    let mut watched = watching("later", addr).await;
     assert!(
         timeout(Duration::from_millis(600), watched.inputs.recv())
             .await
@@ -185,7 +241,7 @@ async fn forbidden_list_ends_with_the_rule_that_is_missing() {
     let store = Store::default();
     store.refuse("endpointslices", 403);
     let server = Api::start(&store);
-    let mut watched = watch("forbidden", server.addr).await;
+    let mut watched = watching("forbidden", server.addr).await;
     let error = timeout(PATIENCE, &mut watched.task)
         .await
         .unwrap()
@@ -203,7 +259,7 @@ async fn unknown_credentials_end_with_advice() {
     let store = Store::default();
     store.refuse("pods", 401);
     let server = Api::start(&store);
-    let mut watched = watch("unauthorized", server.addr).await;
+    let mut watched = watching("unauthorized", server.addr).await;
     let error = timeout(PATIENCE, &mut watched.task)
         .await
         .unwrap()

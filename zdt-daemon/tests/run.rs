@@ -120,9 +120,9 @@ fn api_server_that_goes_away_and_comes_back_is_said_and_survived() {
         }
         std::thread::yield_now();
     };
-    let gap = text.find("\"what\":\"watch-gap\"").unwrap();
+    let broken = text.find("\"what\":\"watch-broken\"").unwrap();
     assert!(
-        gap < text.find(gone).unwrap(),
+        broken < text.find(gone).unwrap(),
         "the gap is marked before what came of it"
     );
     assert_eq!(run.stop(), Some(0));

@@ -33,6 +33,7 @@ pub struct Feed {
     sent_to: u64,
     deadline: Instant,
     next_bookmark: Instant,
+    closed: watch::Receiver<()>,
     ended: bool,
 }
 
@@ -68,6 +69,7 @@ impl Feed {
         let now = Instant::now();
         let timeout = question.timeout_s.map_or(DEFAULT_TIMEOUT, Duration::from_secs);
         let next_bookmark = now + switches.bookmark_every();
+        let closed = switches.faults.closed();
         Self {
             store,
             question,
@@ -79,6 +81,7 @@ impl Feed {
             sent_to,
             deadline: now + timeout,
             next_bookmark,
+            closed,
             ended,
         }
     }
@@ -86,7 +89,9 @@ impl Feed {
     /// One line an item, each given out as soon as its change happened (plus the delay that a test set).
     pub fn into_stream(self) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> {
         futures::stream::unfold(self, async |mut feed| {
-            feed.next().await.map(|line| (Ok(line), feed))
+            let line = feed.next().await?;
+            feed.switches.faults.unless_hanging().await;
+            Some((Ok(line), feed))
         })
     }
 
@@ -139,6 +144,7 @@ impl Feed {
             }
             tokio::select! {
                 changed = self.versions.changed() => changed.ok()?,
+                _ = self.closed.changed() => return None,
                 () = tokio::time::sleep_until(self.deadline.min(self.next_bookmark)) => {}
             }
         }

@@ -3,6 +3,7 @@
 mod deletion;
 mod entry;
 pub mod events;
+pub mod fault;
 mod feed;
 mod kinds;
 mod kubeconfig;

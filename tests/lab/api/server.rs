@@ -17,6 +17,7 @@ use serde_json::json;
 use socket2::SockRef;
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::fault::{Asked, Fault, Faults};
 use super::feed::Feed;
 use super::kinds;
 use super::request::{Question, Target, Version};
@@ -37,6 +38,7 @@ const BODY_LIMIT: usize = 3 << 20;
 pub struct Switches {
     watch_delay_us: AtomicU64,
     bookmark_every_us: AtomicU64,
+    pub(super) faults: Faults,
 }
 
 impl Switches {
@@ -71,6 +73,7 @@ pub async fn serve(store: Store, listener: TcpListener) -> io::Result<ApiServer>
     let switches = Arc::new(Switches {
         watch_delay_us: AtomicU64::new(0),
         bookmark_every_us: AtomicU64::new(micros(BOOKMARK_EVERY)),
+        faults: Faults::default(),
     });
     let server = ApiServer {
         store,
@@ -100,6 +103,23 @@ impl ApiServer {
         self.switches
             .bookmark_every_us
             .store(micros(period), Ordering::Relaxed);
+    }
+
+    /// Fails from now on, until [`Self::heal`].
+    pub async fn fail(&self, fault: Fault, asked: Asked) -> io::Result<()> {
+        match fault {
+            Fault::Refuse => self.go_away().await?,
+            Fault::Gone | Fault::ForgetHistory => self.forget_history(),
+            _ => {}
+        }
+        self.switches.faults.begin(fault, asked);
+        Ok(())
+    }
+
+    pub fn heal(&self) -> io::Result<()> {
+        self.switches.faults.end();
+        // Where it is there it stays.
+        self.come_back()
     }
 
     /// Cuts every connection and refuses new ones, as a server that died.
@@ -220,6 +240,7 @@ async fn answer(State(answers): State<Answers>, request: Request) -> Response {
     if request.method() != Method::GET {
         return Failure::method_not_allowed().into_response();
     }
+    answers.switches.faults.unless_hanging().await;
     let uri = request.uri();
     if let Some(discovery) = discovery(uri.path()) {
         return discovery;
@@ -228,6 +249,9 @@ async fn answer(State(answers): State<Answers>, request: Request) -> Response {
         return Failure::not_found(&format!("the path {:?}", uri.path())).into_response();
     };
     let response = Question::parse(target, uri).and_then(|question| {
+        if let Some(instead) = answers.switches.faults.instead(question.watch) {
+            return Ok(instead);
+        }
         if question.watch {
             let feed = Feed::start(answers.store, question, answers.switches);
             let json = [(header::CONTENT_TYPE, "application/json")];

@@ -66,6 +66,15 @@ impl Failure {
         }
     }
 
+    /// 500
+    pub fn internal(what: &str) -> Self {
+        Self {
+            code: StatusCode::INTERNAL_SERVER_ERROR,
+            reason: "InternalError",
+            message: what.to_owned(),
+        }
+    }
+
     /// 410: the version is older than the event log. The client must list again.
     pub fn gone(asked: u64, oldest: u64) -> Self {
         // The text of apiserver storage/errors NewTooOldResourceVersionError.

@@ -189,6 +189,8 @@ impl Operator {
             Step::MasqueradePorts(ports) => masquerade_ports(node, *ports)?,
             Step::ReloadProxy => self.ingress.as_ref().context("no proxy")?.reload(),
             Step::SwitchBackend(to) => self.ingress.as_ref().context("no proxy")?.switch(to),
+            // The run's own.
+            Step::Api(_) | Step::RestartDaemon(_) => {}
             Step::SwitchSelector(to) => controllers::switch_selector(store, NAMESPACE, WEB, to)?,
         }
         Ok(())

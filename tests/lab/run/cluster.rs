@@ -14,23 +14,30 @@ use k8s_openapi::api::{
     core::v1::{Pod, Service},
     discovery::v1::EndpointSlice,
 };
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout},
+};
 
 use super::actions::{self, Operator};
 use super::ingress::{self, Config, Ingress, PROXY};
 use super::objects::{self, APP_PORT, NAMESPACE, NODE_PORT, PROXY_NODE_PORT, WEB};
 use crate::{
     api::{self, ApiServer, Store},
+    clock::monotonic_ns,
     controllers,
     net::{Slot, enter_on_exec, in_netns},
     node::{self, Delay, Node, runc::Process},
-    scenario::{Backend, Family, Place, Proxy, Scenario, Via},
-    times::Times,
+    scenario::{ApiFault, Backend, Family, Place, Proxy, Scenario, Via},
+    times::{Times, What},
     world::World,
 };
 
 /// The port that kubeadm gives the API server. Bound in the first node's namespace.
 const API_PORT: u16 = 6443;
+
+/// The longest that a daemon waits between two attempts (zdt-daemon/src/cluster/reach.rs), and a list.
+const RECOVERY: Duration = Duration::from_secs(8);
 
 /// A cluster. Dropping it ends and removes everything.
 pub(super) struct Cluster {
@@ -39,7 +46,10 @@ pub(super) struct Cluster {
     pub(super) nodes: Vec<Arc<Node>>,
     pub(super) kubeconfig: PathBuf,
     pub(super) scenario: Scenario,
-    _api: ApiServer,
+    api: Arc<ApiServer>,
+    /// When the last fault of it is over.
+    api_back: Option<Instant>,
+    times: Times,
     controllers: JoinSet<()>,
     world: World,
     /// The run's folder.
@@ -61,7 +71,7 @@ impl Cluster {
             .collect();
         let times = Times::open(out).context("cannot write times.jsonl")?;
         let mut controllers = JoinSet::new();
-        controllers.spawn(super::times::follow(store.clone(), times));
+        controllers.spawn(super::times::follow(store.clone(), times.clone()));
         let world = World::start_nodes(slot, store.clone(), settings)?;
         let node = Arc::clone(world.node()?);
         let addr = SocketAddr::new(node.net().ip().into(), API_PORT);
@@ -82,11 +92,46 @@ impl Cluster {
             nodes: world.nodes().to_vec(),
             kubeconfig,
             scenario: scenario.clone(),
-            _api: api,
+            api: Arc::new(api),
+            api_back: None,
+            times,
             controllers,
             world,
             out: out.to_owned(),
         })
+    }
+
+    /// The API server fails for a time, which the run does not wait for.
+    pub(super) async fn fail_api(&mut self, how: &ApiFault) -> Result<()> {
+        let what = What::ApiFails {
+            fault: how.fault.name().to_owned(),
+            for_ms: how.for_ms,
+        };
+        self.times.write(monotonic_ns(), what)?;
+        self.api.fail(how.fault, how.to).await?;
+        let (api, lasts) = (Arc::clone(&self.api), Duration::from_millis(how.for_ms));
+        self.api_back = self.api_back.max(Some(Instant::now() + lasts));
+        self.controllers.spawn(async move {
+            tokio::time::sleep(lasts).await;
+            if let Err(error) = api.heal() {
+                tracing::error!(%error, "the API server does not come back");
+            }
+        });
+        Ok(())
+    }
+
+    /// Waits until the API server is there again, and the daemons have had the time to find that out.
+    pub(super) async fn recovered(&self) {
+        if let Some(back) = self.api_back {
+            tokio::time::sleep_until(back + RECOVERY).await;
+        }
+    }
+
+    /// Keeps what was done to a daemon.
+    pub(super) fn note(&self, what: What) -> Result<u64> {
+        let at = monotonic_ns();
+        self.times.write(at, what)?;
+        Ok(at)
     }
 
     /// Ends everything and waits until it is removed.

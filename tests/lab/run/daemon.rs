@@ -28,7 +28,7 @@ pub(super) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts it; `files` are the run's.
+    /// Starts it; `files` are its own.
     pub(super) async fn start(
         node: &Arc<Node>,
         zdt: &Path,
@@ -36,7 +36,7 @@ impl Daemon {
         files: &Files,
         addr: SocketAddr,
     ) -> Result<Self> {
-        let files = files.of(node.net().number());
+        let files = files.clone();
         let path = |p: PathBuf| p.display().to_string();
         // The shell only separates the two outputs; exec makes the daemon take its place.
         let script = "out=$1; shift; exec \"$@\" >\"$out\"";
@@ -117,6 +117,15 @@ impl Daemon {
             let log = std::fs::read_to_string(self.files.daemon_log()).unwrap_or_default();
             bail!("the daemon ended with {}: {}", exit.code, last_lines(&log));
         }
+        Ok(())
+    }
+}
+
+impl Daemon {
+    /// kill -9, and its end.
+    pub(super) async fn kill(self) -> Result<()> {
+        self.node.runc().kill(&self.process, Signal::SIGKILL).await?;
+        within("the daemon's end after SIGKILL", STOP_LIMIT, self.process.wait()).await?;
         Ok(())
     }
 }

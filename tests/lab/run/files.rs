@@ -8,19 +8,37 @@ pub struct Files {
     pub dir: PathBuf,
     /// Number of the node, from 1.
     node: u8,
+    /// Daemons that ran on it before.
+    before: u8,
 }
 
 impl Files {
     /// Of the first node.
     pub fn new(dir: PathBuf) -> Self {
-        Self { dir, node: 1 }
+        Self {
+            dir,
+            node: 1,
+            before: 0,
+        }
     }
 
     /// Those of another node of the same run.
     #[must_use]
     pub fn of(&self, node: u8) -> Self {
         let dir = self.dir.clone();
-        Self { dir, node }
+        Self { dir, node, before: 0 }
+    }
+
+    /// Those of the daemon that runs there next.
+    #[must_use]
+    pub fn next(&self) -> Self {
+        let mut next = self.clone();
+        next.before += 1;
+        next
+    }
+
+    pub fn node(&self) -> u8 {
+        self.node
     }
 
     pub fn truth(&self) -> PathBuf {
@@ -79,7 +97,11 @@ impl Files {
             1 => String::new(),
             other => format!("-n{other}"),
         };
-        self.dir.join(format!("{name}{node}.{ending}"))
+        let then = match self.before {
+            0 => String::new(),
+            before => format!("-then{before}"),
+        };
+        self.dir.join(format!("{name}{node}{then}.{ending}"))
     }
 }
 
@@ -93,5 +115,7 @@ mod tests {
         assert_eq!(files.record(), PathBuf::from("/x/record.jsonl"));
         assert_eq!(files.of(2).record(), PathBuf::from("/x/record-n2.jsonl"));
         assert_eq!(files.of(2).truth(), files.truth());
+        let second = files.of(2).next();
+        assert_eq!(second.verdicts(), PathBuf::from("/x/verdicts-n2-then1.jsonl"));
     }
 }

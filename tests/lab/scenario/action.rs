@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{App, Workload};
+use crate::api::fault::{Asked, Fault};
 
 /// Something that happens while the client runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +54,10 @@ pub enum Step {
     ReloadProxy,
     /// The proxy sends everything to this workload from now on.
     SwitchBackend(String),
+    /// The API server fails for those who watch it.
+    Api(ApiFault),
+    /// The first node's daemon ends, and another one starts.
+    RestartDaemon(Restart),
     /// The Service selects the pods of this workload from now on.
     SwitchSelector(String),
 }
@@ -78,6 +83,8 @@ impl std::fmt::Display for Step {
             Self::MasqueradePorts(ports) => write!(f, "masquerade-ports: {ports}"),
             Self::ReloadProxy => f.write_str("reload-proxy"),
             Self::SwitchBackend(to) => write!(f, "switch-backend: {to}"),
+            Self::Api(fault) => write!(f, "api: {}", fault.fault.name()),
+            Self::RestartDaemon(how) => write!(f, "restart-daemon: {}", how.signal.name()),
             Self::SwitchSelector(to) => write!(f, "switch-selector: {to}"),
         }
     }
@@ -91,4 +98,44 @@ pub struct Manifest {
     pub workload: Option<Workload>,
     /// Whole, too.
     pub app: Option<App>,
+}
+
+/// How the API server fails, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApiFault {
+    pub fault: Fault,
+    /// Absent: what happens in a moment.
+    #[serde(default)]
+    pub for_ms: u64,
+    /// Which requests are answered so.
+    #[serde(default)]
+    pub to: Asked,
+}
+
+/// How a daemon is restarted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Restart {
+    pub signal: Ending,
+    /// From its end to the start of the next one.
+    #[serde(default)]
+    pub away_ms: u64,
+}
+
+/// What ends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ending {
+    Sigterm,
+    Sigkill,
+}
+
+impl Ending {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sigterm => "sigterm",
+            Self::Sigkill => "sigkill",
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! Tests of the schema.
 
 use super::*;
+use crate::api::fault::{Asked, Fault};
 
 const LEAST: &str = "name: a\ndescription: b\n";
 
@@ -163,6 +164,15 @@ fn the_documentation_names_every_field_and_word() {
         Step::ReloadProxy,
         Step::SwitchBackend("x".to_owned()),
         Step::SwitchSelector("x".to_owned()),
+        Step::Api(ApiFault {
+            fault: Fault::Hang,
+            for_ms: 1,
+            to: Asked::default(),
+        }),
+        Step::RestartDaemon(Restart {
+            signal: Ending::Sigkill,
+            away_ms: 0,
+        }),
     ]
     .map(|what| Action {
         at_ms: 0,
@@ -186,6 +196,8 @@ fn the_documentation_names_every_field_and_word() {
         "cluster-ip node-port pod-ip same-node other-node outside Cluster Local v4 v6 iptables-nft iptables-legacy nftables",
         "rolling-update recreate apply scale autoscale delete-pod force-delete-pod evict-pod preempt-pod",
         "restart-container drain-node cordon-node uncordon-node switch-selector reload-proxy switch-backend",
+        "refuse hang gone too-many-requests internal-error close-watches forget-history both list watch",
+        "sigterm sigkill",
         "nginx haproxy",
         "deployment stateful-set daemon-set job pods none",
     ] {

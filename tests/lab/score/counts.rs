@@ -26,6 +26,9 @@ pub struct Counts {
     /// Of `found`: verdicts that name the client's outcome.
     pub right_outcomes: usize,
     pub unexplained: usize,
+    /// Failed requests without a verdict, and verdicts with a wrong cause, in what the daemon had marked as not all seen. They
+    /// count nowhere else.
+    pub marked: usize,
     pub events_lost: u64,
 }
 
@@ -44,6 +47,7 @@ impl Counts {
         self.right_causes += other.right_causes;
         self.right_outcomes += other.right_outcomes;
         self.unexplained += other.unexplained;
+        self.marked += other.marked;
         self.events_lost += other.events_lost;
     }
 

@@ -20,7 +20,7 @@ pub struct Row<'a> {
 pub fn table(rows: &[Row<'_>], total: &Counts) -> String {
     let width = rows.iter().map(|r| r.name.len()).max().unwrap_or_default().max(8);
     let mut text = format!(
-        "{:<width$}  {:>4}  {:>8}  {:>6}  {:>8}  {:>6}  {:>9}  {:>8}  {:>7}  {:>11}  {:>4}\n",
+        "{:<width$}  {:>4}  {:>8}  {:>6}  {:>8}  {:>6}  {:>9}  {:>8}  {:>7}  {:>11}  {:>6}  {:>4}\n",
         "scenario",
         "seed",
         "requests",
@@ -31,6 +31,7 @@ pub fn table(rows: &[Row<'_>], total: &Counts) -> String {
         "cause",
         "outcome",
         "unexplained",
+        "marked",
         "lost"
     );
     let missed = rows.iter().map(|r| r.missed).sum();
@@ -46,7 +47,7 @@ pub fn table(rows: &[Row<'_>], total: &Counts) -> String {
         // Writing to a String cannot fail.
         let _ = write!(
             text,
-            "{:<width$}  {seed:>4}  {:>8}  {:>6}  {:>8}  {:>6.4}  {:>9.4}  {:>8.4}  {:>7.4}  {:>11}  {:>4}",
+            "{:<width$}  {seed:>4}  {:>8}  {:>6}  {:>8}  {:>6.4}  {:>9.4}  {:>8.4}  {:>7.4}  {:>11}  {:>6}  {:>4}",
             row.name,
             c.requests,
             c.failed,
@@ -56,6 +57,7 @@ pub fn table(rows: &[Row<'_>], total: &Counts) -> String {
             c.cause_accuracy(),
             c.outcome_agreement(),
             c.unexplained,
+            c.marked,
             c.events_lost
         );
         text.push_str(if row.missed > 0 { "  MISSED\n" } else { "\n" });
@@ -105,6 +107,7 @@ pub fn fields(c: &Counts) -> Value {
         "cause_accuracy": c.cause_accuracy(),
         "outcome_agreement": c.outcome_agreement(),
         "unexplained": c.unexplained,
+        "marked": c.marked,
         "events_lost": c.events_lost,
     })
 }

@@ -7,9 +7,14 @@ use crate::{
     truth::Phase,
 };
 
-const S: u64 = 1_000_000_000;
+pub(super) const S: u64 = 1_000_000_000;
 
-fn request(port: u16, ended_ns: u64, outcome: Outcome) -> Request {
+/// With nothing that was not seen.
+fn score(truth: &[Request], claims: &[Claim], expect: &Expect, events_lost: u64) -> Score {
+    super::score(truth, claims, &[], expect, events_lost)
+}
+
+pub(super) fn request(port: u16, ended_ns: u64, outcome: Outcome) -> Request {
     Request {
         id: u64::from(port),
         began_ns: ended_ns.saturating_sub(1000),
@@ -25,7 +30,7 @@ fn request(port: u16, ended_ns: u64, outcome: Outcome) -> Request {
     }
 }
 
-fn claim(port: u16, ended: u64, cause: &str, outcome: &str) -> Claim {
+pub(super) fn claim(port: u16, ended: u64, cause: &str, outcome: &str) -> Claim {
     Claim {
         began: ended.saturating_sub(1000),
         ended,
@@ -38,7 +43,7 @@ fn claim(port: u16, ended: u64, cause: &str, outcome: &str) -> Claim {
     }
 }
 
-fn expecting(causes: &[(&str, &[Outcome])]) -> Expect {
+pub(super) fn expecting(causes: &[(&str, &[Outcome])]) -> Expect {
     let causes = causes.iter().map(|(name, outcomes)| {
         let outcomes = outcomes.to_vec();
         (
@@ -281,6 +286,7 @@ fn a_verdict_about_the_background_counts_only_when_it_blames_the_rollout() {
     innocent.blame = "not-the-rollout".to_owned();
     let blaming = claim(2, 5 * S, "pod-ip-gone", "timed-out");
     let printed = Printed {
+        gaps: Vec::new(),
         claims: vec![innocent, blaming.clone()],
         rollouts: Vec::new(),
         propagations: Vec::new(),

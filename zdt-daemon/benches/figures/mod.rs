@@ -129,19 +129,26 @@ impl Table {
 pub struct Args {
     pub json: bool,
     pub rounds: usize,
+    /// So many times smaller than what is meant, to try the benchmark itself.
+    pub shrink: usize,
 }
 
 impl Args {
-    /// `--json`, `--rounds N`; cargo's own `--bench` is no argument of ours.
+    /// `--json`, `--rounds N`, `--shrink N`; cargo's own `--bench` is no argument of ours.
     pub fn read(rounds: usize) -> Self {
-        let mut args = Self { json: false, rounds };
+        let mut args = Self {
+            json: false,
+            rounds,
+            shrink: 1,
+        };
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
             match word.as_str() {
                 "--bench" => {}
                 "--json" => args.json = true,
                 "--rounds" => args.rounds = words.next().and_then(|n| n.parse().ok()).expect("--rounds N"),
-                other => panic!("unknown argument {other}; there are --json and --rounds N"),
+                "--shrink" => args.shrink = words.next().and_then(|n| n.parse().ok()).expect("--shrink N"),
+                other => panic!("unknown argument {other}; there are --json, --rounds N and --shrink N"),
             }
         }
         args

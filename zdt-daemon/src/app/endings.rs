@@ -7,7 +7,9 @@ use std::{
     net::IpAddr,
 };
 
-use crate::input::{Input, Ktime, NsName, PodState, PodUid, RulesState, SliceState, What};
+use crate::input::{
+    Attribution, Input, Ktime, NsName, Observation, PodState, PodUid, RulesState, SliceState, What,
+};
 
 /// An ending is over so long after nothing names the address any more: stragglers come until the slowest node's rules
 /// let go of it.
@@ -24,6 +26,26 @@ enum Owner {
 enum Stage {
     Ends,
     Gone(Ktime),
+}
+
+/// The kernel saw a server of a pod stop, or somebody ask it to: if its pod was deleted, the API server knows by now.
+pub(super) fn begins(what: &What) -> bool {
+    let What::Kernel(observation) = what else {
+        return false;
+    };
+    // What images declare as STOPSIGNAL (signal(7)): SIGINT, SIGQUIT, SIGTERM.
+    let (Observation::Listener {
+        place, open: false, ..
+    }
+    | Observation::Signal {
+        place,
+        sig: 2 | 3 | 15,
+        ..
+    }) = observation
+    else {
+        return false;
+    };
+    matches!(place.attribution, Attribution::Pod { .. })
 }
 
 /// Follows the addresses of this node's pods and of all endpoints.
@@ -84,7 +106,7 @@ impl Endings {
             // Of the host network: nothing of its own. Blank: it keeps what it had until it is gone.
             return;
         }
-        let ends = pod.deletion.is_some() || matches!(pod.phase.as_str(), "Succeeded" | "Failed");
+        let ends = pod.told_to_go() || matches!(pod.phase.as_str(), "Succeeded" | "Failed");
         let ips: BTreeSet<IpAddr> = pod.ips.iter().copied().collect();
         self.own(at, Owner::Pod(pod.uid.clone()), ips.clone(), out);
         if ends {

@@ -119,7 +119,8 @@ pub(super) fn met<'a>(case: &Case<'a>) -> Option<Met<'a>> {
 fn spoken<'a>(case: &Case<'a>, met: Met<'a>) -> Option<Met<'a>> {
     let pod = case.target.pod?;
     let whole_pod = pod.ending_at(met.at) || pod.state.reason.is_some() || pod.state.disruption.is_some();
-    (!whole_pod || matches!(met.why, Why::OutOfMemory(..))).then_some(met)
+    let alone = !whole_pod && case.deletions_known();
+    (alone || matches!(met.why, Why::OutOfMemory(..))).then_some(met)
 }
 
 /// The runtime's request to stop, by `at`.

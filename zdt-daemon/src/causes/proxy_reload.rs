@@ -44,7 +44,8 @@ pub static RULE: Rule = Rule {
 const DELAYED_ACK_MS: f64 = 200.0;
 
 fn judge(case: &Case<'_>) -> Option<Finding> {
-    let pod = case.target.pod.filter(|p| p.known && !p.ending_at(case.ended))?;
+    let stays = |p: &&PodHistory| p.known && !p.ending_at(case.ended) && case.deletions_known();
+    let pod = case.target.pod.filter(stays)?;
     let port = case.server?.port();
     // It is one generation that ends, not the proxy. (The listener may be older than this daemon.)
     if pod.listener_closed(port, case.ended).is_some() {

@@ -25,5 +25,5 @@ pub(super) fn never_heard<'a>(case: &Case<'a>) -> Option<(&'a ResetSeen, &'a Pod
             || c.state == "waiting:CrashLoopBackOff"
     });
     let heard = pod.has_listened(case.server?.port(), reset.at);
-    (!restarted && !heard && !pod.ending_at(reset.at)).then_some((reset, pod))
+    (!restarted && !heard && !pod.ending_at(reset.at) && case.deletions_known()).then_some((reset, pod))
 }

@@ -10,7 +10,7 @@ use super::{ERROR, FINDING};
 use crate::{
     causes::RULES,
     clock, config,
-    kernel::{Attached, LoadError, Loaded, Options, btf::KernelFacts, table::PROGRAMS},
+    kernel::{Attached, LoadError, Loaded, Options, btf::KernelFacts, cgroup_root, table::PROGRAMS},
     netfilter::{conntrack::Lookup, iptables::LegacyTables, nftables::Watcher},
 };
 
@@ -228,20 +228,18 @@ fn conntrack() -> Check {
     }
 }
 
-/// Sockets are told apart by the cgroup v2 id of their process (also on hybrid hosts).
+/// In a container its own cgroup is mounted at /sys/fs/cgroup as if it were the root, and the host's elsewhere.
 fn cgroups() -> Check {
-    let mounted = [
-        "/sys/fs/cgroup/cgroup.controllers",
-        "/sys/fs/cgroup/unified/cgroup.procs",
-    ]
-    .into_iter()
-    .find(|file| Path::new(file).exists());
-    match mounted {
-        Some(_) => check(State::Fine, "cgroup v2", "mounted"),
-        None => check(
+    match cgroup_root() {
+        Ok(path) => check(
+            State::Fine,
+            "cgroup v2",
+            format!("its root is mounted at {}", path.display()),
+        ),
+        Err(error) => check(
             State::Degraded,
             "cgroup v2",
-            "not mounted at /sys/fs/cgroup; costs the attribution of processes on the host network to pods",
+            format!("{error}; {}", costs("cgroup_skb_egress")),
         ),
     }
 }

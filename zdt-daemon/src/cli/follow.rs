@@ -234,7 +234,8 @@ impl Node {
             Output::Rollout(r) => self.counts(r, wanted),
             Output::Verdict(v) => from.is_some_and(|from| v.wall >= from),
             Output::Propagation(_) => true,
-            Output::SelectorSwitch(_) => false,
+            // What of it touches a rollout is said by its summary.
+            Output::SelectorSwitch(_) | Output::NotSeen(_) => false,
         });
         let state = self.state.as_ref();
         let mut blind: Vec<String> = self.gaps.iter().cloned().collect();

@@ -24,10 +24,12 @@ pub enum ConnectError {
 
 /// Makes a client; nothing is sent yet. Returns it with the API server's URL, for messages.
 pub async fn client(kubeconfig: Option<&Path>) -> Result<(Client, String), ConnectError> {
-    let config = match kubeconfig {
+    let mut config = match kubeconfig {
         Some(file) => from_file(file).await?,
         None => Config::incluster().map_err(|e| ConnectError::NotInCluster(e.to_string()))?,
     };
+    // It would hide a server that refuses for minutes (429, 503, 504): whoever asks here has to know, and tries again itself.
+    config.default_retry = false;
     let url = config.cluster_url.to_string();
     let client = Client::try_from(config).map_err(|source| ConnectError::Client {
         url: url.clone(),

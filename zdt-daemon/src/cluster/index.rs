@@ -63,6 +63,9 @@ tracked!(ServiceState: Service, service_state, service: NsName, Service, Service
 tracked!(ReplicaSetState: ReplicaSet, replica_set_state, replica_set: NsName, ReplicaSet, ReplicaSetGone, "replicasets",
     "apiGroups: [apps], resources: [replicasets]");
 
+/// A watch that goes on where it broke sends at once what it has missed: a choice with room for a loaded API server.
+const BACKLOG_MS: u64 = 500;
+
 /// The objects of one resource as they were last seen.
 #[derive(Debug)]
 pub(super) struct Index<S: Tracked> {
@@ -71,8 +74,10 @@ pub(super) struct Index<S: Tracked> {
     listing: Option<BTreeSet<S::Key>>,
     /// The first list is complete.
     listed: bool,
-    /// When the watch broke, until something comes through it again.
+    /// When the watch broke, until what happened since has come through it.
     broken: Option<Ktime>,
+    /// When it went on without a new list.
+    resumed: Option<Ktime>,
 }
 
 impl<S: Tracked> Default for Index<S> {
@@ -82,6 +87,7 @@ impl<S: Tracked> Default for Index<S> {
             listing: None,
             listed: false,
             broken: None,
+            resumed: None,
         }
     }
 }
@@ -92,25 +98,58 @@ impl<S: Tracked> Index<S> {
         self.listed
     }
 
-    /// The watch reported an error.
-    pub(super) fn interrupted(&mut self, at: Ktime) {
-        if self.listed {
-            self.broken.get_or_insert(at);
+    /// The objects as they were last seen.
+    pub(super) fn states(&self) -> impl Iterator<Item = &S> {
+        self.known.values()
+    }
+
+    /// Something may be missing.
+    pub(super) fn broken(&self) -> bool {
+        self.broken.is_some()
+    }
+
+    /// Nothing has come through the watch, or would have, since `since`.
+    pub(super) fn interrupted(&mut self, at: Ktime, since: Ktime, out: &mut Vec<Input>) {
+        self.resumed = None;
+        if self.listed && self.broken.is_none() {
+            self.broken = Some(since);
+            let resource = S::RESOURCE.to_owned();
+            out.push(Input {
+                at,
+                what: What::WatchBroken { resource, since },
+            });
         }
     }
 
-    /// Appends what follows from an event to `out`.
-    pub(super) fn step(&mut self, at: Ktime, event: Event<S::Object>, out: &mut Vec<Input>) {
-        // `Init` comes before the API server has answered; all others prove that it did.
-        if !matches!(event, Event::Init)
-            && let Some(since) = self.broken.take()
+    /// The watch is there again: the API server sends now what it has missed.
+    pub(super) fn began(&mut self, at: Ktime) {
+        self.resumed = self.broken.map(|_| at);
+    }
+
+    /// What a watch that went on had missed has come by now.
+    pub(super) fn settle(&mut self, at: Ktime, out: &mut Vec<Input>) {
+        if self
+            .resumed
+            .is_some_and(|resumed| resumed.plus_ms(BACKLOG_MS) <= at)
         {
+            self.whole(at, out);
+        }
+    }
+
+    /// Nothing is missing any more of what can still be told.
+    fn whole(&mut self, at: Ktime, out: &mut Vec<Input>) {
+        self.resumed = None;
+        if let Some(since) = self.broken.take() {
             let resource = S::RESOURCE.to_owned();
             out.push(Input {
                 at,
                 what: What::WatchGap { resource, since },
             });
         }
+    }
+
+    /// Appends what follows from an event to `out`.
+    pub(super) fn step(&mut self, at: Ktime, event: Event<S::Object>, out: &mut Vec<Input>) {
         let mut say = |what| out.push(Input { at, what });
         match event {
             Event::Init => self.listing = Some(BTreeSet::new()),
@@ -144,6 +183,7 @@ impl<S: Tracked> Index<S> {
                         say(S::gone(key));
                     }
                 }
+                self.whole(at, out);
             }
         }
     }
@@ -171,6 +211,12 @@ mod tests {
         .unwrap()
     }
 
+    fn broke(index: &mut Index<PodState>, at: u64) -> usize {
+        let mut out = Vec::new();
+        index.interrupted(Ktime(at), Ktime(at), &mut out);
+        out.len()
+    }
+
     /// What each event led to: `+uid phase`, `-uid`, `gap`.
     fn said(index: &mut Index<PodState>, at: u64, events: Vec<Event<Pod>>) -> Vec<String> {
         let mut out = Vec::new();
@@ -181,6 +227,7 @@ mod tests {
             .map(|input| match input.what {
                 What::Pod(p) => format!("+{} {}", p.uid, p.phase),
                 What::PodGone { uid } => format!("-{uid}"),
+                What::WatchBroken { since, .. } => format!("broken {}", since.0),
                 What::WatchGap { since, .. } => format!("gap {}..{}", since.0, input.at.0),
                 other => panic!("{other:?}"),
             })
@@ -218,23 +265,34 @@ mod tests {
     fn new_list_after_an_interruption_marks_the_gap_and_what_went_in_it() {
         let mut index = Index::default();
         listed(&mut index, 1, &["a", "b", "c"]);
-        index.interrupted(Ktime(5));
-        index.interrupted(Ktime(6));
+        assert_eq!((broke(&mut index, 5), broke(&mut index, 6)), (1, 0), "said once");
         assert_eq!(
             listed(&mut index, 9, &["b", "d"]),
-            ["gap 5..9", "+d Running", "-a", "-c"]
+            ["+d Running", "-a", "-c", "gap 5..9"]
         );
     }
 
     #[test]
-    fn watch_that_resumes_where_it_was_is_a_gap_too_since_it_is_late() {
+    fn watch_that_resumes_where_it_was_is_a_gap_that_ends_behind_what_it_had_missed() {
+        let settled = |index: &mut Index<PodState>, ms: u64| {
+            let mut out = Vec::new();
+            index.settle(Ktime(0).plus_ms(ms), &mut out);
+            out.len()
+        };
         let mut index = Index::default();
         listed(&mut index, 1, &["a"]);
-        index.interrupted(Ktime(5));
+        broke(&mut index, 5);
+        assert_eq!(settled(&mut index, 9_000), 0, "it is not there yet");
+        index.began(Ktime(0).plus_ms(9_000));
         assert_eq!(
             said(&mut index, 9, vec![Event::Delete(pod("a", "Running"))]),
-            ["gap 5..9", "-a"]
+            ["-a"]
         );
+        assert_eq!(settled(&mut index, 9_499), 0);
+        broke(&mut index, 7);
+        assert_eq!(settled(&mut index, 9_600), 0, "it broke again");
+        index.began(Ktime(0).plus_ms(9_700));
+        assert_eq!((settled(&mut index, 10_200), settled(&mut index, 20_000)), (1, 0));
         assert!(
             said(&mut index, 10, vec![Event::Delete(pod("a", "Running"))]).is_empty(),
             "gone only once"
@@ -245,7 +303,7 @@ mod tests {
     fn errors_before_the_first_list_are_no_gap() {
         let mut index = Index::default();
         said(&mut index, 1, vec![Event::Init]);
-        index.interrupted(Ktime(2));
+        assert_eq!(broke(&mut index, 2), 0);
         assert_eq!(listed(&mut index, 3, &["a"]), ["+a Running"]);
     }
 

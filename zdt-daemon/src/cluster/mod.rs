@@ -10,6 +10,8 @@ mod logs;
 mod owners;
 mod pods;
 mod reach;
+mod step;
+mod stream;
 mod transit;
 mod watch;
 mod watch_set;

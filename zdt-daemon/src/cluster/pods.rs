@@ -7,7 +7,10 @@ use k8s_openapi::{
         Container, ContainerPort, ContainerState as ApiState, ContainerStatus, LifecycleHandler, Pod,
         PodSpec, PodStatus, Probe,
     },
-    apimachinery::pkg::{apis::meta::v1::Time, util::intstr::IntOrString},
+    apimachinery::pkg::{
+        apis::meta::v1::{ObjectMeta, Time},
+        util::intstr::IntOrString,
+    },
 };
 
 use super::owners::{POD_TEMPLATE_HASH, ROLLOUTS_HASH, label, ns_name, workload};
@@ -24,6 +27,7 @@ pub fn pod_state(pod: &Pod) -> PodState {
     let status = pod.status.as_ref();
     PodState {
         uid: PodUid(meta.uid.clone().unwrap_or_default()),
+        cgroup_uid: static_uid(meta),
         pod: ns_name(meta),
         ips: status.map(ips).unwrap_or_default(),
         host_network: spec.and_then(|s| s.host_network).unwrap_or(false),
@@ -55,6 +59,15 @@ pub fn pod_state(pod: &Pod) -> PodState {
             }),
         containers: spec.map(|s| containers(s, status)).unwrap_or_default(),
     }
+}
+
+/// Of a static pod's mirror: the uid that its kubelet gave it (pkg/kubelet/config/common.go, applyDefaults; pkg/kubelet/types,
+/// ConfigHashAnnotationKey and ConfigMirrorAnnotationKey).
+fn static_uid(meta: &ObjectMeta) -> Option<PodUid> {
+    let annotations = meta.annotations.as_ref()?;
+    annotations.get("kubernetes.io/config.mirror")?;
+    let hash = annotations.get("kubernetes.io/config.hash")?;
+    (!hash.is_empty()).then(|| PodUid(hash.clone()))
 }
 
 fn wall(time: &Time) -> Wall {
@@ -210,6 +223,7 @@ mod tests {
             state,
             PodState {
                 uid: PodUid("6eb8ce33-66ec-4c5f-acb6-bd914cf4f354".into()),
+                cgroup_uid: None,
                 pod: NsName {
                     namespace: "default".into(),
                     name: "web-56b8768577-zchfv".into(),
@@ -244,6 +258,26 @@ mod tests {
                 }],
             }
         );
+    }
+
+    #[test]
+    fn a_static_pods_mirror_has_the_uid_of_its_cgroups_beside_its_own() {
+        let of = |annotations: &str| {
+            let state = pod(&format!(
+                r#"{{"metadata":{{"uid":"api","name":"etcd-n1","annotations":{annotations}}}}}"#
+            ));
+            assert_eq!(state.uid, PodUid("api".into()));
+            state.cgroup_uid.map(|uid| uid.0)
+        };
+        let mirror = r#"{"kubernetes.io/config.hash":"7c1b","kubernetes.io/config.mirror":"7c1b",
+            "kubernetes.io/config.source":"file"}"#;
+        assert_eq!(of(mirror).as_deref(), Some("7c1b"));
+        assert_eq!(
+            of(r#"{"kubernetes.io/config.hash":"7c1b"}"#),
+            None,
+            "anybody may write that"
+        );
+        assert_eq!(of("{}"), None);
     }
 
     #[test]

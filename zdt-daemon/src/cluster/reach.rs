@@ -2,8 +2,7 @@
 
 use std::{error::Error, time::Duration};
 
-use kube::runtime::{utils::Backoff, watcher};
-
+use super::stream::Broken;
 use crate::{clock, input::Ktime};
 
 /// Remembers whether the API server answers, and says when that changes.
@@ -66,12 +65,8 @@ pub(super) fn chain(error: &dyn Error) -> String {
 }
 
 /// The API server's own refusal in an error: its HTTP status and message.
-pub(super) fn refusal(error: &watcher::Error) -> Option<(u16, &str)> {
-    let (watcher::Error::InitialListFailed(kube::Error::Api(status))
-    | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-    | watcher::Error::WatchFailed(kube::Error::Api(status))
-    | watcher::Error::WatchError(status)) = error
-    else {
+pub(super) fn refusal(broken: &Broken) -> Option<(u16, &str)> {
+    let Broken::Api(kube::Error::Api(status)) = broken else {
         return None;
     };
     Some((status.code, status.message.as_str()))
@@ -84,8 +79,8 @@ const CALM_MS: f64 = 30_000.0;
 
 /// Waits 0.25 s, then twice as long each time up to 5 s, a quarter more or less so that nodes do not come in step.
 ///
-/// kube's default goes to 30 s as client-go's does, and lets each `Init` reset it. A pod's deletion that is learned
-/// 30 s late is of no use here, so the longest wait is shorter, and only calm resets it.
+/// client-go goes to 30 s. A pod's deletion that is learned 30 s late is of no use here, so the longest wait is shorter, and
+/// only calm resets it.
 #[derive(Debug, Default)]
 pub(super) struct Retry {
     next: Option<Duration>,
@@ -105,10 +100,6 @@ impl Iterator for Retry {
         let spread = 0.75 + (now.0 / 1000 % 512) as f64 / 1024.0;
         Some(wait.mul_f64(spread))
     }
-}
-
-impl Backoff for Retry {
-    fn reset(&mut self) {}
 }
 
 #[cfg(test)]

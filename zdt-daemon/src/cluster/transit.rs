@@ -63,6 +63,16 @@ impl Transit {
         self.settled = true;
     }
 
+    /// A pod of this node is going.
+    pub fn own(&self) -> bool {
+        !self.pods.is_empty()
+    }
+
+    /// Some address is in transition.
+    pub fn any(&self) -> bool {
+        !self.slots.is_empty()
+    }
+
     /// Follows an object; what is not about pods or slices changes nothing.
     pub fn follow(&mut self, at: Ktime, what: &What, out: &mut Vec<Change>) {
         match what {
@@ -74,6 +84,13 @@ impl Transit {
             What::Pod(pod) => self.pod(at, pod, out),
             What::PodGone { uid } => self.pod_gone(at, uid),
             _ => {}
+        }
+    }
+
+    /// Whether a pod at these addresses is going is not known.
+    pub fn doubt(&mut self, now: Ktime, addrs: &[IpAddr], out: &mut Vec<Change>) {
+        for addr in addrs {
+            self.until(*addr, now.plus_ms(NEW_MS), out);
         }
     }
 
@@ -121,7 +138,7 @@ impl Transit {
 
     fn pod(&mut self, at: Ktime, pod: &PodState, out: &mut Vec<Change>) {
         // On the host network it has the node's addresses.
-        if pod.host_network || pod.deletion.is_none() {
+        if pod.host_network || !pod.told_to_go() {
             return;
         }
         // Its containers have ended: what is left of it may wait for a finalizer for days.

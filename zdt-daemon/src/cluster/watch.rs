@@ -1,35 +1,30 @@
 //! The four watches as one loop: their events become inputs, and the addresses in them go to the kernel half.
 
-use std::{fmt::Debug, net::IpAddr, pin::Pin, time::Duration};
+use std::{net::IpAddr, pin::Pin, time::Duration};
 
 use futures::{
     FutureExt as _, StreamExt as _,
     future::{BoxFuture, Fuse},
-    stream::{BoxStream, select_all, unfold},
+    stream::select_all,
 };
 use k8s_openapi::api::{
     apps::v1::ReplicaSet,
     core::v1::{Pod, Service},
     discovery::v1::EndpointSlice,
 };
-use kube::{
-    Api, Client, Resource,
-    runtime::{
-        WatchStreamExt as _,
-        watcher::{self, Event},
-    },
-};
-use serde::de::DeserializeOwned;
+use kube::Client;
 use thiserror::Error;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::{MissedTickBehavior, interval, timeout},
 };
 
 use super::{
     beside::Beside,
-    index::{Index, Tracked},
-    reach::{Reach, Retry, chain, refusal},
+    index::Index,
+    reach::Reach,
+    step::step,
+    stream::{self, Broken, Seen},
     transit::Transit,
     watch_set::{Change, KernelMaps, WatchSet},
 };
@@ -40,6 +35,23 @@ use crate::{
 
 /// How often the watch set is looked over, and an API server that is away is asked.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// An API server of which nothing was heard for so long is asked whether it is there: a network that swallows packets ends no
+/// watch.
+const SILENT_MS: f64 = 10_000.0;
+/// The same while endpoints come and go anywhere.
+const SILENT_IN_TRANSIT_MS: f64 = 2_000.0;
+/// The same while pods of this node are going, or a server of one has just stopped, whose deletion may come any moment: what
+/// fails then is judged 2 s later, and by then it must be known.
+const SILENT_WHILE_GOING_MS: f64 = 500.0;
+/// For how long a server has just stopped.
+const STIRRED_MS: f64 = 5_000.0;
+/// How often that is looked at.
+const PULSE: Duration = Duration::from_millis(250);
+/// How long it may take to say so.
+const ANSWER: Duration = Duration::from_secs(5);
+/// The same while pods of this node are going.
+const ANSWER_NOW: Duration = Duration::from_secs(1);
 
 /// What stops the watches: the API server has answered, and waiting will not change its answer.
 #[derive(Debug, Error)]
@@ -70,6 +82,8 @@ pub struct Watched {
     /// Reads this node's own addresses; bridges of network plugins come and go, so it is asked again now and then.
     pub node_addrs: Box<dyn Fn() -> Vec<IpAddr> + Send>,
     pub maps: Box<dyn KernelMaps>,
+    /// When the kernel last saw a server of a pod stop, or being told to.
+    pub stirred: watch::Receiver<Ktime>,
     pub to: mpsc::Sender<Input>,
     /// Told when all first lists are in.
     pub synced: oneshot::Sender<()>,
@@ -78,21 +92,26 @@ pub struct Watched {
 }
 
 enum Arrived {
-    Pod(watcher::Result<Event<Pod>>),
-    Slice(watcher::Result<Event<EndpointSlice>>),
-    Service(watcher::Result<Event<Service>>),
-    ReplicaSet(watcher::Result<Event<ReplicaSet>>),
+    Pod(Result<Seen<Pod>, Broken>),
+    Slice(Result<Seen<EndpointSlice>, Broken>),
+    Service(Result<Seen<Service>, Broken>),
+    ReplicaSet(Result<Seen<ReplicaSet>, Broken>),
 }
 
 /// Watches until nobody takes the inputs any more, or until an error that waiting does not heal.
 pub async fn watch(watched: Watched) -> Result<(), WatchError> {
     let client = &watched.client;
-    let own = watcher::Config::default().fields(&format!("spec.nodeName={}", watched.node));
+    let own = Some(format!("spec.nodeName={}", watched.node));
+    let (anew, each) = watch::channel(());
     let mut arrivals = select_all([
-        stream(client, own, Arrived::Pod),
-        stream(client, watcher::Config::default(), Arrived::Slice),
-        stream(client, watcher::Config::default(), Arrived::Service),
-        stream(client, watcher::Config::default(), Arrived::ReplicaSet),
+        stream::watch(client, own, each.clone()).map(Arrived::Pod).boxed(),
+        stream::watch(client, None, each.clone())
+            .map(Arrived::Slice)
+            .boxed(),
+        stream::watch(client, None, each.clone())
+            .map(Arrived::Service)
+            .boxed(),
+        stream::watch(client, None, each).map(Arrived::ReplicaSet).boxed(),
     ]);
     let mut state = Watches {
         pods: Index::default(),
@@ -105,6 +124,10 @@ pub async fn watch(watched: Watched) -> Result<(), WatchError> {
         reach: Reach::new(watched.url),
         maps: watched.maps,
         map_broken: false,
+        heard: clock::now(),
+        asked: Ktime::default(),
+        stirred: watched.stirred,
+        anew,
         changes: Vec::new(),
         inputs: Vec::new(),
     };
@@ -112,7 +135,8 @@ pub async fn watch(watched: Watched) -> Result<(), WatchError> {
     let mut synced = Some(watched.synced);
     let mut look = interval(LOOK_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // A watch that resumes is silent until something changes, so whether the server is back is asked.
+    let mut pulse = interval(PULSE);
+    pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut asking: Pin<Box<Fuse<BoxFuture<'static, bool>>>> = Box::pin(Fuse::terminated());
     loop {
         tokio::select! {
@@ -126,63 +150,47 @@ pub async fn watch(watched: Watched) -> Result<(), WatchError> {
                 state.set.expire(now, &mut state.changes);
                 state.transit.expire(now, &mut state.changes);
                 state.beside.tell(now, &mut state.changes);
+                state.settle(now);
+                state.unseen(now);
                 state.apply_changes(now);
-                if state.reach.away() && futures::future::FusedFuture::is_terminated(&*asking) {
-                    asking.set(answers(client.clone()).boxed().fuse());
+            }
+            _ = pulse.tick() => {
+                if state.to_be_asked(clock::now()) && futures::future::FusedFuture::is_terminated(&*asking) {
+                    state.asked = clock::now();
+                    asking.set(answers(client.clone(), state.patience()).boxed().fuse());
                 }
             }
             answered = &mut asking => {
                 if answered {
                     state.answered(clock::now());
+                } else {
+                    state.silent(clock::now());
                 }
             }
+        }
+        if state.listed()
+            && let Some(synced) = synced.take()
+        {
+            let at = clock::now();
+            state.inputs.push(Input {
+                at,
+                what: What::Synced,
+            });
+            // Nobody waiting for it is fine.
+            let _ = synced.send(());
         }
         for input in state.inputs.drain(..) {
             if watched.to.send(input).await.is_err() {
                 return Ok(());
             }
         }
-        if state.listed()
-            && let Some(synced) = synced.take()
-        {
-            // Nobody waiting for it is fine.
-            let _ = synced.send(());
-        }
         (watched.reachable)(synced.is_none() && !state.reach.away());
     }
 }
 
-fn stream<K>(
-    client: &Client,
-    config: watcher::Config,
-    tag: fn(watcher::Result<Event<K>>) -> Arrived,
-) -> BoxStream<'static, Arrived>
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
-{
-    let api = Api::<K>::all(client.clone());
-    let fresh = move || {
-        watcher::watcher(api.clone(), config.clone())
-            .backoff(Retry::default())
-            .boxed()
-    };
-    let first = fresh();
-    unfold((first, fresh), |(mut events, fresh)| async move {
-        let event = events.next().await?;
-        // kube lists anew when a running watch reports 410, but asks for the same version again for ever when the
-        // request itself is answered so (kube-runtime 5.0.0, watcher.rs, step_trampolined, State::InitListed).
-        if matches!(&event, Err(watcher::Error::WatchStartFailed(kube::Error::Api(status))) if status.code == 410) {
-            events = fresh();
-        }
-        Some((event, (events, fresh)))
-    })
-    .map(tag)
-    .boxed()
-}
-
 /// Whether the API server says anything at all.
-async fn answers(client: Client) -> bool {
-    match timeout(LOOK_EVERY * 5, client.apiserver_version()).await {
+async fn answers(client: Client, patience: Duration) -> bool {
+    match timeout(patience, client.apiserver_version()).await {
         // A refusal is an answer.
         Ok(Ok(_) | Err(kube::Error::Api(_) | kube::Error::SerdeError(_))) => true,
         Ok(Err(_)) | Err(_) => false,
@@ -200,6 +208,13 @@ struct Watches {
     reach: Reach,
     maps: Box<dyn KernelMaps>,
     map_broken: bool,
+    /// The last sign of life of the API server.
+    heard: Ktime,
+    /// When it was last asked for one.
+    asked: Ktime,
+    stirred: watch::Receiver<Ktime>,
+    /// Tells the watches to connect anew.
+    anew: watch::Sender<()>,
     changes: Vec<Change>,
     inputs: Vec<Input>,
 }
@@ -212,11 +227,14 @@ impl Watches {
     fn arrived(&mut self, at: Ktime, arrived: Arrived) -> Result<(), WatchError> {
         let first_new = self.inputs.len();
         let (reach, inputs) = (&mut self.reach, &mut self.inputs);
-        match arrived {
+        let heard = match arrived {
             Arrived::Pod(event) => step(at, &mut self.pods, event, reach, inputs)?,
             Arrived::Slice(event) => step(at, &mut self.slices, event, reach, inputs)?,
             Arrived::Service(event) => step(at, &mut self.services, event, reach, inputs)?,
             Arrived::ReplicaSet(event) => step(at, &mut self.replica_sets, event, reach, inputs)?,
+        };
+        if heard {
+            self.heard = at;
         }
         for input in self.inputs.iter().skip(first_new) {
             self.set.follow(at, &input.what, &mut self.changes);
@@ -255,65 +273,67 @@ impl Watches {
         }
     }
 
+    /// Watches that went on are whole again once what they had missed is here.
+    fn settle(&mut self, at: Ktime) {
+        let inputs = &mut self.inputs;
+        self.pods.settle(at, inputs);
+        self.slices.settle(at, inputs);
+        self.services.settle(at, inputs);
+        self.replica_sets.settle(at, inputs);
+    }
+
+    /// Whether a pod of this node is told to go is not known now: what its end would arm is armed for all of them.
+    fn unseen(&mut self, now: Ktime) {
+        if self.pods.broken() || self.slices.broken() {
+            for pod in self.pods.states().filter(|p| !p.host_network) {
+                self.transit.doubt(now, &pod.ips, &mut self.changes);
+            }
+            self.beside.tell(now, &mut self.changes);
+        }
+    }
+
+    fn to_be_asked(&self, now: Ktime) -> bool {
+        let least = match (self.going(now), self.transit.any()) {
+            _ if self.reach.away() => LOOK_EVERY.as_secs_f64() * 1e3,
+            (true, _) => SILENT_WHILE_GOING_MS,
+            (false, true) => SILENT_IN_TRANSIT_MS,
+            (false, false) => SILENT_MS,
+        };
+        now.ms_since(self.heard.max(self.asked)) >= least
+    }
+
+    fn going(&self, now: Ktime) -> bool {
+        self.transit.own() || now.ms_since(*self.stirred.borrow()) < STIRRED_MS
+    }
+
+    fn patience(&self) -> Duration {
+        if self.going(clock::now()) {
+            ANSWER_NOW
+        } else {
+            ANSWER
+        }
+    }
+
+    /// It does not answer: what it has said since it was last heard may have been lost, and more than that will be.
+    fn silent(&mut self, at: Ktime) {
+        if self.reach.away() {
+            return;
+        }
+        let (since, inputs) = (self.heard, &mut self.inputs);
+        self.pods.interrupted(at, since, inputs);
+        self.slices.interrupted(at, since, inputs);
+        self.services.interrupted(at, since, inputs);
+        self.replica_sets.interrupted(at, since, inputs);
+        if let Some(text) = self.reach.failed(at, &Broken::Silent) {
+            tracing::warn!("{text}");
+        }
+        self.anew.send_replace(());
+    }
+
     fn answered(&mut self, at: Ktime) {
+        self.heard = at;
         if let Some(text) = self.reach.answered(at) {
             tracing::info!("{text}");
         }
     }
-}
-
-/// One event of one watch.
-fn step<S: Tracked>(
-    at: Ktime,
-    index: &mut Index<S>,
-    event: watcher::Result<Event<S::Object>>,
-    reach: &mut Reach,
-    inputs: &mut Vec<Input>,
-) -> Result<(), WatchError> {
-    let error = match event {
-        Ok(event) => {
-            // `Init` only says that a list is about to be asked for.
-            if !matches!(event, Event::Init)
-                && let Some(text) = reach.answered(at)
-            {
-                tracing::info!("{text}");
-            }
-            index.step(at, event, inputs);
-            return Ok(());
-        }
-        Err(error) => error,
-    };
-    let listed = index.listed();
-    index.interrupted(at);
-    if refusal(&error).is_some()
-        && let Some(text) = reach.answered(at)
-    {
-        tracing::info!("{text}");
-    }
-    match refusal(&error) {
-        Some((401, message)) if !listed => return Err(WatchError::Unauthorized(message.to_owned())),
-        Some((403, message)) if !listed => {
-            return Err(WatchError::Forbidden {
-                resource: S::RESOURCE,
-                rule: S::RULE,
-                message: message.to_owned(),
-            });
-        }
-        // Expired: the watcher lists anew (API concepts, "410 Gone responses").
-        Some((410, _)) => tracing::debug!("the watch of {} fell behind and lists anew", S::RESOURCE),
-        Some((code, message)) => tracing::warn!(
-            "the API server refuses the watch of {} ({code}): {message}; zdt keeps trying. It needs the rule \
-             {{{}, verbs: [list, watch]}}",
-            S::RESOURCE,
-            S::RULE
-        ),
-        None => {
-            if let Some(text) = reach.failed(at, &error) {
-                tracing::warn!("{text}");
-            } else {
-                tracing::debug!("watch of {}: {}", S::RESOURCE, chain(&error));
-            }
-        }
-    }
-    Ok(())
 }

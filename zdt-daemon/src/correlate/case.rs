@@ -174,7 +174,13 @@ impl<'a> Case<'a> {
     /// Nothing was lost from `since` to now: what was not seen did not happen. A rule that concludes from what it has not
     /// seen asks this first.
     pub fn whole_since(&self, since: Ktime) -> bool {
-        self.losses.within(since, self.now) == 0
+        self.losses.whole(since, self.now)
+    }
+
+    /// A pod that is not known to go does not go. A rule that concludes from that asks this first: while the watch of pods is
+    /// interrupted, nobody would have told.
+    pub fn deletions_known(&self) -> bool {
+        !self.losses.pods_unknown()
     }
 
     /// The first time that this node dropped a SYN (or the datagram) of it.

@@ -1,6 +1,6 @@
 //! What is another cluster's on the same kernel.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::{Correlator, flow::Flow, history::PodHistory};
 use crate::input::{Ktime, NetnsInum, Side, Sock};
@@ -40,6 +40,29 @@ impl Correlator {
             }
         };
         owner.is_some_and(|owner| owner != netns)
+    }
+
+    /// A process of the node dialled the node itself, at a port that is no pod's and no service's: an API server that is away is
+    /// asked again and again by zdt alone.
+    pub(super) fn of_the_node_alone(&self, flow: &Flow) -> bool {
+        let Some((_, start)) = &self.start else {
+            return false;
+        };
+        let of_node = |ip| start.node_addrs.contains(&ip);
+        let Some(server) = flow.server_addr().or(flow.dialled) else {
+            return false;
+        };
+        let of_nobody = |at: SocketAddr| {
+            of_node(at.ip())
+                && !self.endpoints.is_endpoint(at)
+                && self.endpoints.service_at(at).is_none()
+                && self.endpoints.node_port(at.port()).is_none()
+        };
+        let at = flow.ended.unwrap_or(flow.began);
+        of_node(flow.client.ip())
+            && of_nobody(server)
+            && flow.dialled.is_none_or(of_nobody)
+            && self.pods.on_host(server.port(), None, at).is_none()
     }
 
     /// All that is known of it is a RST from a namespace that no pod of this cluster has, at the address of one that had ended.

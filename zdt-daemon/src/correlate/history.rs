@@ -177,8 +177,10 @@ pub struct PodHistory {
     /// The API told of it before any of its containers had run: everything it did was seen.
     pub from_birth: bool,
     pub first_seen: Ktime,
-    /// When the watch first delivered it with a deletionTimestamp.
+    /// When the watch first delivered it with a deletionTimestamp, or as ended by its kubelet. Of one that it had missed: when that was, as far as known.
     pub deletion_seen: Option<Ktime>,
+    /// When the watch told of its deletion, where that was late.
+    pub deletion_late: Option<Ktime>,
     pub deletion: Option<Deletion>,
     /// When the watch said that it ended (phase Succeeded or Failed).
     pub ended_seen: Option<Ktime>,

@@ -20,8 +20,12 @@ use super::{
 use crate::{
     causes::{self, RULES, unexplained},
     input::{Ktime, Start, Wall},
-    verdict::{Blame, Judgement, PodRef, Verdict},
+    verdict::{Blame, Judgement, PodRef, Trigger, Verdict},
 };
+
+/// A pod is dialled so long after its end: an unanswered SYN's conntrack entry leads to it for 120 s
+/// (net/netfilter/nf_conntrack_proto_tcp.c, tcp_timeouts of SYN_SENT), and the slowest rules for some seconds.
+const OUTLIVED_MS: u64 = 130_000;
 
 /// What judging may look at.
 pub(super) struct Context<'a> {
@@ -98,7 +102,7 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
         endpoint,
         endpoints: context.endpoints,
         node,
-        whole: context.losses.within(flow.began, context.now) == 0,
+        whole: context.losses.whole(flow.began, context.now),
     };
     if ownership::counted_by_the_pods_node(flow, outcome, &whose) {
         return None;
@@ -162,7 +166,7 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
     let mut matched = RULES
         .iter()
         .filter_map(|rule| (rule.judge)(&case).map(|finding| (*rule, finding)));
-    let (judgement, blame) = match matched.next() {
+    let (mut judgement, blame) = match matched.next() {
         Some((rule, finding)) => (
             Judgement::Explained {
                 cause: rule.name,
@@ -203,6 +207,36 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
     let request = flow
         .served_error()
         .map(|_| format!(".{:03}", began.rem_euclid(1_000)));
+    if let Some((pod, at)) = pod.and_then(|p| Some((p, p.deletion_late?))) {
+        let text = format!("that {} was to go is told, late", pod.state.pod.name);
+        judgement.add(case.evidence(at, text));
+    }
+    let trigger = trigger::of(&case, blame);
+    let elsewhere = endpoint
+        .and_then(|e| e.node.as_deref())
+        .is_some_and(|n| n != node);
+    let from = flow.began.minus_ms(flow.began_within_ms);
+    // Nobody has named its server since this daemon listens: that one may have gone before, or while nobody could tell.
+    let since = match (pod, endpoint) {
+        (None, None) if blame == Blame::Unknown => from.minus_ms(OUTLIVED_MS),
+        _ => from,
+    };
+    let rests_on = RestsOn {
+        from,
+        to: ended.plus_ms(context.grace_ms).min(context.now),
+        // What they held when it began follows from every change since the deletion.
+        rules_since: asked_routes
+            .get()
+            .then(|| case.deletion_seen().map_or(flow.began, |d| d.min(flow.began))),
+        due: ended.plus_ms(context.grace_ms),
+        packets: connect,
+        answers: flow.answer.is_some(),
+        objects_since: case.deletion_seen().map_or(since, |d| d.min(since)),
+        local: pod.is_some() || !elsewhere,
+        service: service.is_some() || flow.dialled.is_some_and(|d| Some(d) != server),
+        trigger: trigger != Trigger::None || blame == Blame::Unknown,
+    };
+    let (confidence, gaps) = context.losses.confidence(&rests_on, context.now);
     Some(Verdict {
         id: format!(
             "{}>{}@{}{}",
@@ -221,20 +255,12 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
         dialled: flow.dialled,
         server,
         service: service.cloned(),
-        trigger: trigger::of(&case, blame),
+        trigger,
         pod: pod_ref,
         amplifiers,
         judgement,
         also_matched,
-        confidence: context.losses.confidence(&RestsOn {
-            from: flow.began.minus_ms(flow.began_within_ms),
-            to: ended.plus_ms(context.grace_ms).min(context.now),
-            // What they held when it began follows from every change since the deletion.
-            rules_since: asked_routes
-                .get()
-                .then(|| case.deletion_seen().map_or(flow.began, |d| d.min(flow.began))),
-            packets: connect,
-            answers: flow.answer.is_some(),
-        }),
+        confidence,
+        gaps,
     })
 }

@@ -2,7 +2,10 @@
 
 use std::collections::VecDeque;
 
-use crate::{input::Ktime, verdict::Confidence};
+use crate::{
+    input::Ktime,
+    verdict::{AFTER_END, BEFORE_START, Confidence, Gap},
+};
 
 /// Most windows kept; older ones melt into one.
 const MAX_WINDOWS: usize = 256;
@@ -18,6 +21,30 @@ enum Of {
     Packets,
     /// Heads of answers.
     Answers,
+    /// Changes of one kind of object.
+    Watch(Watched),
+    /// Everything that came before the first lists were in.
+    Start,
+    /// Everything that comes after zdt was told to end.
+    End,
+}
+
+/// What a watch tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Watched {
+    Pods,
+    Slices,
+    Services,
+    ReplicaSets,
+}
+
+impl Watched {
+    const ALL: [(Self, &'static str); 4] = [
+        (Self::Pods, "pods"),
+        (Self::Slices, "endpointslices"),
+        (Self::Services, "services"),
+        (Self::ReplicaSets, "replicasets"),
+    ];
 }
 
 impl Of {
@@ -48,6 +75,16 @@ pub(super) struct RestsOn {
     pub packets: bool,
     /// It is about an answer's head.
     pub answers: bool,
+    /// When it would have been judged.
+    pub due: Ktime,
+    /// Since when what the API server told of its pod matters: its deletion, or the connection's beginning.
+    pub objects_since: Ktime,
+    /// A pod of this node may be its server.
+    pub local: bool,
+    /// A service stood between.
+    pub service: bool,
+    /// It says who started it.
+    pub trigger: bool,
 }
 
 #[derive(Debug)]
@@ -82,14 +119,51 @@ impl Losses {
         });
     }
 
-    /// A watch was blind from `since` to `at`.
-    pub(super) fn gap(&mut self, since: Ktime, at: Ktime) {
+    /// A watch is interrupted.
+    pub(super) fn broke(&mut self, resource: &str, since: Ktime) {
+        if let Some(of) = watched(resource)
+            && self.open(of).is_none()
+        {
+            self.add(Window {
+                of,
+                from: since,
+                to: OPEN,
+                lost: 0,
+            });
+        }
+    }
+
+    /// A watch was interrupted from `since` to `at`.
+    pub(super) fn gap(&mut self, resource: &str, since: Ktime, at: Ktime) {
+        self.broke(resource, since);
+        let of = watched(resource);
+        if let Some(window) = of.and_then(|of| self.open(of)) {
+            window.to = at;
+        }
+    }
+
+    /// All first lists are in.
+    pub(super) fn synced(&mut self, at: Ktime) {
         self.add(Window {
-            of: Of::Anything,
-            from: since,
+            of: Of::Start,
+            from: Ktime::default(),
             to: at,
-            lost: 1,
+            lost: 0,
         });
+    }
+
+    /// zdt is told to end.
+    pub(super) fn stopping(&mut self, at: Ktime) {
+        self.add(Window {
+            of: Of::End,
+            from: at,
+            to: OPEN,
+            lost: 0,
+        });
+    }
+
+    fn open(&mut self, of: Of) -> Option<&mut Window> {
+        self.windows.iter_mut().find(|w| w.of == of && w.to == OPEN)
     }
 
     fn add(&mut self, window: Window) {
@@ -113,26 +187,81 @@ impl Losses {
 
     /// Pieces lost in windows that touch `from..=to`.
     pub(super) fn within(&self, from: Ktime, to: Ktime) -> u64 {
-        self.sum(|w| w.from <= to && w.to >= from)
+        self.windows
+            .iter()
+            .filter(|w| w.touches(from, to))
+            .map(|w| w.lost)
+            .sum()
     }
 
-    pub(super) fn confidence(&self, on: &RestsOn) -> Confidence {
-        let touches = |w: &Window| {
+    /// Nothing is missing of `from..=to`: what was not seen did not happen. An object that came while a watch was interrupted
+    /// is not known to the kernel half.
+    pub(super) fn whole(&self, from: Ktime, to: Ktime) -> bool {
+        let named = |of| matches!(of, Of::End | Of::Watch(Watched::Services | Watched::ReplicaSets));
+        !self.windows.iter().any(|w| w.touches(from, to) && !named(w.of))
+    }
+
+    /// Whether a pod of this node is told to go is not known now.
+    pub(super) fn pods_unknown(&self) -> bool {
+        let pods = Of::Watch(Watched::Pods);
+        self.windows.iter().any(|w| w.of == pods && w.to == OPEN)
+    }
+
+    /// What is missing of `from..=to`, by name.
+    pub(super) fn gaps(&self, from: Ktime, to: Ktime, now: Ktime) -> Vec<Gap> {
+        let touching = self.windows.iter().filter(|w| w.touches(from, to));
+        touching.filter_map(|w| w.gap(now)).collect()
+    }
+
+    pub(super) fn confidence(&self, on: &RestsOn, now: Ktime) -> (Confidence, Vec<Gap>) {
+        let touches = |w: &&Window| {
             let from = match w.of {
+                Of::End => return w.from < on.due,
                 Of::Anything => Some(on.from),
                 Of::Rules => on.rules_since,
                 Of::Answers => on.answers.then_some(on.from),
                 Of::Packets => on.packets.then_some(on.from),
+                Of::Watch(Watched::Pods) => on.local.then_some(on.objects_since),
+                Of::Watch(Watched::Services) => on.service.then_some(on.from),
+                Of::Watch(Watched::ReplicaSets) => on.trigger.then_some(on.objects_since),
+                Of::Watch(Watched::Slices) | Of::Start => Some(on.objects_since),
             };
-            from.is_some_and(|from| w.from <= on.to && w.to >= from)
+            from.is_some_and(|from| w.touches(from, on.to))
         };
-        match self.sum(touches) {
-            0 => Confidence::Full,
+        let touching: Vec<&Window> = self.windows.iter().filter(touches).collect();
+        let gaps = touching.iter().filter_map(|w| w.gap(now)).collect();
+        let confidence = match touching.iter().map(|w| w.lost).sum() {
+            0 if touching.is_empty() => Confidence::Full,
             lost => Confidence::Degraded { lost },
-        }
+        };
+        (confidence, gaps)
+    }
+}
+
+/// The end of a gap that goes on.
+const OPEN: Ktime = Ktime(u64::MAX);
+
+fn watched(resource: &str) -> Option<Of> {
+    let known = Watched::ALL.iter().find(|(_, name)| *name == resource);
+    known.map(|(watched, _)| Of::Watch(*watched))
+}
+
+impl Window {
+    fn touches(&self, from: Ktime, to: Ktime) -> bool {
+        self.from <= to && self.to >= from
     }
 
-    fn sum(&self, touches: impl Fn(&Window) -> bool) -> u64 {
-        self.windows.iter().filter(|w| touches(w)).map(|w| w.lost).sum()
+    fn gap(&self, now: Ktime) -> Option<Gap> {
+        let of = match self.of {
+            Of::Start => BEFORE_START,
+            Of::End => AFTER_END,
+            Of::Watch(watched) => Watched::ALL.iter().find(|(w, _)| *w == watched)?.1,
+            _ => return None,
+        };
+        Some(Gap {
+            of: of.to_owned(),
+            from: self.from,
+            to: self.to.min(now),
+        })
     }
 }

@@ -2,6 +2,7 @@
 //! what the inputs say.
 
 mod attempts;
+mod blind;
 mod bound;
 mod case;
 mod conntrack;
@@ -13,6 +14,7 @@ mod join;
 mod judge;
 mod left;
 mod loss;
+mod observe;
 mod ownership;
 mod packets;
 mod pods;
@@ -46,8 +48,8 @@ pub use routes::{Routes, RoutesAsked};
 pub use tables::TableFill;
 
 use crate::{
-    input::{Input, Ktime, Observation, Start, What},
-    verdict::Output,
+    input::{Input, Ktime, Start, What},
+    verdict::{BEFORE_START, NotSeen, Output},
 };
 
 /// How the correlator is set. Times in milliseconds of input time.
@@ -57,6 +59,9 @@ pub struct Settings {
     /// counts. A choice: the ring is read every 10 ms and a watch event takes milliseconds; 2 s is room for a loaded API
     /// server, and what comes later than that makes a verdict unexplained.
     pub judge_grace_ms: u64,
+    /// While a watch is interrupted, flows wait for what it will tell, but not longer than this: API servers are away for
+    /// minutes when they are replaced.
+    pub gap_hold_ms: u64,
     /// A rollout is summed up when nothing has happened to its pods and flows for so long.
     pub rollout_quiet_ms: u64,
     /// Pods, endpoints and translations are remembered this long after they are gone: the
@@ -78,6 +83,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             judge_grace_ms: 2_000,
+            gap_hold_ms: 150_000,
             rollout_quiet_ms: 10_000,
             retention_ms: 15 * 60_000,
             flow_expiry_ms: 180_000,
@@ -132,6 +138,7 @@ pub struct Correlator {
     conntrack: Conntrack,
     routes: Routes,
     losses: loss::Losses,
+    blind: blind::Blind,
     rollouts: rollout::Rollouts,
     propagations: propagation::Propagations,
     switches: switches::Switches,
@@ -156,6 +163,7 @@ impl Correlator {
             conntrack: Conntrack::default(),
             routes: Routes::new(settings.max_endpoints),
             losses: loss::Losses::default(),
+            blind: blind::Blind::default(),
             rollouts: rollout::Rollouts::new(settings.max_services),
             propagations: propagation::Propagations::default(),
             switches: switches::Switches::default(),
@@ -202,10 +210,29 @@ impl Correlator {
                 }
             }
             What::ServiceGone { service } => self.endpoints.service_gone(service),
-            What::ReplicaSet(rs) => self.rollouts.replica_set(at, rs),
+            What::ReplicaSet(rs) => {
+                let missed_since = self.blind.late("replicasets");
+                self.rollouts.replica_set(at, rs, missed_since);
+            }
             What::ReplicaSetGone { replica_set } => self.rollouts.replica_set_gone(replica_set),
             What::Rules(rules) => self.routes.applied(at, rules),
-            What::WatchGap { since, .. } => self.losses.gap(*since, at),
+            What::WatchBroken { resource, since } => {
+                self.losses.broke(resource, *since);
+                self.blind.broke(resource, *since);
+            }
+            What::WatchGap { resource, since } => {
+                self.losses.gap(resource, *since, at);
+                let unseen = self.blind.whole(resource, *since);
+                self.not_seen(at, unseen, out);
+            }
+            What::Synced => {
+                self.losses.synced(at);
+                self.pods.synced(at, self.start.as_ref());
+                let from = Ktime::default();
+                let of = vec![BEFORE_START.to_owned()];
+                self.not_seen(at, Some(blind::Unseen { of, from }), out);
+            }
+            What::Stopping => self.losses.stopping(at),
             What::Loss { source, count } => self.losses.lost(at, source, *count),
             What::Tick => self.losses.tick(at),
         }
@@ -214,6 +241,9 @@ impl Correlator {
         }
         if matches!(input.what, What::Tick) {
             self.forget();
+            if self.judged_to() < self.now {
+                return;
+            }
             let known = known!(self);
             self.propagations.report_complete(&known, out);
             self.switches
@@ -224,8 +254,29 @@ impl Correlator {
         }
     }
 
+    /// Up to when flows that are due are judged.
+    fn judged_to(&self) -> Ktime {
+        self.blind.judged_to(self.now, self.settings.gap_hold_ms)
+    }
+
+    fn not_seen(&self, to: Ktime, unseen: Option<blind::Unseen>, out: &mut Vec<Output>) {
+        let Some(blind::Unseen { of, from }) = unseen else {
+            return;
+        };
+        let start = self.start.as_ref();
+        out.push(Output::NotSeen(Box::new(NotSeen {
+            node: start.map(|(_, s)| s.node.clone()).unwrap_or_default(),
+            of,
+            from,
+            to,
+            wall: judge::wall(start, to),
+        })));
+    }
+
     /// The input has ended: judges what waits and sums up what is open.
     pub fn finish(&mut self, out: &mut Vec<Output>) {
+        let unseen = self.blind.take();
+        self.not_seen(self.now, unseen, out);
         for flow in self.flows.take_all() {
             self.judge(flow, out);
         }
@@ -243,94 +294,18 @@ impl Correlator {
         self.rollouts.report_all(&known, &self.propagations, out);
     }
 
-    fn observe(&mut self, at: Ktime, observation: &Observation) {
-        match observation {
-            Observation::Listener {
-                place,
-                local,
-                open,
-                exiting,
-                tgid,
-            } => {
-                self.pods.listener(at, place, *local, *open, (*exiting, *tgid));
-            }
-            Observation::Signal {
-                place,
-                tgid,
-                sig,
-                code,
-                delivered,
-                sender_tgid,
-                sender_comm,
-                ..
-            } => {
-                let seen = SignalSeen {
-                    at,
-                    tgid: *tgid,
-                    sig: *sig,
-                    code: *code,
-                    delivered: *delivered,
-                    sender_tgid: *sender_tgid,
-                    sender_comm: sender_comm.clone(),
-                };
-                self.pods.signal(place, seen);
-            }
-            Observation::Exit {
-                place,
-                tgid,
-                comm,
-                exit_code,
-            } => {
-                self.pods.exit(
-                    place,
-                    ExitSeen {
-                        at,
-                        tgid: *tgid,
-                        comm: comm.clone(),
-                        exit_code: *exit_code,
-                    },
-                );
-            }
-            Observation::OomVictim { place, .. } => self.pods.oom(at, place),
-            // What changed with it comes as an input of its own, once the table has been read.
-            Observation::TableReplaced { .. } => {}
-            Observation::Forwarded { .. } | Observation::Dropped { .. } | Observation::IcmpSent { .. } => {
-                let sent = self
-                    .attempts
-                    .observe(at, observation, self.settings.judge_grace_ms);
-                if let Some(sent) = sent {
-                    self.connected(sent);
-                }
-            }
-            Observation::ListenQueue { .. } => self.queue_looked_at(at, observation),
-            Observation::Answer { end: None, .. } => self.served_error(at, observation),
-            Observation::FlowEnd { sock, .. }
-            | Observation::Answer { sock, .. }
-            | Observation::ResetSent { sock, .. }
-            | Observation::ResetReceived { sock }
-            | Observation::SockError { sock }
-            | Observation::Retransmit { sock, .. } => {
-                let side = self.side(at, sock);
-                if !self.foreign(at, sock) && !self.strays.observe(at, side, observation) {
-                    let grace_ms = self.settings.judge_grace_ms;
-                    self.flows
-                        .observe(at, side, observation, &self.endpoints, grace_ms);
-                }
-            }
-        }
-    }
-
     fn judge_due(&mut self, out: &mut Vec<Output>) {
         self.open_half_open();
-        while let Some(flow) = self.flows.take_due(self.now) {
+        let to = self.judged_to();
+        while let Some(flow) = self.flows.take_due(to) {
             self.judge(flow, out);
         }
-        while let Some(flow) = self.served.take_due(self.now) {
+        while let Some(flow) = self.served.take_due(to) {
             self.judge_known(flow, out);
         }
         loop {
             let known = whose!(self);
-            let Some(flow) = self.attempts.take_due(self.now, &known) else {
+            let Some(flow) = self.attempts.take_due(to, &known) else {
                 break;
             };
             self.judge_known(flow, out);
@@ -345,7 +320,7 @@ impl Correlator {
     }
 
     fn judge_known(&mut self, mut flow: Flow, out: &mut Vec<Output>) {
-        if self.nobodys(&flow) {
+        if self.nobodys(&flow) || self.of_the_node_alone(&flow) {
             return;
         }
         self.left.pass(&mut flow);
@@ -376,11 +351,12 @@ impl Correlator {
         let before = self.now.minus_ms(self.settings.retention_ms);
         self.pods.forget(before);
         self.endpoints.forget(before);
-        self.left.forget(self.now);
-        self.strays.forget(self.now);
-        self.told.forget(self.now);
+        let judged_to = self.judged_to();
+        self.left.forget(judged_to);
+        self.strays.forget(judged_to);
+        self.told.forget(judged_to);
         self.queues
-            .forget(self.now.minus_ms(self.settings.flow_expiry_ms));
+            .forget(judged_to.minus_ms(self.settings.flow_expiry_ms));
         self.conntrack.forget(before);
         self.routes.forget(before);
         self.rollouts.forget(before, &self.pods);

@@ -1,14 +1,19 @@
 //! Every pod of this node, and who owned an address at a given time. Kept after the pod is gone: the interesting failures
 //! come after.
 
+mod mirror;
+
 use std::{
     collections::{BTreeSet, HashMap},
     net::{IpAddr, SocketAddr},
 };
 
-use super::bound::Cost;
-use super::history::{ContainerHistory, ExitSeen, ListenerHistory, MAX_KEPT, PodHistory, SignalSeen};
-use crate::input::{Attribution, CgroupId, Ktime, NetnsInum, Place, PodState, PodUid, Workload};
+use super::{
+    blind,
+    bound::Cost,
+    history::{ContainerHistory, ExitSeen, ListenerHistory, MAX_KEPT, PodHistory, SignalSeen},
+};
+use crate::input::{Attribution, CgroupId, Ktime, NetnsInum, Place, PodState, PodUid, Start, Workload};
 
 /// What an applied pod state changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,10 +27,14 @@ pub(super) enum PodChange {
 #[derive(Debug)]
 pub struct Pods {
     pods: HashMap<PodUid, PodHistory>,
+    /// By the uid in the names of their cgroups, where that is another one.
+    by_cgroup_uid: HashMap<PodUid, PodUid>,
     /// Per address, in time order: (from, owner).
     owners: HashMap<IpAddr, Vec<(Ktime, PodUid)>>,
     /// Those that have the node's addresses.
     on_host: BTreeSet<PodUid>,
+    /// Those that were terminating when they were first heard of.
+    terminating: BTreeSet<PodUid>,
     max: usize,
     pub(super) cost: Cost,
 }
@@ -38,8 +47,10 @@ impl Pods {
     pub(super) fn new(max: usize) -> Self {
         Self {
             pods: HashMap::new(),
+            by_cgroup_uid: HashMap::new(),
             owners: HashMap::new(),
             on_host: BTreeSet::new(),
+            terminating: BTreeSet::new(),
             max,
             cost: Cost::default(),
         }
@@ -119,7 +130,17 @@ impl Pods {
         (old, all_new, new_ready)
     }
 
-    pub(super) fn applied(&mut self, at: Ktime, state: &PodState) -> PodChange {
+    /// `missed_since`: the watch had been interrupted then.
+    pub(super) fn applied(
+        &mut self,
+        at: Ktime,
+        state: &PodState,
+        missed_since: Option<Ktime>,
+        start: Option<&(Ktime, Start)>,
+    ) -> PodChange {
+        if let Some(cgroup_uid) = &state.cgroup_uid {
+            self.joined(at, cgroup_uid, &state.uid);
+        }
         let pod = Self::entry(&mut self.pods, (self.max, &mut self.cost), at, &state.uid);
         let new = !pod.known;
         pod.known = true;
@@ -134,8 +155,11 @@ impl Pods {
         while pod.listed.len() > MAX_KEPT {
             pod.listed.pop_first();
         }
+        // It was over before this daemon heard of it: evicted pods and finished jobs stay in the API with the addresses that
+        // others have by now.
+        let was_over = new && matches!(state.phase.as_str(), "Succeeded" | "Failed");
         for ip in &state.ips {
-            if !state.host_network && !ips.contains(ip) {
+            if !state.host_network && !ips.contains(ip) && !was_over {
                 let owners = self.owners.entry(*ip).or_default();
                 if owners.len() >= MAX_KEPT {
                     owners.remove(0);
@@ -153,22 +177,57 @@ impl Pods {
         if pod.ended_seen.is_none() && matches!(state.phase.as_str(), "Succeeded" | "Failed") {
             pod.ended_seen = Some(at);
         }
-        if let (None, Some(deletion)) = (pod.deletion_seen, state.deletion) {
+        let told = state.deletion.is_some() || (state.ended_by_kubelet() && !was_over);
+        if pod.deletion_seen.is_none() && told {
+            pod.deletion = state.deletion;
             pod.deletion_seen = Some(at);
-            pod.deletion = Some(deletion);
+            if new {
+                self.terminating.insert(state.uid.clone());
+            }
+            // Of an eviction by the kubelet the status may tell only when all is over: its signal told before.
+            let over = state.deletion.is_none() && state.disruption.is_none();
+            let first_seen = pod.first_seen;
+            if let Some(since) = missed_since.or_else(|| over.then_some(first_seen)) {
+                pod.deletion_seen = Some(blind::deleted(pod, (since, at), state.deletion, start));
+                pod.deletion_late = Some(at);
+            }
             return PodChange::Deleted;
         }
         if new { PodChange::New } else { PodChange::Other }
     }
 
-    /// The pod's object is gone. Returns its state when it had not been told to go before: it was deleted by force.
-    pub(super) fn gone(&mut self, at: Ktime, uid: &PodUid) -> Option<PodState> {
+    /// The pod's object is gone. Returns its state when it had not been told to go before, as far as this daemon knows.
+    pub(super) fn gone(&mut self, at: Ktime, uid: &PodUid, missed_since: Option<Ktime>) -> Option<PodState> {
         let pod = self.pods.get_mut(uid)?;
-        let forced = pod.known && pod.deletion_seen.is_none() && pod.ended_seen.is_none();
+        let untold = pod.known && pod.deletion_seen.is_none() && pod.ended_seen.is_none();
         pod.gone = Some(at);
         pod.last_change = at;
-        pod.deletion_seen.get_or_insert(at);
-        forced.then(|| pod.state.clone())
+        if pod.deletion_seen.is_none() {
+            pod.deletion_seen = Some(at);
+            if let Some(since) = missed_since {
+                pod.deletion_seen = Some(blind::deleted(pod, (since, at), None, None));
+                pod.deletion_late = Some(at);
+            }
+        }
+        untold.then(|| pod.state.clone())
+    }
+
+    /// All first lists are in: since when the pods that were terminating in them have been so.
+    pub(super) fn synced(&mut self, at: Ktime, start: Option<&(Ktime, Start)>) {
+        for uid in std::mem::take(&mut self.terminating) {
+            let pod = self.pods.get_mut(&uid).filter(|p| p.gone.is_none());
+            if let Some(pod) = pod
+                && let (Some(seen), Some(deletion)) = (pod.deletion_seen, pod.deletion)
+            {
+                pod.deletion_seen = Some(blind::deleted(
+                    pod,
+                    (Ktime::default(), seen),
+                    Some(deletion),
+                    start,
+                ));
+                pod.deletion_late = Some(at);
+            }
+        }
     }
 
     pub(super) fn listener(
@@ -275,7 +334,9 @@ impl Pods {
         }
         self.pods.retain(|_, p| !old(p));
         let pods = &self.pods;
+        self.by_cgroup_uid.retain(|_, uid| pods.contains_key(uid));
         self.on_host.retain(|uid| pods.contains_key(uid));
+        self.terminating.retain(|uid| pods.contains_key(uid));
         self.owners.retain(|_, owners| {
             owners.retain(|(_, uid)| pods.contains_key(uid));
             !owners.is_empty()
@@ -286,6 +347,7 @@ impl Pods {
         let Attribution::Pod { uid, .. } = &place.attribution else {
             return None;
         };
+        let uid = self.by_cgroup_uid.get(uid).unwrap_or(uid);
         Some(Self::entry(&mut self.pods, (self.max, &mut self.cost), at, uid))
     }
 

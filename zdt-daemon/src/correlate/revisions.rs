@@ -21,10 +21,17 @@ pub(super) const FRESH_MS: u64 = 600_000;
 #[derive(Debug)]
 struct Replicas {
     state: ReplicaSetState,
-    /// When this daemon first heard of it.
+    /// When this daemon first heard of it, or would have, had the watch not been interrupted.
     seen: Ktime,
-    grown: Option<Ktime>,
-    shrunk: Option<Ktime>,
+    grown: Option<Changed>,
+    shrunk: Option<Changed>,
+}
+
+/// Some time from `from` to `at`: when this daemon heard of it, which is late where the watch had been interrupted.
+#[derive(Clone, Copy, Debug)]
+struct Changed {
+    from: Ktime,
+    at: Ktime,
 }
 
 #[derive(Debug)]
@@ -50,10 +57,14 @@ impl Revisions {
         self.since.get_or_insert(since);
     }
 
-    pub(super) fn applied(&mut self, at: Ktime, state: &ReplicaSetState) {
+    pub(super) fn applied(&mut self, at: Ktime, state: &ReplicaSetState, missed_since: Option<Ktime>) {
         if self.all.len() >= self.max && !self.all.contains_key(&state.replica_set) {
             return;
         }
+        let changed = Changed {
+            from: missed_since.unwrap_or(at),
+            at,
+        };
         let rs = self
             .all
             .entry(state.replica_set.clone())
@@ -62,13 +73,13 @@ impl Revisions {
                     replicas: 0,
                     ..state.clone()
                 },
-                seen: at,
+                seen: changed.from,
                 grown: None,
                 shrunk: None,
             });
         match state.replicas.cmp(&rs.state.replicas) {
-            std::cmp::Ordering::Greater => rs.grown = Some(at),
-            std::cmp::Ordering::Less => rs.shrunk = Some(at),
+            std::cmp::Ordering::Greater => rs.grown = Some(changed),
+            std::cmp::Ordering::Less => rs.shrunk = Some(changed),
             std::cmp::Ordering::Equal => {}
         }
         rs.state = state.clone();
@@ -116,8 +127,8 @@ impl Revisions {
         if let Some(newer) = self.newer(own) {
             // A rolling update makes the new ReplicaSet before it shrinks the old one; Recreate waits until the old
             // pods are gone (pkg/controller/deployment/{rolling,recreate}.go).
-            let waited =
-                own.shrunk.is_some_and(|shrunk| shrunk < newer.seen) && self.since < Some(newer.seen);
+            let before = |shrunk: Changed| shrunk.at < newer.seen && shrunk.from == shrunk.at;
+            let waited = own.shrunk.is_some_and(before) && self.since < Some(newer.seen);
             return Some(if waited && own.state.replicas == 0 {
                 Trigger::Recreate
             } else {
@@ -133,7 +144,7 @@ impl Revisions {
         }
         let shrunk = own
             .shrunk
-            .is_some_and(|s| deleted.minus_ms(SHRINKS_MS) <= s && s <= deleted.plus_ms(LATE_MS));
+            .is_some_and(|s| deleted.minus_ms(SHRINKS_MS) <= s.at && s.from <= deleted.plus_ms(LATE_MS));
         Some(if shrunk {
             Trigger::ScaleDown
         } else {
@@ -151,13 +162,13 @@ impl Revisions {
     ) -> Option<Ktime> {
         let own = self.own(namespace, workload, hash)?;
         let fresh = |t: Ktime| self.since < Some(t) && t <= at && at <= t.plus_ms(FRESH_MS);
-        let grown = own.grown.filter(|t| fresh(*t))?;
+        let grown = own.grown.map(|g| g.from).filter(|t| fresh(*t))?;
         if self.newer(own).is_some() {
             return None;
         }
         let replaced = self
             .siblings(own)
-            .any(|r| r.state.replicas > 0 || r.shrunk.is_some_and(|s| own.seen <= s));
+            .any(|r| r.state.replicas > 0 || r.shrunk.is_some_and(|s| own.seen <= s.at));
         replaced.then_some(own.seen.max(grown.minus_ms(FRESH_MS)))
     }
 

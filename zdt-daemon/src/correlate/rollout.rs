@@ -76,8 +76,9 @@ impl Rollouts {
         self.replica_sets.started(at);
     }
 
-    pub(super) fn replica_set(&mut self, at: Ktime, rs: &ReplicaSetState) {
-        self.replica_sets.applied(at, rs);
+    /// `missed_since`: the watch had been interrupted then.
+    pub(super) fn replica_set(&mut self, at: Ktime, rs: &ReplicaSetState, missed_since: Option<Ktime>) {
+        self.replica_sets.applied(at, rs, missed_since);
     }
 
     pub(super) fn replica_set_gone(&mut self, replica_set: &NsName) {
@@ -112,7 +113,8 @@ impl Rollouts {
         own.or_else(|| self.replica_sets.brought(&pod.pod.namespace, workload, hash, at))
     }
 
-    pub(super) fn pod_changed(&mut self, at: Ktime, state: &PodState, change: PodChange) {
+    /// `deleted`: when it was, if it was.
+    pub(super) fn pod_changed(&mut self, at: Ktime, state: &PodState, change: PodChange, deleted: Ktime) {
         let Some(workload) = &state.workload else { return };
         let key = (state.pod.namespace.clone(), workload.clone());
         self.workload_of.insert(state.uid.clone(), key.clone());
@@ -145,7 +147,7 @@ impl Rollouts {
             let rollout = self.open(at, &key);
             let member = rollout.members.entry(state.uid.clone()).or_default();
             member.hash.clone_from(&state.template_hash);
-            member.deleted = Some(at);
+            member.deleted = Some(deleted);
             member.forced = state.deletion.is_some_and(|d| d.grace_s == 0);
             member.disrupted = disrupted(state.disruption.as_deref(), state.reason.as_deref());
             if rollout.from.is_none() {
@@ -205,7 +207,7 @@ impl Rollouts {
 
     /// A pod's object is gone that had never been told to go.
     pub(super) fn pod_forced(&mut self, at: Ktime, state: &PodState) {
-        self.pod_changed(at, state, PodChange::Deleted);
+        self.pod_changed(at, state, PodChange::Deleted, at);
         let rollout = self
             .workload_of
             .get(&state.uid)

@@ -15,13 +15,21 @@ use crate::{
     verdict::{Change, Since},
 };
 
+/// The watches that tell them, by the names of their resources.
+const PODS: &str = "pods";
+const SLICES: &str = "endpointslices";
+
 impl Correlator {
     pub(super) fn pod_applied(&mut self, at: Ktime, state: &PodState) {
         let before = self.pods.get(&state.uid).filter(|p| p.known);
         let was_ready = before.map(|p| p.state.ready);
-        let change = self.pods.applied(at, state);
-        self.rollouts.pod_changed(at, state, change);
+        let missed_since = self.blind.late(PODS);
+        let change = self.pods.applied(at, state, missed_since, self.start.as_ref());
+        let deleted = self.deleted(at, &state.uid);
+        self.rollouts.pod_changed(at, state, change, deleted);
         let sign = match (change, was_ready) {
+            // Nobody knows when.
+            _ if missed_since.is_some() || self.told_late(at, &state.uid) => return,
             // A pod that was terminating when it was first seen has been so for a time that nobody knows.
             (PodChange::Deleted, Some(_)) => (Change::Removal, Since::Deletion),
             (_, Some(false)) if state.ready && state.deletion.is_none() => (Change::Addition, Since::Ready),
@@ -31,11 +39,30 @@ impl Correlator {
     }
 
     pub(super) fn pod_gone(&mut self, at: Ktime, uid: &PodUid) {
-        if let Some(forced) = self.pods.gone(at, uid) {
-            self.rollouts.pod_forced(at, &forced);
-            self.follow(at, &forced, (Change::Removal, Since::Deletion));
+        let missed_since = self.blind.late(PODS);
+        let untold = self.pods.gone(at, uid, missed_since);
+        let deleted = self.deleted(at, uid);
+        match untold {
+            // It may have been told to go while the watch was interrupted.
+            Some(state) if missed_since.is_some() => {
+                self.rollouts.pod_changed(at, &state, PodChange::Deleted, deleted);
+            }
+            Some(forced) => {
+                self.rollouts.pod_forced(at, &forced);
+                self.follow(at, &forced, (Change::Removal, Since::Deletion));
+            }
+            None => {}
         }
         self.rollouts.pod_gone(at, uid);
+    }
+
+    fn told_late(&self, at: Ktime, uid: &PodUid) -> bool {
+        self.pods.get(uid).is_some_and(|p| p.deletion_late == Some(at))
+    }
+
+    /// When a pod was told to go of which the watch says so at `at`.
+    fn deleted(&self, at: Ktime, uid: &PodUid) -> Ktime {
+        self.pods.get(uid).and_then(|p| p.deletion_seen).unwrap_or(at)
     }
 
     fn follow(&mut self, at: Ktime, state: &PodState, (change, since): (Change, Since)) {
@@ -71,6 +98,9 @@ impl Correlator {
                     pod: &news.pod,
                 };
                 self.rollouts.ending_elsewhere(at, &elsewhere);
+            }
+            if self.blind.late(SLICES).is_some() {
+                continue;
             }
             let followed = Followed {
                 pod: news.pod.clone(),

@@ -10,6 +10,10 @@ use super::{NsName, PodUid, Wall};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodState {
     pub uid: PodUid,
+    /// What the names of its cgroups say instead: of a static pod the hash of its manifest, since the kubelet runs it without the
+    /// API server, which has a mirror of it with an uid of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup_uid: Option<PodUid>,
     pub pod: NsName,
     pub ips: Vec<IpAddr>,
     pub host_network: bool,
@@ -32,6 +36,25 @@ pub struct PodState {
     /// Type and reason of a true `DisruptionTarget` condition.
     pub disruption: Option<String>,
     pub containers: Vec<ContainerState>,
+}
+
+impl PodState {
+    /// The kubelet ends the whole pod by itself, and nobody has deleted it: for want of resources, or because the node shuts
+    /// down. The condition comes with the first signal; phase and reason when the containers have ended
+    /// (pkg/kubelet/eviction/eviction_manager.go evictPod, pkg/kubelet/status/status_manager.go mergePodStatus).
+    pub fn ended_by_kubelet(&self) -> bool {
+        let condition = self.disruption.as_deref() == Some("DisruptionTarget:TerminationByKubelet");
+        let reason = matches!(
+            self.reason.as_deref(),
+            Some("Evicted" | "Preempting" | "Terminated" | "NodeShutdown")
+        );
+        condition || (reason && self.phase == "Failed")
+    }
+
+    /// It was told to go.
+    pub fn told_to_go(&self) -> bool {
+        self.deletion.is_some() || self.ended_by_kubelet()
+    }
 }
 
 /// `metadata.deletionTimestamp` and what it means.

@@ -21,5 +21,6 @@ pub use cost::{Costs, RunTime};
 pub use load::{LoadError, Loaded, Options};
 pub use loss::{LossError, Losses};
 pub use map::MapError;
+pub use place::cgroup_root;
 pub use ring::EventRing;
 pub use translate::Translator;

@@ -81,11 +81,16 @@ fn named<'a>(
 
 /// The root of cgroup v2, wherever it is mounted.
 fn root() -> Result<File, String> {
+    let path = cgroup_root()?;
+    File::open(&path).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+/// Where the root of cgroup v2 is mounted.
+pub fn cgroup_root() -> Result<PathBuf, String> {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").map_err(|e| e.to_string())?;
     mounted(&mounts)
         .into_iter()
-        .filter_map(|path| File::open(path).ok())
-        .find(|dir| dir.metadata().is_ok_and(|m| m.ino() == ROOT_INODE))
+        .find(|path| path.metadata().is_ok_and(|m| m.ino() == ROOT_INODE))
         .ok_or_else(|| {
             "the root of cgroup v2 is mounted nowhere: in a container, mount the host's /sys/fs/cgroup"
                 .to_owned()

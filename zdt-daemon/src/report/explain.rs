@@ -2,7 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::{Style, escape, lane::since_zero_ms, verdict::path};
+use super::{
+    Style, escape,
+    lane::since_zero_ms,
+    verdict::{missing, path},
+};
 use crate::{
     causes::{RULES, amplifiers::AMPLIFIERS},
     verdict::{Confidence, Evidence, Judgement, Verdict},
@@ -45,7 +49,7 @@ pub fn explanation(verdict: &Verdict, style: Style) -> String {
         &match verdict.confidence {
             Confidence::Full => "full: nothing was lost that it rests on".to_owned(),
             Confidence::Degraded { lost } => {
-                style.yellow(format!("unsure: {lost} events were lost around it"))
+                style.yellow(format!("unsure: {}", missing(lost, &verdict.gaps)))
             }
         },
     );

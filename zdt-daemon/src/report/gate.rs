@@ -80,6 +80,7 @@ impl Gate {
                     r.node, r.events_lost
                 ));
             }
+            unknown.extend(r.gaps.iter().map(|gap| format!("{}: {gap}", r.node)));
             if r.pods_elsewhere > 0 && under_way.is_empty() {
                 unknown.push(format!(
                     "{} pods ended on nodes that did not tell: ask the zdt of each node",

@@ -66,6 +66,7 @@ fn so_far(on: &UnderWay, propagation: Vec<Propagation>) -> RolloutSummary {
         unexplained: on.unexplained,
         events_lost: on.events_lost,
         not_the_rollout: on.not_the_rollout,
+        gaps: Vec::new(),
         causes: causes.collect(),
         propagation,
         advice: Vec::new(),

@@ -83,7 +83,8 @@ impl Which {
             }
             Output::Verdict(v) => began.is_some_and(|b| v.wall >= b),
             Output::Propagation(_) => true,
-            Output::SelectorSwitch(_) => false,
+            // What of it touches a rollout is said by its summary.
+            Output::SelectorSwitch(_) | Output::NotSeen(_) => false,
         });
         let mut blind = state.health.blind.clone();
         blind.extend(began.and_then(|b| state.unseen_since(b)));

@@ -103,11 +103,21 @@ pub(super) fn revision(revision: &Revision) -> String {
 
 pub(super) fn counts(rollout: &RolloutSummary, style: Style) -> String {
     let lost = format!("events lost {}", rollout.events_lost);
-    let lost = if rollout.events_lost > 0 {
+    let mut lost = if rollout.events_lost > 0 {
         style.yellow(lost)
     } else {
         lost
     };
+    if let Some((first, more)) = rollout.gaps.split_first() {
+        let more = match more.len() {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        lost = format!(
+            "{lost}     {}",
+            style.yellow(format!("not all seen: {}{more}", escape(&first.to_string())))
+        );
+    }
     if rollout.failed == 0 {
         return format!("{}     {lost}", style.green("no request failed"));
     }
@@ -178,6 +188,7 @@ mod tests {
             explained: 255,
             unexplained: 0,
             events_lost: 0,
+            gaps: Vec::new(),
             not_the_rollout: 0,
             causes: vec![
                 CauseCount {

@@ -102,12 +102,13 @@ fn told(story: &Story, style: Style) -> String {
 pub(super) fn confidence(story: &Story, style: Style) -> String {
     let lost = story.rollout.events_lost;
     match (story.unsure, lost) {
-        (0, 0) => "confidence full: nothing was lost".to_owned(),
+        (0, 0) if story.rollout.gaps.is_empty() => "confidence full: nothing was lost".to_owned(),
+        (0, 0) => style.yellow("not all of it was seen; none of the verdicts rests on the rest".to_owned()),
         (0, lost) => style.yellow(format!(
             "{lost} events were lost; none of them matters to the verdicts"
         )),
         (unsure, _) => style.yellow(format!(
-            "{unsure} of {} verdicts are unsure: events were lost around them",
+            "{unsure} of {} verdicts are unsure: something was lost or not seen around them",
             story.verdicts.len()
         )),
     }

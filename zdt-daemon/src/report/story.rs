@@ -74,7 +74,8 @@ impl Report {
                     verdicts.insert((v.wall.0, format!("{} {}", v.node, v.id)), *v);
                 }
                 Output::SelectorSwitch(s) => switches.push(*s),
-                Output::Verdict(_) | Output::Propagation(_) => {}
+                // Verdicts and sums name what they were not told themselves.
+                Output::Verdict(_) | Output::Propagation(_) | Output::NotSeen(_) => {}
             }
         }
         let last = sums
@@ -282,6 +283,7 @@ fn merge(story: &mut Story, more: RolloutSummary) {
     all.explained += more.explained;
     all.unexplained += more.unexplained;
     all.events_lost += more.events_lost;
+    all.gaps.extend(more.gaps);
     all.not_the_rollout += more.not_the_rollout;
     all.from = all.from.take().or(more.from);
     all.to = all.to.take().or(more.to);

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, net::SocketAddr};
 use super::{Style, escape};
 use crate::{
     input::{NsName, Wall},
-    verdict::{Blame, Confidence, Evidence, Judgement, Verdict},
+    verdict::{Blame, Confidence, Evidence, Gap, Judgement, Verdict},
 };
 
 /// The line, without its newline:
@@ -35,9 +35,16 @@ pub fn verdict_line(verdict: &Verdict, style: Style) -> String {
         Blame::Rollout | Blame::Unknown => {}
     }
     if let Confidence::Degraded { lost } = verdict.confidence {
-        line.push_str(&style.yellow(format!("  [unsure: {lost} events lost around it]")));
+        line.push_str(&style.yellow(format!("  [unsure: {}]", missing(lost, &verdict.gaps))));
     }
     line
+}
+
+/// What a verdict may lack.
+pub(super) fn missing(lost: u64, gaps: &[Gap]) -> String {
+    let lost = (lost > 0).then(|| format!("{lost} events lost around it"));
+    let gaps = gaps.iter().map(Gap::to_string);
+    lost.into_iter().chain(gaps).collect::<Vec<_>>().join(", ")
 }
 
 fn when(verdict: &Verdict) -> String {
@@ -162,6 +169,7 @@ mod tests {
                 },
             },
             also_matched: Vec::new(),
+            gaps: Vec::new(),
             confidence: Confidence::Full,
         }
     }

@@ -134,6 +134,9 @@ fn note(rollout: &RolloutSummary, count: usize, summary: &str) -> String {
             rollout.events_lost
         );
     }
+    if let Some(gap) = rollout.gaps.first() {
+        let _ = write!(note, " Not all of it was seen: {gap}.");
+    }
     shortened(note)
 }
 

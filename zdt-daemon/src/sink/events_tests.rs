@@ -41,6 +41,7 @@ fn rollout() -> RolloutSummary {
         explained: 50,
         unexplained: 0,
         events_lost: 0,
+        gaps: Vec::new(),
         not_the_rollout: 4,
         causes: vec![cause("endpoint-removal-race", 49), cause("pod-ip-gone", 1)],
         propagation: Vec::new(),

@@ -185,7 +185,7 @@ impl Sink for MetricsSink {
             Output::Verdict(verdict) => self.verdict(clock::now(), verdict),
             Output::Propagation(propagation) => self.propagation(propagation),
             Output::Rollout(rollout) => self.rollout(rollout),
-            Output::SelectorSwitch(_) => {}
+            Output::SelectorSwitch(_) | Output::NotSeen(_) => {}
         }
         Ok(())
     }

@@ -46,6 +46,7 @@ impl About {
             Output::Propagation(p) => (Some(&p.namespace), p.workload.as_ref()),
             Output::Rollout(r) => (Some(&r.namespace), Some(&r.workload)),
             Output::SelectorSwitch(s) => (Some(&s.service.namespace), None),
+            Output::NotSeen(_) => (None, None),
         };
         Self {
             namespace: namespace.cloned(),

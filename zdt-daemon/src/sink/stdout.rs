@@ -44,6 +44,7 @@ impl<W: Write> Sink for Stdout<W> {
                 Output::Verdict(verdict) => report::verdict_line(verdict, self.style),
                 Output::Rollout(rollout) => report::rollout_block(rollout, self.style),
                 Output::SelectorSwitch(switch) => report::switch_line(switch),
+                Output::NotSeen(not_seen) => report::not_seen_line(not_seen),
             },
         };
         text.push('\n');

@@ -78,6 +78,11 @@ impl Store {
         self.lock().refuse.insert(resource, status);
     }
 
+    /// Answers again.
+    pub fn serve(&self, resource: &'static str) {
+        self.lock().refuse.remove(resource);
+    }
+
     /// Compaction: watches that resume get 410 Gone and must list anew.
     pub fn forget_history(&self, gone_by_status: bool) {
         let mut state = self.lock();

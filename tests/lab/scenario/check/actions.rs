@@ -64,6 +64,14 @@ pub(super) fn check(s: &Scenario) -> Result<(), Found> {
             Step::ReloadProxy | Step::SwitchBackend(_) if s.proxy.is_none() => {
                 ensure(false, "actions.do", action.what.to_string(), "with a `proxy`")?;
             }
+            Step::Api(api) => {
+                ensure(
+                    (api.for_ms == 0) == api.fault.momentary(),
+                    "actions.do",
+                    format!("{} for {} ms", api.fault.name(), api.for_ms),
+                    "for_ms with what lasts, and without it for close-watches and forget-history",
+                )?;
+            }
             Step::SwitchSelector(to) | Step::SwitchBackend(to) => {
                 let known = to == "web" || s.beside.iter().any(|b| b.name == *to);
                 ensure(known, "actions.do", to, "web or a name of `beside`")?;

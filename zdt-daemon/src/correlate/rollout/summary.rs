@@ -77,6 +77,7 @@ impl Rollouts {
             explained,
             unexplained: rollout.unexplained,
             events_lost: losses.within(rollout.began, now),
+            gaps: losses.gaps(rollout.began, rollout.last, now),
             not_the_rollout: rollout.not_the_rollout,
             causes,
             propagation,

@@ -125,7 +125,7 @@ fn pods_on_the_host_network_are_told_apart_by_cgroup_and_port() {
             host_network: true,
             ..pod(uid, "1", "10.244.1.1")
         };
-        pods.applied(ms(t), &state);
+        pods.applied(ms(t), &state, None, None);
         let place = Place {
             cgroup: CgroupId(cgroup),
             netns: NetnsInum(1),
@@ -158,4 +158,65 @@ fn pods_on_the_host_network_are_told_apart_by_cgroup_and_port() {
         pods.owner("10.244.1.1".parse().unwrap(), ms(50)).is_none(),
         "nobody owns the node's address"
     );
+}
+
+#[test]
+fn what_the_node_dials_at_itself_is_no_request_unless_a_pod_or_a_service_is_there() {
+    let refused_at = |to: &str| {
+        let mut world = World::new();
+        let tcp = TcpCounters {
+            first_syn: Some(ms(500)),
+            ..Default::default()
+        };
+        let mut sock = World::sock(Side::Client, TcpState::Close, 111, Some(tcp));
+        sock.netns = NetnsInum(1);
+        sock.local = addr("10.244.1.1:55496");
+        sock.remote = addr(to);
+        let (old, new) = (TcpState::SynSent, TcpState::Close);
+        world.kernel(
+            501,
+            Observation::FlowEnd {
+                sock,
+                old,
+                new,
+                exiting: false,
+                tgid: 9,
+            },
+        );
+        world.run().0.len()
+    };
+    assert_eq!(refused_at("10.244.1.1:6443"), 0, "an API server that is away");
+    assert_eq!(refused_at("10.244.1.1:30080"), 1, "a node port");
+    assert_eq!(refused_at(POD), 1);
+}
+
+#[test]
+fn what_a_static_pods_cgroups_did_is_its_mirrors_whichever_was_told_first() {
+    let place = Place {
+        cgroup: CgroupId(7),
+        netns: NetnsInum(1),
+        attribution: Attribution::Pod {
+            uid: PodUid("hash".into()),
+            container: "c".into(),
+        },
+    };
+    let mirror = |uid: &str| PodState {
+        cgroup_uid: Some(PodUid("hash".into())),
+        ..pod(uid, "1", "10.244.1.5")
+    };
+    let mut pods = Pods::new(16);
+    pods.listener(ms(10), &place, addr("0.0.0.0:8080"), true, (false, 7));
+    pods.applied(ms(20), &mirror("api"), None, None);
+    pods.listener(ms(30), &place, addr("0.0.0.0:9090"), true, (false, 7));
+    let ports = |pods: &Pods, uid: &str| {
+        let pod = pods.get(&PodUid(uid.into())).unwrap();
+        pod.listening(ms(99)).map(|l| l.local.port()).collect::<Vec<_>>()
+    };
+    assert_eq!(ports(&pods, "api"), [8080, 9090]);
+    assert!(pods.get(&PodUid("hash".into())).is_none(), "one pod");
+    // `kubectl delete` takes the mirror alone; the kubelet makes another one.
+    pods.gone(ms(40), &PodUid("api".into()), None);
+    pods.applied(ms(50), &mirror("again"), None, None);
+    pods.listener(ms(60), &place, addr("0.0.0.0:9090"), false, (false, 7));
+    assert_eq!(ports(&pods, "again"), [8080]);
 }

@@ -37,7 +37,7 @@ fn said(world: &mut World, until: u64) -> (Vec<Propagation>, Vec<RolloutSummary>
                 propagations.push(*p);
             }
             Output::Rollout(r) => rollouts.push(*r),
-            Output::Verdict(_) | Output::SelectorSwitch(_) => {}
+            Output::Verdict(_) | Output::SelectorSwitch(_) | Output::NotSeen(_) => {}
         }
     }
     (propagations, rollouts)

@@ -171,3 +171,77 @@ fn a_living_pod_that_a_service_came_to_select_is_a_selector_switch() {
     world.reset(140, "NO_SOCKET", true);
     assert_eq!(world.only_verdict().trigger, Trigger::SelectorSwitch);
 }
+
+/// Nobody deletes a pod that its kubelet evicts.
+fn evicted(told: impl FnOnce(&mut World)) -> crate::verdict::Verdict {
+    let mut world = World::new();
+    world.signal(115, super::world::APP, 15);
+    world.listener(116, false, false);
+    world.reset(140, "NO_SOCKET", true);
+    world.exit(200, super::world::APP);
+    told(&mut world);
+    world.inputs.sort_by_key(|i: &Input| i.at);
+    world.only_verdict()
+}
+
+fn status(disruption: Option<&str>, reason: Option<&str>, phase: &str) -> What {
+    What::Pod(PodState {
+        disruption: disruption.map(str::to_owned),
+        reason: reason.map(str::to_owned),
+        phase: phase.to_owned(),
+        ..pod("old", "1", "10.244.1.5")
+    })
+}
+
+#[test]
+fn a_pod_that_its_kubelet_evicts_was_told_to_go_though_nobody_deleted_it() {
+    let verdict = evicted(|world| {
+        world.at(
+            110,
+            status(Some("DisruptionTarget:TerminationByKubelet"), None, "Running"),
+        );
+        world.at(
+            1_300,
+            status(
+                Some("DisruptionTarget:TerminationByKubelet"),
+                Some("Evicted"),
+                "Failed",
+            ),
+        );
+    });
+    assert_eq!(
+        (verdict.cause(), verdict.trigger),
+        ("endpoint-removal-race", Trigger::Eviction)
+    );
+    // Without the condition (before 1.26, or with its gate off) the status says so only when all is over.
+    let verdict = evicted(|world| world.at(1_300, status(None, Some("Evicted"), "Failed")));
+    assert_eq!(
+        (verdict.cause(), verdict.trigger),
+        ("endpoint-removal-race", Trigger::Eviction)
+    );
+    let verdict = evicted(|world| world.at(110, status(None, Some("NodeShutdown"), "Failed")));
+    assert_eq!(verdict.trigger, Trigger::NodeShutdown);
+}
+
+#[test]
+fn a_pod_that_was_evicted_long_ago_begins_nothing_and_has_its_address_no_more() {
+    let mut world = World::new();
+    let old = PodState {
+        reason: Some("Evicted".into()),
+        phase: "Failed".into(),
+        ..pod("evicted", "1", "10.244.1.5")
+    };
+    world.at(2, What::Pod(old));
+    world.signal(115, super::world::APP, 15);
+    world.delete(100, 30);
+    world.listener(116, false, false);
+    world.reset(140, "NO_SOCKET", true);
+    world.inputs.sort_by_key(|i: &Input| i.at);
+    let (verdicts, rollouts) = world.run();
+    assert_eq!(verdicts[0].pod.as_ref().map(|p| p.uid.0.as_str()), Some("old"));
+    assert_eq!(
+        rollouts.iter().map(|r| r.pods).collect::<Vec<_>>(),
+        [1],
+        "the pod that ended now"
+    );
+}

@@ -348,7 +348,7 @@ impl World {
         for output in out {
             match output {
                 Output::Verdict(v) => verdicts.push(*v),
-                Output::Propagation(_) | Output::SelectorSwitch(_) => {}
+                Output::Propagation(_) | Output::SelectorSwitch(_) | Output::NotSeen(_) => {}
                 Output::Rollout(r) => rollouts.push(*r),
             }
         }

@@ -68,6 +68,7 @@ fn verdict(name: &str, blame: Blame, cause: &'static str, outcome: Outcome, trig
             }
         },
         also_matched: Vec::new(),
+        gaps: Vec::new(),
         confidence: Confidence::Full,
     }
 }
@@ -94,6 +95,7 @@ fn summary(name: &str, began: Ktime) -> RolloutSummary {
         explained: 0,
         unexplained: 0,
         events_lost: 0,
+        gaps: Vec::new(),
         not_the_rollout: 0,
         causes: Vec::new(),
         propagation: Vec::new(),
