@@ -39,6 +39,15 @@ pub fn ebpf() -> Result<()> {
     Ok(())
 }
 
+const RUSTFLAGS: &[&str] = &[
+    // These two give the object its BTF, which the ring buffer map and tp_btf programs need.
+    "-Cdebuginfo=2",
+    "-Clink-arg=--btf",
+    // Else LLVM may write no memory in line, and calls a function instead. One call in a program is enough for the verifier
+    // of kernels before 6.2 to need a hundred times as long, beyond its limit (zdt-ebpf/src/cgroup.rs, `is_pod`).
+    "-Clink-arg=--disable-expand-memcpy-in-order",
+];
+
 fn build_ebpf(rust: &Rust) -> Result<()> {
     let mut cargo = child::command(&rust.cargo);
     cargo
@@ -47,8 +56,7 @@ fn build_ebpf(rust: &Rust) -> Result<()> {
         .env("RUSTC", &rust.rustc)
         // Unstable flags with a stable compiler: no prebuilt core exists for this target.
         .env("RUSTC_BOOTSTRAP", "1")
-        // debuginfo and --btf give the object its BTF, which the ring buffer map and tp_btf programs need.
-        .env("CARGO_ENCODED_RUSTFLAGS", "-Cdebuginfo=2\u{1f}-Clink-arg=--btf")
+        .env("CARGO_ENCODED_RUSTFLAGS", RUSTFLAGS.join("\u{1f}"))
         .args([
             "build",
             "--release",
