@@ -166,27 +166,50 @@ fn not_loaded(error: &LoadError) -> Check {
 }
 
 fn hooks(kernel: &Attached) -> Vec<Check> {
-    PROGRAMS
-        .iter()
-        .map(|program| {
-            let what = format!("hook {}", program.name);
-            match kernel.missing().iter().find(|m| m.program.name == program.name) {
-                None => check(State::Fine, &what, "attaches"),
-                Some(missing) => check(
-                    State::Degraded,
-                    &what,
-                    format!("{}; {}", missing.reason, costs(program.tracepoint)),
-                ),
-            }
-        })
-        .collect()
+    let programs = PROGRAMS.iter().map(|program| {
+        let what = format!("hook {}", program.name);
+        if kernel.spared().iter().any(|p| p.name == program.name) {
+            return check(
+                State::Fine,
+                &what,
+                "not needed: this kernel's tracepoint tells the same",
+            );
+        }
+        match kernel.missing().iter().find(|m| m.program.name == program.name) {
+            None => check(State::Fine, &what, "attaches"),
+            Some(missing) => check(
+                State::Degraded,
+                &what,
+                format!("{}; {}", missing.reason, costs(program.tracepoint)),
+            ),
+        }
+    });
+    let untold = kernel.untold().filter(|detail| {
+        // Without the hook itself, that line says it.
+        kernel
+            .missing()
+            .iter()
+            .all(|m| m.program.name != detail.tracepoint)
+    });
+    let untold = untold.map(|detail| {
+        check(
+            State::Degraded,
+            &format!("hook {}", detail.name),
+            format!(
+                "this kernel does not tell it, {} and later do; {}",
+                detail.since,
+                costs(detail.name)
+            ),
+        )
+    });
+    programs.chain(untold).collect()
 }
 
-/// The causes that need a hook, as the registry has them.
-fn costs(tracepoint: &str) -> String {
+/// The causes that need a hook, or a detail of it, as the registry has them.
+fn costs(hook: &str) -> String {
     let causes: Vec<_> = RULES
         .iter()
-        .filter(|r| r.needs.contains(&tracepoint))
+        .filter(|r| r.needs.contains(&hook))
         .map(|r| r.name)
         .collect();
     if causes.is_empty() {
@@ -291,6 +314,8 @@ mod tests {
     fn missing_hook_costs_the_causes_that_need_it() {
         assert!(costs("tcp_retransmit_skb").contains("pod-ip-gone"));
         assert!(costs("mark_victim").contains("oom-kill"));
+        assert!(costs("tcp_send_reset/no_socket").contains("endpoint-removal-race"));
+        assert!(costs("kfree_skb/reason").contains("policy-drop"));
         assert_eq!(costs("no_such_hook"), "costs evidence, no cause");
     }
 

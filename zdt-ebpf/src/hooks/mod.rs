@@ -16,3 +16,4 @@ mod task_file;
 mod tcp_receive_reset;
 mod tcp_retransmit_skb;
 mod tcp_send_reset;
+mod tcp_v4_send_reset;
