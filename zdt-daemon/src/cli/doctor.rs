@@ -6,16 +6,20 @@ use std::{
     process::ExitCode,
 };
 
+use serde::Serialize;
+
 use super::{ERROR, FINDING};
 use crate::{
     causes::RULES,
     clock, config,
     kernel::{Attached, LoadError, Loaded, Options, btf::KernelFacts, table::PROGRAMS},
     netfilter::{conntrack::Lookup, iptables::LegacyTables, nftables::Watcher},
+    sink::Format,
 };
 
 /// How one thing stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
 enum State {
     Fine,
     /// Works without it, and some causes cannot be named.
@@ -25,12 +29,30 @@ enum State {
 }
 
 /// One line of the report.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 struct Check {
     state: State,
     what: String,
     /// What was found; where something is missing, what to do and which causes it costs.
     found: String,
+}
+
+/// How one program of the kernel half stands.
+#[derive(Debug, Serialize)]
+struct HookState {
+    hook: &'static str,
+    /// `attached`, `not-needed`, `absent` (this kernel has no such tracepoint) or `refused`.
+    state: &'static str,
+    /// Instructions that the verifier went through, where the kernel tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verified: Option<u64>,
+}
+
+/// What `-o json` prints.
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    checks: Vec<Check>,
+    hooks: Vec<HookState>,
 }
 
 fn check(state: State, what: &str, found: impl Into<String>) -> Check {
@@ -42,9 +64,13 @@ fn check(state: State, what: &str, found: impl Into<String>) -> Check {
 }
 
 pub(super) fn doctor(args: &config::Doctor) -> anyhow::Result<ExitCode> {
-    let checks = examine(&args.kernel.btf_path);
-    print(&checks, &mut io::stdout().lock(), io::stdout().is_terminal())?;
-    Ok(verdict(&checks))
+    let report = examine(&args.kernel.btf_path);
+    let mut out = io::stdout().lock();
+    match args.output.format {
+        Format::Text => print(&report.checks, &mut out, io::stdout().is_terminal())?,
+        Format::Json => writeln!(out, "{}", serde_json::to_string(&report)?)?,
+    }
+    Ok(verdict(&report.checks))
 }
 
 fn verdict(checks: &[Check]) -> ExitCode {
@@ -79,7 +105,8 @@ fn print(checks: &[Check], out: &mut impl Write, colour: bool) -> io::Result<()>
     out.flush()
 }
 
-fn examine(btf: &Path) -> Vec<Check> {
+fn examine(btf: &Path) -> Report {
+    let mut states = Vec::new();
     let mut checks = vec![release(), privileges(), type_information(btf)];
     // Without type information nothing can be loaded, and the reason stands above.
     if checks
@@ -91,7 +118,10 @@ fn examine(btf: &Path) -> Vec<Check> {
             ..Options::default()
         };
         match Loaded::load(&options).and_then(Loaded::attach) {
-            Ok(kernel) => checks.extend(hooks(&kernel)),
+            Ok(kernel) => {
+                checks.extend(hooks(&kernel));
+                states = hook_states(&kernel);
+            }
             Err(error) => checks.push(not_loaded(&error)),
         }
     }
@@ -105,7 +135,10 @@ fn examine(btf: &Path) -> Vec<Check> {
     ));
     checks.push(cgroups());
     checks.push(processes());
-    checks
+    Report {
+        checks,
+        hooks: states,
+    }
 }
 
 fn release() -> Check {
@@ -203,6 +236,28 @@ fn hooks(kernel: &Attached) -> Vec<Check> {
         )
     });
     programs.chain(untold).collect()
+}
+
+fn hook_states(kernel: &Attached) -> Vec<HookState> {
+    let verified = kernel.costs().verified();
+    let states = PROGRAMS.iter().map(|program| {
+        let name = program.name;
+        let state = if kernel.spared().iter().any(|p| p.name == name) {
+            "not-needed"
+        } else if kernel.missing().iter().all(|m| m.program.name != name) {
+            "attached"
+        } else if kernel.lacks(program) {
+            "absent"
+        } else {
+            "refused"
+        };
+        HookState {
+            hook: name,
+            state,
+            verified: verified.iter().find(|(of, _)| *of == name).map(|(_, n)| *n),
+        }
+    });
+    states.collect()
 }
 
 /// The causes that need a hook, or a detail of it, as the registry has them.
@@ -321,7 +376,7 @@ mod tests {
 
     #[test]
     fn no_btf_is_found_before_anything_is_loaded() {
-        let checks = examine(Path::new("/nonexistent/btf"));
+        let checks = examine(Path::new("/nonexistent/btf")).checks;
         let btf = checks.iter().find(|c| c.what == "BTF").unwrap();
         assert_eq!(btf.state, State::Missing);
         assert!(btf.found.contains("CONFIG_DEBUG_INFO_BTF=y"), "{}", btf.found);

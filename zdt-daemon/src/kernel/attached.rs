@@ -11,7 +11,7 @@ use super::{
     btf::KernelFacts,
     map::{Map, MapError},
     place::Link,
-    table::{DETAILS, Detail, Program},
+    table::{DETAILS, Detail, Place, Program},
 };
 
 /// A program that runs, or that runs while something is in transition.
@@ -211,6 +211,11 @@ impl Attached {
     /// Programs that this kernel does not need, since a tracepoint tells the same.
     pub fn spared(&self) -> &[&'static Program] {
         &self.spared
+    }
+
+    /// Whether this kernel has no such tracepoint.
+    pub fn lacks(&self, program: &Program) -> bool {
+        program.place() == Place::Tracepoint && self.facts.arity(program.tracepoint).is_none()
     }
 
     /// Details that this kernel's hooks do not tell.

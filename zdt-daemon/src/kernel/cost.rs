@@ -37,17 +37,27 @@ impl Costs {
         });
         read.filter(|r| r.runs > 0).collect()
     }
+
+    /// Instructions that the verifier went through to accept each program; none where the kernel does not tell (before 5.16).
+    pub fn verified(&self) -> Vec<(&'static str, u64)> {
+        let read = self.programs.iter().filter_map(|(program, fd)| {
+            let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
+            Some((*program, value(&text, "verified_insns")?))
+        });
+        read.collect()
+    }
+}
+
+fn value(fdinfo: &str, key: &str) -> Option<u64> {
+    let line = fdinfo.lines().find_map(|l| l.strip_prefix(key))?;
+    line.trim_start_matches(':').trim().parse().ok()
 }
 
 fn run_time(program: &'static str, fdinfo: &str) -> Option<RunTime> {
-    let value = |key: &str| -> Option<u64> {
-        let line = fdinfo.lines().find_map(|l| l.strip_prefix(key))?;
-        line.trim_start_matches(':').trim().parse().ok()
-    };
     Some(RunTime {
         program,
-        time: Duration::from_nanos(value("run_time_ns")?),
-        runs: value("run_cnt")?,
+        time: Duration::from_nanos(value(fdinfo, "run_time_ns")?),
+        runs: value(fdinfo, "run_cnt")?,
     })
 }
 
@@ -66,6 +76,7 @@ mod tests {
             runs: 67,
         };
         assert_eq!(run_time("tcp_send_reset", text), Some(wanted));
+        assert_eq!(value(text, "verified_insns"), Some(533));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tokio::{runtime::Runtime, sync::mpsc};
 use zdt_common::{Addr, Endpoint};
 use zdt_daemon::{
     input::{Attribution, Input, Ktime, Observation, Place, What},
-    kernel::{Attached, EventRing, Loaded, MissingHook, Options, Translator},
+    kernel::{Attached, EventRing, Loaded, Losses, MissingHook, Options, Translator},
 };
 
 use crate::world::{PORT, World};
@@ -18,13 +18,16 @@ use crate::world::{PORT, World};
 /// Longer than any event takes, retransmission timeouts included.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// A loaded kernel half, its events, and what it has counted.
+type Sight = (Attached, EventRing, Losses);
+
 /// Loaded kernel halves that no test uses just now: to load one takes ten seconds in an emulated machine. What they still watch
 /// are addresses of worlds that are gone.
-static SPARE: Mutex<Vec<(Attached, EventRing)>> = Mutex::new(Vec::new());
+static SPARE: Mutex<Vec<Sight>> = Mutex::new(Vec::new());
 
 pub struct Eyes {
     /// Until the drop.
-    loaded: Option<(Attached, EventRing)>,
+    loaded: Option<Sight>,
     translator: Translator,
     runtime: Runtime,
     uid: String,
@@ -47,7 +50,7 @@ impl Eyes {
         Self::of(world, load(options), false)
     }
 
-    fn of(world: &World, (attached, mut ring): (Attached, EventRing), shared: bool) -> Self {
+    fn of(world: &World, (attached, mut ring, losses): Sight, shared: bool) -> Self {
         ring.drain(|_| ());
         Self {
             translator: attached.translator(),
@@ -58,13 +61,17 @@ impl Eyes {
             uid: world.uid.clone(),
             addrs: vec![world.pod4, world.pod6, world.client4, world.client6],
             queue: Vec::new(),
-            loaded: Some((attached, ring)),
+            loaded: Some((attached, ring, losses)),
             shared,
         }
     }
 
     pub fn attached(&mut self) -> &mut Attached {
         &mut self.loaded.as_mut().unwrap().0
+    }
+
+    pub fn losses(&mut self) -> &mut Losses {
+        &mut self.loaded.as_mut().unwrap().2
     }
 
     pub fn watch(&mut self, ip: IpAddr, bits: u32) {
@@ -121,7 +128,7 @@ impl Eyes {
             queue,
             ..
         } = self;
-        let (_, ring) = loaded.as_mut().unwrap();
+        let (_, ring, _) = loaded.as_mut().unwrap();
         let (sender, mut receiver) = mpsc::channel(4096);
         let input = runtime.block_on(async {
             tokio::select! {
@@ -168,21 +175,32 @@ impl Eyes {
 
 impl Drop for Eyes {
     fn drop(&mut self) {
-        if let Some(loaded) = self.loaded.take().filter(|_| self.shared) {
+        let Some(loaded) = self.loaded.take() else { return };
+        fired(&loaded.2);
+        if self.shared {
             SPARE.lock().unwrap_or_else(PoisonError::into_inner).push(loaded);
         }
     }
 }
 
 /// Every hook that this kernel has.
-fn load(options: &Options) -> (Attached, EventRing) {
+fn load(options: &Options) -> Sight {
     let loaded = Loaded::load(options).unwrap_or_else(|e| panic!("{e}"));
     let mut attached = loaded.attach().unwrap_or_else(|e| panic!("{e}"));
     let absent = |m: &&MissingHook| attached.facts().arity(m.program.tracepoint).is_some();
     let refused: Vec<_> = attached.missing().iter().filter(absent).collect();
     assert!(refused.is_empty(), "{refused:?}");
-    let ring = attached.take_ring().unwrap();
-    (attached, ring)
+    let (ring, losses) = (attached.take_ring().unwrap(), attached.take_losses().unwrap());
+    (attached, ring, losses)
+}
+
+/// For `cargo xtask kernels`, which asks whether each hook has fired: events since the load.
+fn fired(losses: &Losses) {
+    for (hook, count) in losses.emitted().unwrap_or_default() {
+        if count > 0 {
+            println!("fired {} {count}", hook.name());
+        }
+    }
 }
 
 pub fn addr(ip: IpAddr) -> Addr {

@@ -139,7 +139,7 @@ fn what_the_ring_cannot_hold_is_counted_by_hook() {
     for _ in 0..100 {
         refused(&world, world.pod4);
     }
-    let mut losses = eyes.attached().take_losses().unwrap();
+    let losses = eyes.losses();
     let lost = losses.take().unwrap();
     let emitted = losses.emitted().unwrap();
     let of = |counts: &[(Hook, u64)]| {
