@@ -145,7 +145,10 @@ fn a_close_with_unread_data_is_an_abort_with_its_counters() {
 }
 
 /// What the kernel tells the process that holds a socket.
-#[expect(unsafe_code, reason = "a bare system call: the struct is longer than any crate has it")]
+#[expect(
+    unsafe_code,
+    reason = "a bare system call: the struct is longer than any crate has it"
+)]
 fn told_by_getsockopt<const N: usize>(socket: &TcpStream, level: i32, option: i32) -> [u8; N] {
     use std::os::fd::AsRawFd as _;
     let mut bytes = [0_u8; N];

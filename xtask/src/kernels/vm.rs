@@ -158,7 +158,7 @@ fn wait_for(socket: &Path) -> Result<()> {
 }
 
 /// The kernel as an ELF file: to uncompress it takes an emulated machine long.
-fn vmlinux(kernel: &Kernel) -> Result<PathBuf> {
+pub fn vmlinux(kernel: &Kernel) -> Result<PathBuf> {
     let file = kernel.root.join("vmlinux");
     if file.is_file() {
         return Ok(file);
@@ -224,6 +224,20 @@ fn through(program: &str, arguments: &[&str], input: &[u8]) -> Result<Vec<u8>> {
     Ok(output)
 }
 
+/// A module, unpacked; its file may have an ending more.
+pub fn module(path: &Path) -> Result<Vec<u8>> {
+    let endings = ["", ".xz", ".zst"].iter();
+    let mut files = endings.map(|more| PathBuf::from(format!("{}{more}", path.display())));
+    let file = files.find(|file| file.is_file());
+    let file = file.with_context(|| format!("there is no {}", path.display()))?;
+    let bytes = fs::read(&file)?;
+    match file.extension().and_then(|e| e.to_str()) {
+        Some("xz") => through("xz", &["-dc"], &bytes),
+        Some("zst") => through("zstd", &["-dcq"], &bytes),
+        _ => Ok(bytes),
+    }
+}
+
 /// The first file system: busybox, the modules for the second one, and the script.
 fn initramfs(kernel: &Kernel, script: &str) -> Result<Vec<u8>> {
     let mut archive = Cpio::default();
@@ -260,12 +274,7 @@ fn initramfs(kernel: &Kernel, script: &str) -> Result<Vec<u8>> {
         }
     }
     for (number, file) in modules.iter().enumerate() {
-        let bytes = fs::read(file)?;
-        let plain = match Path::new(file).extension().and_then(|e| e.to_str()) {
-            Some("xz") => through("xz", &["-dc"], &bytes)?,
-            Some("zst") => through("zstd", &["-dcq"], &bytes)?,
-            _ => bytes,
-        };
+        let plain = module(Path::new(file))?;
         archive.add(&format!("m/{number:03}.ko"), 0o100_644, &plain);
     }
     let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
