@@ -95,6 +95,7 @@ offsets! {
     skb_transport_header: "sk_buff" ["transport_header"] required;
     skb_dev: "sk_buff" ["dev"] required;
     skb_sk: "sk_buff" ["sk"] required;
+    skb_pkt_type: "sk_buff" ["pkt_type"] optional;
     skb_len: "sk_buff" ["len"] required;
     skb_refdst: "sk_buff" ["_skb_refdst"] required;
     skb_nfct: "sk_buff" ["_nfct"] optional;

@@ -13,7 +13,10 @@ use aya_ebpf::{EbpfContext as _, macros::kprobe, programs::ProbeContext};
 use zdt_common::Hook;
 
 use super::tcp_send_reset::{is_full, report};
-use crate::read::{Ptr, field, tcp};
+use crate::{
+    maps::ANSWERED,
+    read::{Ptr, field, tcp},
+};
 
 #[kprobe]
 pub fn tcp_v4_send_reset(ctx: ProbeContext) -> i32 {
@@ -32,6 +35,10 @@ fn entry<const HOOK: u16>(ctx: &ProbeContext) {
     let regs = ctx.as_ptr() as Ptr;
     let sk: Ptr = field!(regs, regs_arg0);
     let skb: Ptr = field!(regs, regs_arg1);
+    // It is dropped behind the RST: nobody else's doing (kfree_skb.rs).
+    if let Some(answered) = ANSWERED.get_ptr_mut(0) {
+        unsafe { *answered = skb };
+    }
     let state: u8 = field!(sk, sk_state);
     // A listener is a full socket to sk_fullsock (include/net/sock.h).
     if skb == 0 || is_full(sk, state) || (sk != 0 && state == tcp::LISTEN) {
