@@ -7,6 +7,7 @@
 
 mod archive;
 mod btf;
+mod elf;
 mod report;
 mod vm;
 

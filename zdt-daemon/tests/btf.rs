@@ -1,9 +1,7 @@
 //! The type information of the kernels of `cargo xtask kernels`, cut down to what zdt asks of it: every offset, argument and name
 //! that zdt uses is there, or is known to be absent. A kernel that is newer than these is cut by `cargo xtask kernels --btf`.
 #![expect(
-    clippy::unwrap_used,
     clippy::panic,
-    clippy::indexing_slicing,
     reason = "clippy knows tests by their attribute; this whole file is one"
 )]
 

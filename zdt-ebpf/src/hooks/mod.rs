@@ -17,3 +17,4 @@ mod tcp_receive_reset;
 mod tcp_retransmit_skb;
 mod tcp_send_reset;
 mod tcp_v4_send_reset;
+mod tcp_v6_send_reset;

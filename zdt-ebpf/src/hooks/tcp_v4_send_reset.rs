@@ -24,14 +24,8 @@ pub fn tcp_v4_send_reset(ctx: ProbeContext) -> i32 {
     0
 }
 
-#[kprobe]
-pub fn tcp_v6_send_reset(ctx: ProbeContext) -> i32 {
-    entry::<{ Hook::TcpV6SendReset as u16 }>(&ctx);
-    0
-}
-
 #[inline(always)]
-fn entry<const HOOK: u16>(ctx: &ProbeContext) {
+pub fn entry<const HOOK: u16>(ctx: &ProbeContext) {
     let regs = ctx.as_ptr() as Ptr;
     let sk: Ptr = field!(regs, regs_arg0);
     let skb: Ptr = field!(regs, regs_arg1);
