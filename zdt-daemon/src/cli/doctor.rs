@@ -344,6 +344,7 @@ fn processes() -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::table::DETAILS;
 
     fn printed(checks: &[Check]) -> String {
         let mut out = Vec::new();
@@ -363,6 +364,17 @@ mod tests {
         assert!(printed(&checks).contains("degraded  hook tcp_receive_reset  costs client-abort\n"));
         checks.push(check(State::Missing, "BTF", "none"));
         assert!(printed(&checks).ends_with("zdt cannot run here\n"));
+    }
+
+    #[test]
+    fn what_a_cause_needs_is_a_hook_or_a_detail_of_one() {
+        let hooks = PROGRAMS.iter().map(|p| p.tracepoint);
+        let known: Vec<_> = hooks.chain(DETAILS.iter().map(|d| d.name)).collect();
+        for rule in RULES {
+            for need in rule.needs {
+                assert!(known.contains(need), "{} needs {need}", rule.name);
+            }
+        }
     }
 
     #[test]
