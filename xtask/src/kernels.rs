@@ -208,7 +208,8 @@ fn script(release: bool, tests: &[PathBuf], scenarios: &[&str]) -> String {
     let (zdt, lab) = (layout::binary("zdt", release), layout::binary("zdt-lab", release));
     // As on a node: kube-proxy and the container runtime have loaded these.
     let mut lines = vec![
-        "modprobe -a nf_conntrack nf_conntrack_netlink nf_tables veth bridge br_netfilter >/dev/null 2>&1".to_owned(),
+        "modprobe -a nf_conntrack nf_conntrack_netlink nf_tables veth bridge br_netfilter >/dev/null 2>&1"
+            .to_owned(),
         "echo '== doctor'".to_owned(),
         format!("{} doctor -o json", zdt.display()),
         "cd zdt-daemon".to_owned(),
