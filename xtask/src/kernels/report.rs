@@ -304,7 +304,11 @@ impl Budget {
             .hooks
             .iter()
             .filter_map(|h| Some((h.hook.clone(), h.verified?)));
-        self.0.insert(row.series.clone(), of.collect());
+        let of: BTreeMap<String, u64> = of.collect();
+        // Before 5.16 the kernel does not tell.
+        if !of.is_empty() {
+            self.0.insert(row.series.clone(), of);
+        }
     }
 
     fn complaints(&self, row: &Row) -> Vec<String> {
