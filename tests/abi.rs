@@ -34,6 +34,8 @@ const NUMBERS: &[(u16, &str)] = &[
     (12, "net_dev_queue"),
     (13, "inet_sock_set_state/queue"),
     (15, "cgroup_skb_egress"),
+    (16, "tcp_v4_send_reset"),
+    (17, "tcp_v6_send_reset"),
 ];
 
 /// Bytes that start at an 8-byte boundary, as ring buffer records do.
@@ -75,7 +77,7 @@ fn bytes_of<'a>(event: &Event<'a>) -> &'a [u8] {
     match event {
         Event::InetSockSetState(p) => p.as_bytes(),
         Event::Listen(p) => p.as_bytes(),
-        Event::TcpSendReset(p) => p.as_bytes(),
+        Event::TcpSendReset(p) | Event::TcpV4SendReset(p) | Event::TcpV6SendReset(p) => p.as_bytes(),
         Event::TcpReceiveReset(p) | Event::InetSkErrorReport(p) => p.as_bytes(),
         Event::TcpRetransmitSkb(p) => p.as_bytes(),
         Event::SignalGenerate(p) => p.as_bytes(),

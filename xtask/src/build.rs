@@ -39,6 +39,15 @@ pub fn ebpf() -> Result<()> {
     Ok(())
 }
 
+const RUSTFLAGS: &[&str] = &[
+    // These two give the object its BTF, which the ring buffer map and tp_btf programs need.
+    "-Cdebuginfo=2",
+    "-Clink-arg=--btf",
+    // Else LLVM may write no memory in line, and calls a function instead. One call in a program is enough for the verifier
+    // of kernels before 6.2 to need a hundred times as long, beyond its limit (zdt-ebpf/src/cgroup.rs, `is_pod`).
+    "-Clink-arg=--disable-expand-memcpy-in-order",
+];
+
 fn build_ebpf(rust: &Rust) -> Result<()> {
     let mut cargo = child::command(&rust.cargo);
     cargo
@@ -75,10 +84,9 @@ fn build_ebpf(rust: &Rust) -> Result<()> {
     child::run(&mut cargo)
 }
 
-/// debuginfo and --btf give the object its BTF, which the ring buffer map and tp_btf programs need.
 fn ebpf_flags(rust: &Rust) -> Result<String> {
     let sysroot = child::stdout(child::command(&rust.rustc).args(["--print", "sysroot"]))?;
-    let mut flags = ["-Cdebuginfo=2", "-Clink-arg=--btf"].map(str::to_owned).to_vec();
+    let mut flags: Vec<String> = RUSTFLAGS.iter().map(|&flag| flag.to_owned()).collect();
     flags.extend(without_paths()?);
     flags.push(format!("--remap-path-prefix={}=/rust", sysroot.trim()));
     Ok(flags.join("\u{1f}"))

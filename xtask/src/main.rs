@@ -6,6 +6,7 @@ mod child;
 mod demo;
 mod fuzz;
 mod image;
+mod kernels;
 mod layout;
 mod lint;
 mod needs;
@@ -45,6 +46,8 @@ enum Verb {
     Fuzz(fuzz::Args),
     /// Pack a static zdt as a container image: an OCI archive and the list of what is inside, without a registry.
     Image(image::Args),
+    /// Boot other kernels in QEMU, and see each hook, its fields and some scenarios in each.
+    Kernels(kernels::Args),
     /// rustfmt and clippy, as CI asks for them.
     Lint,
     /// Everything that CI checks: lints, tests, the eBPF build, the lab with root, the score table.
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Verb::Bench(args) => bench::run(&args),
         Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Image(args) => image::run(&args),
+        Verb::Kernels(args) => kernels::run(&args),
         Verb::Lint => lint::run(),
         Verb::Test(args) | Verb::Ci(args) => Ok(test::run(&args)),
     };

@@ -104,6 +104,40 @@ pub const FUZZ: &[Need] = &[Need {
     why: "libFuzzer is C++, built from the sources in its crate",
 }];
 
+/// To boot other kernels (`cargo xtask kernels`).
+pub const KERNELS: &[Need] = &[
+    Need {
+        what: "/bin/busybox",
+        package: "busybox-static",
+        why: "the first program of an emulated machine",
+    },
+    Need {
+        what: "modprobe",
+        package: "kmod",
+        why: "which modules that machine needs first",
+    },
+    Need {
+        what: "xz",
+        package: "xz-utils",
+        why: "Debian's kernels are packed with it",
+    },
+    Need {
+        what: "zstd",
+        package: "zstd",
+        why: "the same, other releases",
+    },
+    Need {
+        what: "lz4",
+        package: "lz4",
+        why: "the same",
+    },
+    Need {
+        what: "/usr/share/keyrings/debian-archive-keyring.gpg",
+        package: "debian-archive-keyring",
+        why: "the signatures of Debian's archives",
+    },
+];
+
 /// A complete Rust toolchain beside the developer's own.
 pub const RUST: &[Need] = &[
     Need {

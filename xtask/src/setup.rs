@@ -90,6 +90,12 @@ pub fn cxx() -> Result<()> {
     install(&missing, false)
 }
 
+/// Only what boots other kernels.
+pub fn kernels() -> Result<()> {
+    let missing = unmet(needs::KERNELS);
+    install(&missing, false)
+}
+
 fn unmet(needs: &'static [Need]) -> Vec<&'static Need> {
     needs.iter().filter(|n| !n.is_met()).collect()
 }

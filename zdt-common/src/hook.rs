@@ -72,6 +72,10 @@ hooks! {
     /// An HTTP answer of a pod in transition: one with a status of 500 or more, or the last one of a connection that its
     /// server ends.
     CgroupSkbEgress = 15, Answer, "cgroup_skb_egress";
+    /// This kernel sends a RST over IPv4 without a full socket, where the tracepoint does not tell (before 6.10).
+    TcpV4SendReset = 16, ResetSent, "tcp_v4_send_reset";
+    /// The same over IPv6.
+    TcpV6SendReset = 17, ResetSent, "tcp_v6_send_reset";
 }
 
 /// Size of the per-hook arrays: one more than the highest number.

@@ -63,6 +63,7 @@ offsets! {
     sk_drops: "sock" ["sk_drops.counter"] optional;
     sk_ack_backlog: "sock" ["sk_ack_backlog"] optional;
     sk_max_ack_backlog: "sock" ["sk_max_ack_backlog"] optional;
+    sk_socket: "sock" ["sk_socket"] optional;
     // struct file, struct inode, struct socket
     file_inode: "file" ["f_inode"] optional;
     file_private_data: "file" ["private_data"] optional;
@@ -94,6 +95,7 @@ offsets! {
     skb_transport_header: "sk_buff" ["transport_header"] required;
     skb_dev: "sk_buff" ["dev"] required;
     skb_sk: "sk_buff" ["sk"] required;
+    skb_pkt_type: "sk_buff" ["pkt_type"] optional;
     skb_len: "sk_buff" ["len"] required;
     skb_refdst: "sk_buff" ["_skb_refdst"] required;
     skb_nfct: "sk_buff" ["_nfct"] optional;
@@ -123,9 +125,10 @@ offsets! {
     signal_live: "signal_struct" ["live.counter"] required;
     nsproxy_net: "nsproxy" ["net_ns"] required;
     siginfo_code: "kernel_siginfo" ["si_code"] required;
-    // The registers of a system call: x86_64 | arm64.
+    // The registers of a system call or of a function's entry: x86_64 | arm64.
     task_stack: "task_struct" ["stack"] optional;
     regs_nr: "pt_regs" ["orig_ax" | "syscallno"] optional;
+    regs_arg0: "pt_regs" ["di" | "regs[0]"] optional;
     regs_arg1: "pt_regs" ["si" | "regs[1]"] optional;
     regs_arg2: "pt_regs" ["dx" | "regs[2]"] optional;
     regs_arg3: "pt_regs" ["r10" | "regs[3]"] optional;

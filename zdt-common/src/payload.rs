@@ -100,7 +100,7 @@ pub struct Listener {
     pub pad: [u8; 4],
 }
 
-/// Payload of [`crate::Hook::TcpSendReset`].
+/// Payload of [`crate::Hook::TcpSendReset`], [`crate::Hook::TcpV4SendReset`] and [`crate::Hook::TcpV6SendReset`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ResetSent {
@@ -112,7 +112,10 @@ pub struct ResetSent {
     pub answered_flags: u8,
     /// 1: there was a socket.
     pub has_sk: u8,
-    pub pad: [u8; 2],
+    /// 1: a process holds it (`sk->sk_socket`). 0: it waits to be accepted, or its process has closed it.
+    pub held: u8,
+    /// 1: it answers a segment.
+    pub is_answer: u8,
     /// Sequence number of the segment that is answered: of a SYN the client's initial one, which no translation
     /// changes. 0 where there is no segment.
     pub answered_seq: u32,

@@ -289,6 +289,8 @@ pub struct Causes {
 pub struct Doctor {
     #[command(flatten)]
     pub kernel: Kernel,
+    #[command(flatten)]
+    pub output: OutputFormat,
 }
 
 #[derive(Clone, Debug, Args)]

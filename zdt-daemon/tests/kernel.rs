@@ -23,7 +23,7 @@ mod processes;
 mod world;
 
 use std::{
-    io::Write,
+    io::{Read, Write},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     time::Duration,
 };
@@ -144,6 +144,64 @@ fn a_close_with_unread_data_is_an_abort_with_its_counters() {
     );
     let tcp = sock.tcp.unwrap();
     assert_eq!((tcp.bytes_received, tcp.bytes_sent, tcp.unread), (18, 0, 18));
+}
+
+/// What the kernel tells the process that holds a socket.
+#[expect(
+    unsafe_code,
+    reason = "a bare system call: the struct is longer than any crate has it"
+)]
+fn told_by_getsockopt<const N: usize>(socket: &TcpStream, level: i32, option: i32) -> [u8; N] {
+    use std::os::fd::AsRawFd as _;
+    let mut bytes = [0_u8; N];
+    let mut len = u32::try_from(N).unwrap();
+    let fd = socket.as_raw_fd();
+    // SAFETY: the kernel writes at most `len` bytes.
+    let done = unsafe { nix::libc::getsockopt(fd, level, option, bytes.as_mut_ptr().cast(), &raw mut len) };
+    assert_eq!((done, usize::try_from(len).unwrap()), (0, N));
+    bytes
+}
+
+#[test]
+fn the_counters_are_those_that_the_socket_tells_its_process() {
+    let world = World::new();
+    let mut eyes = Eyes::open(&world);
+    eyes.watch(world.pod4, ADDR_LOCAL_POD);
+    eyes.serve(world.pod4);
+    let pod = SocketAddr::new(world.pod4, PORT);
+    let listener = world.in_pod(move || TcpListener::bind(pod).unwrap());
+    let mut client = world.in_client(move || TcpStream::connect(pod).unwrap());
+    let (mut server, _) = listener.accept().unwrap();
+    // Three requests, two answers.
+    let mut buffer = [0; 64];
+    for answer in [&b"first answer"[..], &b"second"[..]] {
+        client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        assert_eq!(server.read(&mut buffer).unwrap(), 18);
+        server.write_all(answer).unwrap();
+        assert_eq!(client.read(&mut buffer).unwrap(), answer.len());
+    }
+    client.write_all(b"GET /again").unwrap();
+    server.peek(&mut buffer).unwrap();
+    // struct tcp_info (include/uapi/linux/tcp.h), of 5.10 and later.
+    let info: [u8; 216] = told_by_getsockopt(&server, nix::libc::IPPROTO_TCP, nix::libc::TCP_INFO);
+    let cookie: [u8; 8] = told_by_getsockopt(&server, nix::libc::SOL_SOCKET, nix::libc::SO_COOKIE);
+    let wide = |at: usize| u64::from_ne_bytes(info[at..at + 8].try_into().unwrap());
+    let narrow = |at: usize| u32::from_ne_bytes(info[at..at + 4].try_into().unwrap());
+    drop(server);
+
+    let (_, sent) = eyes.until("reset", |o| matches!(o, Observation::ResetSent { .. }));
+    let Observation::ResetSent { sock, .. } = sent else {
+        unreachable!()
+    };
+    assert_eq!(sock.cookie, u64::from_ne_bytes(cookie));
+    assert_eq!(sock.netns.0, world.pod_netns_inum());
+    let tcp = sock.tcp.unwrap();
+    assert_eq!(
+        (tcp.bytes_acked, tcp.bytes_received, tcp.bytes_sent),
+        (wide(120), wide(128), wide(200))
+    );
+    assert_eq!((tcp.data_segs_in, tcp.data_segs_out), (narrow(152), narrow(156)));
+    assert_eq!((tcp.bytes_received, tcp.bytes_sent, tcp.unread), (46, 18, 10));
 }
 
 #[test]

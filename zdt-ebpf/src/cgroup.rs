@@ -53,7 +53,9 @@ pub fn pod_of(cgroup: Ptr) -> Option<Pod> {
     None
 }
 
-#[inline(never)]
+/// Part of its caller, as everything here: before 6.2 the verifier takes every number for one that matters as soon as there is
+/// one call of a function (kernel/bpf/verifier.c __mark_reg_unknown, `subprog_cnt > 1`), and then finds hardly any two states equal.
+#[inline(always)]
 fn is_pod(node: Ptr) -> bool {
     let mut name = [0u8; PREFIX_LEN];
     let address: Ptr = field!(node, kn_name);
@@ -66,10 +68,11 @@ fn is_pod(node: Ptr) -> bool {
     if name[0] == b'p' && name[1] == b'o' && name[2] == b'd' {
         return true;
     }
-    // "-pod" anywhere after "kubepods".
+    // "-pod" anywhere after "kubepods". The word is of the last four bytes.
     let mut seen_kubepods = false;
-    for i in 0..PREFIX_LEN - 4 {
-        let word = u32::from_le_bytes([name[i], name[i + 1], name[i + 2], name[i + 3]]);
+    let mut word = 0u32;
+    for byte in name {
+        word = word >> 8 | (byte as u32) << 24;
         if word == u32::from_le_bytes(*b"pods") {
             seen_kubepods = true;
         } else if seen_kubepods && word == u32::from_le_bytes(*b"-pod") {

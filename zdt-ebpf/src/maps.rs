@@ -42,6 +42,10 @@ pub static LISTENERS: HashMap<Place, Known> = HashMap::with_max_entries(16_384, 
 #[map]
 pub static QUEUED: PerCpuArray<Queued> = PerCpuArray::with_max_entries(1, 0);
 
+/// The packet that was answered last with a RST on each CPU, where `kfree_skb` gives no reasons.
+#[map]
+pub static ANSWERED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
 /// Reports of packets, by hook.
 #[map]
 pub static WINDOWS: PerCpuArray<Window> = PerCpuArray::with_max_entries(HOOK_COUNT as u32, 0);

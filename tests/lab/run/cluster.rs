@@ -218,7 +218,7 @@ impl Cluster {
             .map(|ip| self.translation_to(ip))
             .collect();
         let limit = Duration::from_millis(
-            2 * self.scenario.network.min_sync_period_ms + 2 * self.scenario.network.rules_delay_ms + 10_000,
+            2 * self.scenario.network.min_sync_period_ms + 2 * self.scenario.network.rules_delay_ms + 60_000,
         );
         let wait = async {
             loop {

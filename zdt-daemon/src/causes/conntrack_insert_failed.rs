@@ -18,7 +18,7 @@ pub static RULE: Rule = Rule {
     remedy: "more source addresses or ports for the masquerade, and --random-fully (kube-proxy's default); connections that are \
              kept; clients that come back with jitter",
     fix: None,
-    needs: &["kfree_skb"],
+    needs: &["kfree_skb", "kfree_skb/reason"],
     judge,
     summarise: |_, setting| format!("node {} could not insert the translation", setting.node),
     advise,

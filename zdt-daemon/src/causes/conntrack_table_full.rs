@@ -20,7 +20,7 @@ pub static RULE: Rule = Rule {
     remedy: "kube-proxy's --conntrack-max-per-core (nf_conntrack_max); shorter timeouts of TIME_WAIT and CLOSE_WAIT; kept \
              connections",
     fix: Some(fix::CONNTRACK_MAX),
-    needs: &["kfree_skb"],
+    needs: &["kfree_skb", "kfree_skb/reason"],
     judge,
     summarise: |_, setting| format!("the conntrack table of node {} was full", setting.node),
     advise,

@@ -21,7 +21,12 @@ pub static RULE: Rule = Rule {
     remedy: "lifecycle.preStop.sleep.seconds, long enough for the slowest consumer to drop the endpoint; \
              terminationGracePeriodSeconds above preStop plus the longest request",
     fix: Some(fix::PRE_STOP),
-    needs: &["inet_sock_set_state", "tcp_send_reset", "signal_generate"],
+    needs: &[
+        "inet_sock_set_state",
+        "tcp_send_reset",
+        "signal_generate",
+        "tcp_send_reset/no_socket",
+    ],
     judge,
     summarise,
     advise: pre_stop_sleep,

@@ -19,7 +19,12 @@ pub static RULE: Rule = Rule {
     remedy: "lifecycle.preStop.sleep.seconds, so that no new connections come any more when the listener closes. The request \
              was never read: a retry is safe",
     fix: Some(fix::PRE_STOP),
-    needs: &["inet_sock_set_state", "tcp_send_reset", "signal_generate"],
+    needs: &[
+        "inet_sock_set_state",
+        "tcp_send_reset",
+        "signal_generate",
+        "tcp_send_reset/no_socket",
+    ],
     judge,
     summarise: |_, _| "connections whose handshake was not over when the listener closed".to_owned(),
     advise: pre_stop_sleep,

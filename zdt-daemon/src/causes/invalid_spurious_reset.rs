@@ -18,7 +18,12 @@ pub static RULE: Rule = Rule {
     remedy: "nf_conntrack_tcp_be_liberal=1, or a rule that drops INVALID: kube-proxy's KUBE-FORWARD has one in iptables mode, \
              for what is forwarded, not for what comes to the node itself; its nftables mode has none",
     fix: Some(fix::BE_LIBERAL),
-    needs: &["tcp_send_reset", "tcp_receive_reset", "inet_sock_set_state"],
+    needs: &[
+        "tcp_send_reset",
+        "tcp_receive_reset",
+        "inet_sock_set_state",
+        "tcp_send_reset/no_socket",
+    ],
     judge,
     summarise: |_, _| {
         "a packet that conntrack found invalid made the client's kernel reset the pod".to_owned()

@@ -18,7 +18,7 @@ pub static RULE: Rule = Rule {
     remedy: "a keep-alive timeout of the server above the client's (or the proxy's, the load balancer's); retries of \
              idempotent requests on connections used before",
     fix: None,
-    needs: &["tcp_send_reset"],
+    needs: &["tcp_send_reset", "tcp_send_reset/no_socket"],
     judge,
     summarise: |_, _| "requests on idle connections that a living server had closed".to_owned(),
     advise: |_: &[&Sample], _: &Setting| None,

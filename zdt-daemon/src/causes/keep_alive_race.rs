@@ -19,7 +19,7 @@ pub static RULE: Rule = Rule {
     remedy: "on SIGTERM answer with `Connection: close` (GOAWAY) and let the clients close; a client that retries idempotent \
              requests on connections that it used before; a preStop sleep only moves it",
     fix: None,
-    needs: &["tcp_send_reset", "signal_generate"],
+    needs: &["tcp_send_reset", "signal_generate", "tcp_send_reset/no_socket"],
     judge,
     summarise: |_, _| "requests on kept connections that the terminating server had just closed".to_owned(),
     advise,

@@ -22,7 +22,11 @@ pub static RULE: Rule = Rule {
     remedy: "lifecycle.preStop.sleep.seconds, so that the rules let go of a pod before its address is free; an IPAM that gives \
              no address again for two minutes (the life of an unanswered conntrack entry)",
     fix: Some(fix::PRE_STOP),
-    needs: &["inet_sock_set_state", "tcp_send_reset"],
+    needs: &[
+        "inet_sock_set_state",
+        "tcp_send_reset",
+        "tcp_send_reset/no_socket",
+    ],
     judge,
     summarise,
     advise: pre_stop_sleep,

@@ -30,7 +30,7 @@ pub static RULE: Rule = Rule {
     remedy: "let pods wait for their policy: the engine's own delay of pod setup (Calico: policy_setup_timeout_seconds), an init \
              container that dials through it, minReadySeconds; maxUnavailable: 0",
     fix: Some(fix::MIN_READY),
-    needs: &["kfree_skb"],
+    needs: &["kfree_skb", "kfree_skb/reason"],
     judge,
     summarise,
     advise,

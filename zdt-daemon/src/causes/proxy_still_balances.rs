@@ -25,7 +25,12 @@ pub static RULE: Rule = Rule {
     remedy: "lifecycle.preStop.sleep.seconds above what the proxy takes to follow the slice; or let it dial the service's \
              cluster address; a short connect timeout with a retry to another endpoint",
     fix: Some(fix::PRE_STOP),
-    needs: &["inet_sock_set_state", "tcp_send_reset", "sched_process_exit"],
+    needs: &[
+        "inet_sock_set_state",
+        "tcp_send_reset",
+        "sched_process_exit",
+        "tcp_send_reset/no_socket",
+    ],
     judge,
     summarise,
     advise,

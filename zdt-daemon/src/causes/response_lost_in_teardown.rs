@@ -19,7 +19,11 @@ pub static RULE: Rule = Rule {
     remedy: "exit only when the clients have it all: shutdown(SHUT_WR), then read until they close; or a moment of sleep before \
              the exit; a second container that ends later keeps the network",
     fix: None,
-    needs: &["tcp_retransmit_skb", "sched_process_exit"],
+    needs: &[
+        "tcp_retransmit_skb",
+        "tcp_retransmit_skb/err",
+        "sched_process_exit",
+    ],
     judge,
     summarise: |_, _| "answers that had not left when the pod's network was removed".to_owned(),
     advise,

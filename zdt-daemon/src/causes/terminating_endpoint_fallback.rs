@@ -21,7 +21,12 @@ pub static RULE: Rule = Rule {
     remedy: "strategy.rollingUpdate with maxUnavailable 0 and maxSurge 1 or more, so that a new pod is Ready first; in the \
              application: go on serving after SIGTERM, or fail the readiness probe at once",
     fix: Some(fix::NO_GAP),
-    needs: &["inet_sock_set_state", "tcp_send_reset", "signal_generate"],
+    needs: &[
+        "inet_sock_set_state",
+        "tcp_send_reset",
+        "signal_generate",
+        "tcp_send_reset/no_socket",
+    ],
     judge,
     summarise,
     advise,

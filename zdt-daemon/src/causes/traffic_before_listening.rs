@@ -22,7 +22,11 @@ pub static RULE: Rule = Rule {
     remedy: "a readinessProbe on the port that serves, and a startupProbe for slow starts; no publishNotReadyAddresses on \
              services that clients use",
     fix: Some(fix::READINESS),
-    needs: &["inet_sock_set_state", "tcp_send_reset"],
+    needs: &[
+        "inet_sock_set_state",
+        "tcp_send_reset",
+        "tcp_send_reset/no_socket",
+    ],
     judge,
     summarise,
     advise,

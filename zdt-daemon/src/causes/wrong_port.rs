@@ -17,7 +17,11 @@ pub static RULE: Rule = Rule {
     remedy: "the service's targetPort, the container's port and the application's setting must agree; to move a port, listen \
              on both for the time of the rollout",
     fix: Some(fix::TARGET_PORT),
-    needs: &["inet_sock_set_state", "tcp_send_reset"],
+    needs: &[
+        "inet_sock_set_state",
+        "tcp_send_reset",
+        "tcp_send_reset/no_socket",
+    ],
     judge,
     summarise: |_, _| "sent to a port on which the pod does not listen".to_owned(),
     advise,

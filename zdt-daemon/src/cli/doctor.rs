@@ -6,16 +6,20 @@ use std::{
     process::ExitCode,
 };
 
+use serde::Serialize;
+
 use super::{ERROR, FINDING};
 use crate::{
     causes::RULES,
     clock, config,
     kernel::{Attached, LoadError, Loaded, Options, btf::KernelFacts, cgroup_root, table::PROGRAMS},
     netfilter::{conntrack::Lookup, iptables::LegacyTables, nftables::Watcher},
+    sink::Format,
 };
 
 /// How one thing stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
 enum State {
     Fine,
     /// Works without it, and some causes cannot be named.
@@ -25,12 +29,30 @@ enum State {
 }
 
 /// One line of the report.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 struct Check {
     state: State,
     what: String,
     /// What was found; where something is missing, what to do and which causes it costs.
     found: String,
+}
+
+/// How one program of the kernel half stands.
+#[derive(Debug, Serialize)]
+struct HookState {
+    hook: &'static str,
+    /// `attached`, `not-needed`, `absent` (this kernel has no such tracepoint) or `refused`.
+    state: &'static str,
+    /// Instructions that the verifier went through, where the kernel tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verified: Option<u64>,
+}
+
+/// What `-o json` prints.
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    checks: Vec<Check>,
+    hooks: Vec<HookState>,
 }
 
 fn check(state: State, what: &str, found: impl Into<String>) -> Check {
@@ -42,9 +64,13 @@ fn check(state: State, what: &str, found: impl Into<String>) -> Check {
 }
 
 pub(super) fn doctor(args: &config::Doctor) -> anyhow::Result<ExitCode> {
-    let checks = examine(&args.kernel.btf_path);
-    print(&checks, &mut io::stdout().lock(), io::stdout().is_terminal())?;
-    Ok(verdict(&checks))
+    let report = examine(&args.kernel.btf_path);
+    let mut out = io::stdout().lock();
+    match args.output.format {
+        Format::Text => print(&report.checks, &mut out, io::stdout().is_terminal())?,
+        Format::Json => writeln!(out, "{}", serde_json::to_string(&report)?)?,
+    }
+    Ok(verdict(&report.checks))
 }
 
 fn verdict(checks: &[Check]) -> ExitCode {
@@ -79,7 +105,8 @@ fn print(checks: &[Check], out: &mut impl Write, colour: bool) -> io::Result<()>
     out.flush()
 }
 
-fn examine(btf: &Path) -> Vec<Check> {
+fn examine(btf: &Path) -> Report {
+    let mut states = Vec::new();
     let mut checks = vec![release(), privileges(), type_information(btf)];
     // Without type information nothing can be loaded, and the reason stands above.
     if checks
@@ -91,7 +118,10 @@ fn examine(btf: &Path) -> Vec<Check> {
             ..Options::default()
         };
         match Loaded::load(&options).and_then(Loaded::attach) {
-            Ok(kernel) => checks.extend(hooks(&kernel)),
+            Ok(kernel) => {
+                checks.extend(hooks(&kernel));
+                states = hook_states(&kernel);
+            }
             Err(error) => checks.push(not_loaded(&error)),
         }
     }
@@ -105,7 +135,10 @@ fn examine(btf: &Path) -> Vec<Check> {
     ));
     checks.push(cgroups());
     checks.push(processes());
-    checks
+    Report {
+        checks,
+        hooks: states,
+    }
 }
 
 fn release() -> Check {
@@ -166,27 +199,72 @@ fn not_loaded(error: &LoadError) -> Check {
 }
 
 fn hooks(kernel: &Attached) -> Vec<Check> {
-    PROGRAMS
-        .iter()
-        .map(|program| {
-            let what = format!("hook {}", program.name);
-            match kernel.missing().iter().find(|m| m.program.name == program.name) {
-                None => check(State::Fine, &what, "attaches"),
-                Some(missing) => check(
-                    State::Degraded,
-                    &what,
-                    format!("{}; {}", missing.reason, costs(program.tracepoint)),
-                ),
-            }
-        })
-        .collect()
+    let programs = PROGRAMS.iter().map(|program| {
+        let what = format!("hook {}", program.name);
+        if kernel.spared().iter().any(|p| p.name == program.name) {
+            return check(
+                State::Fine,
+                &what,
+                "not needed: this kernel's tracepoint tells the same",
+            );
+        }
+        match kernel.missing().iter().find(|m| m.program.name == program.name) {
+            None => check(State::Fine, &what, "attaches"),
+            Some(missing) => check(
+                State::Degraded,
+                &what,
+                format!("{}; {}", missing.reason, costs(program.tracepoint)),
+            ),
+        }
+    });
+    let untold = kernel.untold().filter(|detail| {
+        // Without the hook itself, that line says it.
+        kernel
+            .missing()
+            .iter()
+            .all(|m| m.program.name != detail.tracepoint)
+    });
+    let untold = untold.map(|detail| {
+        check(
+            State::Degraded,
+            &format!("hook {}", detail.name),
+            format!(
+                "this kernel does not tell it, {} and later do; {}",
+                detail.since,
+                costs(detail.name)
+            ),
+        )
+    });
+    programs.chain(untold).collect()
 }
 
-/// The causes that need a hook, as the registry has them.
-fn costs(tracepoint: &str) -> String {
+fn hook_states(kernel: &Attached) -> Vec<HookState> {
+    let verified = kernel.costs().verified();
+    let states = PROGRAMS.iter().map(|program| {
+        let name = program.name;
+        let state = if kernel.spared().iter().any(|p| p.name == name) {
+            "not-needed"
+        } else if kernel.missing().iter().all(|m| m.program.name != name) {
+            "attached"
+        } else if kernel.lacks(program) {
+            "absent"
+        } else {
+            "refused"
+        };
+        HookState {
+            hook: name,
+            state,
+            verified: verified.iter().find(|(of, _)| *of == name).map(|(_, n)| *n),
+        }
+    });
+    states.collect()
+}
+
+/// The causes that need a hook, or a detail of it, as the registry has them.
+fn costs(hook: &str) -> String {
     let causes: Vec<_> = RULES
         .iter()
-        .filter(|r| r.needs.contains(&tracepoint))
+        .filter(|r| r.needs.contains(&hook))
         .map(|r| r.name)
         .collect();
     if causes.is_empty() {
@@ -264,6 +342,7 @@ fn processes() -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::table::DETAILS;
 
     fn printed(checks: &[Check]) -> String {
         let mut out = Vec::new();
@@ -286,15 +365,28 @@ mod tests {
     }
 
     #[test]
+    fn what_a_cause_needs_is_a_hook_or_a_detail_of_one() {
+        let hooks = PROGRAMS.iter().map(|p| p.tracepoint);
+        let known: Vec<_> = hooks.chain(DETAILS.iter().map(|d| d.name)).collect();
+        for rule in RULES {
+            for need in rule.needs {
+                assert!(known.contains(need), "{} needs {need}", rule.name);
+            }
+        }
+    }
+
+    #[test]
     fn missing_hook_costs_the_causes_that_need_it() {
         assert!(costs("tcp_retransmit_skb").contains("pod-ip-gone"));
         assert!(costs("mark_victim").contains("oom-kill"));
+        assert!(costs("tcp_send_reset/no_socket").contains("endpoint-removal-race"));
+        assert!(costs("kfree_skb/reason").contains("policy-drop"));
         assert_eq!(costs("no_such_hook"), "costs evidence, no cause");
     }
 
     #[test]
     fn no_btf_is_found_before_anything_is_loaded() {
-        let checks = examine(Path::new("/nonexistent/btf"));
+        let checks = examine(Path::new("/nonexistent/btf")).checks;
         let btf = checks.iter().find(|c| c.what == "BTF").unwrap();
         assert_eq!(btf.state, State::Missing);
         assert!(btf.found.contains("CONFIG_DEBUG_INFO_BTF=y"), "{}", btf.found);

@@ -11,7 +11,7 @@ use super::{
     btf::KernelFacts,
     map::{Map, MapError},
     place::Link,
-    table::Program,
+    table::{DETAILS, Detail, Place, Program},
 };
 
 /// A program that runs, or that runs while something is in transition.
@@ -72,6 +72,7 @@ pub struct Attached {
     pub(super) facts: KernelFacts,
     pub(super) running: Vec<AttachedHook>,
     pub(super) missing: Vec<MissingHook>,
+    pub(super) spared: Vec<&'static Program>,
 }
 
 impl Attached {
@@ -209,6 +210,26 @@ impl Attached {
     /// Programs that do not, and why.
     pub fn missing(&self) -> &[MissingHook] {
         &self.missing
+    }
+
+    /// Programs that this kernel does not need, since a tracepoint tells the same.
+    pub fn spared(&self) -> &[&'static Program] {
+        &self.spared
+    }
+
+    /// Whether this kernel has no such tracepoint.
+    pub fn lacks(&self, program: &Program) -> bool {
+        program.place() == Place::Tracepoint && self.facts.arity(program.tracepoint).is_none()
+    }
+
+    /// Details that this kernel's hooks do not tell.
+    pub fn untold(&self) -> impl Iterator<Item = &'static Detail> {
+        let runs = |name: &&str| self.running.iter().any(|r| r.program.name == *name);
+        DETAILS.iter().filter(move |detail| {
+            let passed = self.facts.arity(detail.tracepoint) >= Some(detail.arguments);
+            let instead = !detail.instead.is_empty() && detail.instead.iter().all(runs);
+            !passed && !instead
+        })
     }
 
     /// Names of the hooks that report, for [`crate::input::Start`].

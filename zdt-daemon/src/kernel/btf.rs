@@ -280,10 +280,8 @@ fn offset(types: &TypeInformation, index: &Index, spec: &OffsetSpec) -> Option<u
         .iter()
         .find_map(|path| match types.offset_of(id, path).ok()?.1 {
             Offset::ByteOffset(bytes) => u16::try_from(bytes).ok(),
-            // A bit field that fills whole bytes.
-            Offset::BitOffsetAndSize(bits, size) if bits % 8 == 0 && size % 8 == 0 => {
-                u16::try_from(bits / 8).ok()
-            }
+            // A bit field that begins a byte; who reads it knows its size.
+            Offset::BitOffsetAndSize(bits, _) if bits % 8 == 0 => u16::try_from(bits / 8).ok(),
             Offset::BitOffsetAndSize(..) => None,
         })
 }

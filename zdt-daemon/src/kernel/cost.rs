@@ -65,6 +65,15 @@ impl Costs {
             .filter_map(|(program, fd)| run_time(program, &fdinfo(fd)?));
         read.filter(|r| r.runs > 0).collect()
     }
+
+    /// Instructions that the verifier went through to accept each program; none where the kernel does not tell (before 5.16).
+    pub fn verified(&self) -> Vec<(&'static str, u64)> {
+        let read = self
+            .programs
+            .iter()
+            .filter_map(|(program, fd)| Some((*program, value(&fdinfo(fd)?, "verified_insns")?)));
+        read.collect()
+    }
 }
 
 fn fdinfo(fd: &OwnedFd) -> Option<String> {
@@ -100,6 +109,7 @@ mod tests {
         };
         assert_eq!(run_time("tcp_send_reset", text), Some(wanted));
         assert_eq!(value(text, "recursion_misses"), Some(0));
+        assert_eq!(value(text, "verified_insns"), Some(533));
     }
 
     #[test]

@@ -151,7 +151,14 @@ impl Loaded {
     pub fn attach(mut self) -> Result<Attached, LoadError> {
         let mut running = Vec::new();
         let mut missing = Vec::new();
+        let mut spared = Vec::new();
         for program in PROGRAMS {
+            if let Place::Function { unless, arguments } = program.place()
+                && self.facts.arity(unless) >= Some(arguments)
+            {
+                spared.push(program);
+                continue;
+            }
             let alone = program.place() == Place::CgroupEgress
                 && missing
                     .iter()
@@ -217,6 +224,7 @@ impl Loaded {
             facts,
             running,
             missing,
+            spared,
         })
     }
 

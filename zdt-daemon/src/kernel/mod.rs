@@ -11,6 +11,7 @@ mod loss;
 mod map;
 mod packet;
 mod place;
+mod resets;
 mod ring;
 mod split_btf;
 pub mod table;

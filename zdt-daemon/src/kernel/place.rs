@@ -5,8 +5,8 @@ use std::{fs::File, os::unix::fs::MetadataExt as _, path::PathBuf};
 use aya::{
     Btf, Ebpf,
     programs::{
-        BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, ProgramError,
-        cgroup_skb::CgroupSkbLinkId, tp_btf::BtfTracePointLinkId,
+        BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, KProbe, ProgramError,
+        cgroup_skb::CgroupSkbLinkId, kprobe::KProbeLinkId, tp_btf::BtfTracePointLinkId,
     },
 };
 
@@ -19,6 +19,7 @@ use super::{
 #[derive(Debug)]
 pub(in crate::kernel) enum Link {
     Tracepoint(BtfTracePointLinkId),
+    Function(KProbeLinkId),
     Cgroup(CgroupSkbLinkId),
 }
 
@@ -26,6 +27,7 @@ pub(in crate::kernel) enum Link {
 pub(in crate::kernel) fn load(ebpf: &mut Ebpf, program: &'static Program, btf: &Btf) -> Result<(), String> {
     let loaded = match program.place() {
         Place::Tracepoint => of_tracepoint(ebpf, program)?.load(program.tracepoint, btf),
+        Place::Function { .. } => of_function(ebpf, program)?.load(),
         Place::CgroupEgress | Place::CgroupIngress => of_cgroup(ebpf, program)?.load(),
     };
     loaded.map_err(|e| chain(&e))
@@ -36,6 +38,10 @@ pub(in crate::kernel) fn attach(ebpf: &mut Ebpf, program: &'static Program) -> R
         Place::Tracepoint => {
             let link = of_tracepoint(ebpf, program)?.attach();
             return link.map(Link::Tracepoint).map_err(|e| chain(&e));
+        }
+        Place::Function { .. } => {
+            let link = of_function(ebpf, program)?.attach(program.tracepoint, 0);
+            return link.map(Link::Function).map_err(|e| chain(&e));
         }
         Place::CgroupEgress => CgroupSkbAttachType::Egress,
         Place::CgroupIngress => CgroupSkbAttachType::Ingress,
@@ -54,12 +60,19 @@ pub(in crate::kernel) fn detach(
 ) -> Result<(), String> {
     let detached = match link {
         Link::Tracepoint(link) => of_tracepoint(ebpf, program)?.detach(link),
+        Link::Function(link) => of_function(ebpf, program)?.detach(link),
         Link::Cgroup(link) => of_cgroup(ebpf, program)?.detach(link),
     };
     detached.map_err(|e| chain(&e))
 }
 
 fn of_tracepoint<'a>(ebpf: &'a mut Ebpf, program: &'static Program) -> Result<&'a mut BtfTracePoint, String> {
+    named(ebpf, program)?
+        .try_into()
+        .map_err(|e: ProgramError| chain(&e))
+}
+
+fn of_function<'a>(ebpf: &'a mut Ebpf, program: &'static Program) -> Result<&'a mut KProbe, String> {
     named(ebpf, program)?
         .try_into()
         .map_err(|e: ProgramError| chain(&e))

@@ -15,6 +15,11 @@ pub enum Class {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     Tracepoint,
+    /// The entry of a kernel function, with the tracepoint that tells the same on kernels where it has so many arguments.
+    Function {
+        unless: &'static str,
+        arguments: usize,
+    },
     /// The root of cgroup v2: what the sockets of the machine send, or get.
     CgroupEgress,
     CgroupIngress,
@@ -25,7 +30,7 @@ pub enum Place {
 pub struct Program {
     /// Its name in the object; that of the tracepoint.
     pub name: &'static str,
-    /// The BTF tracepoint that it attaches to, or `cgroup_skb_egress` and `cgroup_skb_ingress`.
+    /// The BTF tracepoint or the function that it attaches to, or `cgroup_skb_egress` and `cgroup_skb_ingress`.
     pub tracepoint: &'static str,
     /// Arguments that it relies on, beyond which it asks the running kernel's BTF.
     pub min_args: usize,
@@ -46,10 +51,53 @@ impl Program {
         match self.tracepoint {
             "cgroup_skb_egress" => Place::CgroupEgress,
             "cgroup_skb_ingress" => Place::CgroupIngress,
+            "tcp_v4_send_reset" | "tcp_v6_send_reset" => Place::Function {
+                unless: "tcp_send_reset",
+                arguments: 3,
+            },
             _ => Place::Tracepoint,
         }
     }
 }
+
+/// Something that a hook tells on some kernels only: what a cause may need beside the hook.
+#[derive(Clone, Copy, Debug)]
+pub struct Detail {
+    /// As causes name it: the hook, and what it tells.
+    pub name: &'static str,
+    /// The tracepoint that passes it from so many arguments on.
+    pub tracepoint: &'static str,
+    pub arguments: usize,
+    /// First kernel that does.
+    pub since: &'static str,
+    /// The programs that tell it elsewhere.
+    pub instead: &'static [&'static str],
+}
+
+/// Every detail.
+pub const DETAILS: &[Detail] = &[
+    Detail {
+        name: "tcp_send_reset/no_socket",
+        tracepoint: "tcp_send_reset",
+        arguments: 3,
+        since: "6.10",
+        instead: &["tcp_v4_send_reset", "tcp_v6_send_reset"],
+    },
+    Detail {
+        name: "kfree_skb/reason",
+        tracepoint: "kfree_skb",
+        arguments: 3,
+        since: "5.17",
+        instead: &[],
+    },
+    Detail {
+        name: "tcp_retransmit_skb/err",
+        tracepoint: "tcp_retransmit_skb",
+        arguments: 3,
+        since: "6.18",
+        instead: &[],
+    },
+];
 
 /// Every program, in the order of attachment: that of answers behind that of the requests that it must know.
 pub const PROGRAMS: &[Program] = &[
@@ -77,6 +125,26 @@ pub const PROGRAMS: &[Program] = &[
         since: "4.16",
         hooks: &[Hook::TcpSendReset],
         costs: &["endpoint-removal-race", "immediate-exit"],
+    },
+    Program {
+        name: "tcp_v4_send_reset",
+        tracepoint: "tcp_v4_send_reset",
+        min_args: 2,
+        class: Class::Held,
+        required: false,
+        since: "4.16",
+        hooks: &[Hook::TcpV4SendReset],
+        costs: &["endpoint-removal-race", "traffic-before-listening", "wrong-port"],
+    },
+    Program {
+        name: "tcp_v6_send_reset",
+        tracepoint: "tcp_v6_send_reset",
+        min_args: 2,
+        class: Class::Held,
+        required: false,
+        since: "4.16",
+        hooks: &[Hook::TcpV6SendReset],
+        costs: &["endpoint-removal-race", "traffic-before-listening", "wrong-port"],
     },
     Program {
         name: "tcp_receive_reset",
@@ -214,6 +282,15 @@ mod tests {
         for hook in Hook::ALL {
             let programs = PROGRAMS.iter().filter(|p| p.hooks.contains(hook)).count();
             assert_eq!(programs, 1, "{}", hook.name());
+        }
+    }
+
+    #[test]
+    fn a_detail_is_of_a_program_and_told_instead_by_programs() {
+        let known = |name: &str| PROGRAMS.iter().any(|p| p.name == name);
+        for detail in DETAILS {
+            assert!(known(detail.tracepoint) && detail.name.starts_with(detail.tracepoint));
+            assert!(detail.instead.iter().all(|name| known(name)));
         }
     }
 

@@ -7,7 +7,7 @@ use std::{
 
 use zdt_common::{Addr, Cgroup, Decoded, Event, NO_REASON, SIGNAL_NO_CODE, SockView, Task};
 
-use super::{answer::answer, packet::packet};
+use super::{answer::answer, packet::packet, resets};
 
 use crate::input::{
     Attribution, CgroupId, Input, Ktime, NetnsInum, Observation, Place, PodUid, Side, Sock, TcpCounters,
@@ -67,13 +67,16 @@ impl Translator {
                 exiting: e.exiting != 0,
                 tgid: e.tgid,
             },
-            Event::TcpSendReset(e) => Observation::ResetSent {
-                sock: sock(&e.view, at),
-                reason: reason(&self.reset_reasons, e.reason),
-                to_syn: e.answered_flags & SYN != 0,
-                has_socket: e.has_sk != 0,
-                isn: (e.answered_flags & SYN != 0).then_some(e.answered_seq),
-            },
+            Event::TcpSendReset(e) | Event::TcpV4SendReset(e) | Event::TcpV6SendReset(e) => {
+                Observation::ResetSent {
+                    sock: sock(&e.view, at),
+                    reason: reason(&self.reset_reasons, e.reason)
+                        .or_else(|| resets::told_by_the_place(e).map(str::to_owned)),
+                    to_syn: e.answered_flags & SYN != 0,
+                    has_socket: e.has_sk != 0,
+                    isn: (e.answered_flags & SYN != 0).then_some(e.answered_seq),
+                }
+            }
             Event::TcpReceiveReset(e) => Observation::ResetReceived {
                 sock: sock(&e.view, at),
             },

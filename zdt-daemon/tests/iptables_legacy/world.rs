@@ -185,11 +185,25 @@ impl Drop for World {
 
 /// The kernel half, restricted to one namespace.
 pub struct Eyes {
-    _attached: Attached,
+    attached: Attached,
     ring: EventRing,
     translator: Translator,
     runtime: Runtime,
     queue: Vec<Input>,
+}
+
+/// For `cargo xtask kernels`, which asks whether each hook has fired.
+impl Drop for Eyes {
+    fn drop(&mut self) {
+        let Some(losses) = self.attached.take_losses() else {
+            return;
+        };
+        for (hook, count) in losses.emitted().unwrap_or_default() {
+            if count > 0 {
+                println!("fired {} {count}", hook.name());
+            }
+        }
+    }
 }
 
 impl Eyes {
@@ -212,7 +226,7 @@ impl Eyes {
                 .build()
                 .unwrap(),
             queue: Vec::new(),
-            _attached: attached,
+            attached,
         }
     }
 

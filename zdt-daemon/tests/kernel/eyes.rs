@@ -1,12 +1,17 @@
 //! The loaded kernel half and its events, as the daemon sees them, cut down to one test's world.
 
-use std::{collections::VecDeque, net::IpAddr, time::Duration};
+use std::{
+    collections::VecDeque,
+    net::IpAddr,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::{runtime::Runtime, sync::mpsc};
 use zdt_common::{Addr, Endpoint};
 use zdt_daemon::{
     input::{Attribution, Input, Ktime, Observation, Place, What},
-    kernel::{Attached, EventRing, Loaded, Options, Translator},
+    kernel::{Attached, EventRing, Loaded, Losses, MissingHook, Options, Translator},
 };
 
 use crate::world::{PORT, World};
@@ -14,28 +19,41 @@ use crate::world::{PORT, World};
 /// Longer than any event takes, retransmission timeouts included.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// A loaded kernel half, its events, and what it has counted.
+type Sight = (Attached, EventRing, Losses);
+
+/// Loaded kernel halves that no test uses just now: to load one takes ten seconds in an emulated machine. What they still watch
+/// are addresses of worlds that are gone.
+static SPARE: Mutex<Vec<Sight>> = Mutex::new(Vec::new());
+
 pub struct Eyes {
-    pub attached: Attached,
-    ring: EventRing,
+    /// Until the drop.
+    loaded: Option<Sight>,
     translator: Translator,
     runtime: Runtime,
     uid: String,
     addrs: Vec<IpAddr>,
     /// Events that came in one drain with the last one asked for.
     queue: VecDeque<Input>,
+    /// Others may have it afterwards.
+    shared: bool,
 }
 
 impl Eyes {
+    /// One that another test may have had before.
     pub fn open(world: &World) -> Self {
-        Self::with(world, &Options::default())
+        let spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        Self::of(world, spare.unwrap_or_else(|| load(&Options::default())), true)
     }
 
+    /// A new one, loaded now.
     pub fn with(world: &World, options: &Options) -> Self {
-        let loaded = Loaded::load(options).unwrap_or_else(|e| panic!("{e}"));
-        let mut attached = loaded.attach().unwrap_or_else(|e| panic!("{e}"));
-        assert!(attached.missing().is_empty(), "{:?}", attached.missing());
+        Self::of(world, load(options), false)
+    }
+
+    fn of(world: &World, (attached, mut ring, losses): Sight, shared: bool) -> Self {
+        ring.drain(|_| ());
         Self {
-            ring: attached.take_ring().unwrap(),
             translator: attached.translator(),
             runtime: tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -44,17 +62,26 @@ impl Eyes {
             uid: world.uid.clone(),
             addrs: vec![world.pod4, world.pod6, world.client4, world.client6],
             queue: VecDeque::new(),
-            attached,
+            loaded: Some((attached, ring, losses)),
+            shared,
         }
     }
 
+    pub fn attached(&mut self) -> &mut Attached {
+        &mut self.loaded.as_mut().unwrap().0
+    }
+
+    pub fn losses(&mut self) -> &mut Losses {
+        &mut self.loaded.as_mut().unwrap().2
+    }
+
     pub fn watch(&mut self, ip: IpAddr, bits: u32) {
-        self.attached.watch_addr(addr(ip), bits).unwrap();
+        self.attached().watch_addr(addr(ip), bits).unwrap();
     }
 
     /// Watches port [`PORT`] of an address.
     pub fn serve(&mut self, ip: IpAddr) {
-        self.attached
+        self.attached()
             .watch_endpoint(Endpoint {
                 addr: addr(ip),
                 port: PORT,
@@ -95,12 +122,13 @@ impl Eyes {
 
     fn wait(&mut self) -> Input {
         let Self {
-            ring,
+            loaded,
             translator,
             runtime,
             queue,
             ..
         } = self;
+        let (_, ring, _) = loaded.as_mut().unwrap();
         let (sender, mut receiver) = mpsc::unbounded_channel();
         let input = runtime.block_on(async {
             tokio::select! {
@@ -142,6 +170,36 @@ impl Eyes {
 
     fn is_our_place(&self, place: &Place) -> bool {
         matches!(&place.attribution, Attribution::Pod { uid, .. } if uid.0 == self.uid)
+    }
+}
+
+impl Drop for Eyes {
+    fn drop(&mut self) {
+        let Some(loaded) = self.loaded.take() else { return };
+        fired(&loaded.2);
+        if self.shared {
+            SPARE.lock().unwrap_or_else(PoisonError::into_inner).push(loaded);
+        }
+    }
+}
+
+/// Every hook that this kernel has.
+fn load(options: &Options) -> Sight {
+    let loaded = Loaded::load(options).unwrap_or_else(|e| panic!("{e}"));
+    let mut attached = loaded.attach().unwrap_or_else(|e| panic!("{e}"));
+    let absent = |m: &&MissingHook| attached.facts().arity(m.program.tracepoint).is_some();
+    let refused: Vec<_> = attached.missing().iter().filter(absent).collect();
+    assert!(refused.is_empty(), "{refused:?}");
+    let (ring, losses) = (attached.take_ring().unwrap(), attached.take_losses().unwrap());
+    (attached, ring, losses)
+}
+
+/// For `cargo xtask kernels`, which asks whether each hook has fired: events since the load.
+fn fired(losses: &Losses) {
+    for (hook, count) in losses.emitted().unwrap_or_default() {
+        if count > 0 {
+            println!("fired {} {count}", hook.name());
+        }
     }
 }
 

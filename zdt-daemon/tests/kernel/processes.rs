@@ -281,7 +281,11 @@ fn a_victim_of_the_memory_limit_is_named_before_its_kill_and_exit() {
 fn full_queue_is_seen(opened_before_zdt: bool) {
     let world = World::new();
     let early = opened_before_zdt.then(|| world.server("accept late"));
-    let mut eyes = Eyes::open(&world);
+    let mut eyes = if opened_before_zdt {
+        Eyes::with(&world, &zdt_daemon::kernel::Options::default())
+    } else {
+        Eyes::open(&world)
+    };
     eyes.watch(world.pod4, ADDR_LOCAL_POD);
     eyes.serve(world.pod4);
     let mut server = early.unwrap_or_else(|| world.server("accept late"));

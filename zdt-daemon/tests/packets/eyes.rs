@@ -29,6 +29,20 @@ pub struct Eyes {
     queue: Vec<(Ktime, Observation)>,
 }
 
+/// For `cargo xtask kernels`, which asks whether each hook has fired.
+impl Drop for Eyes {
+    fn drop(&mut self) {
+        let Some(losses) = self.attached.take_losses() else {
+            return;
+        };
+        for (hook, count) in losses.emitted().unwrap_or_default() {
+            if count > 0 {
+                println!("fired {} {count}", hook.name());
+            }
+        }
+    }
+}
+
 impl Eyes {
     pub fn open(world: &World) -> Self {
         let options = Options {

@@ -15,21 +15,27 @@ use zdt_common::{Hook, NO_REASON, SkbDropped};
 
 use crate::{
     emit::emit,
-    filter, packet, rate,
-    read::{arg, global},
+    filter,
+    maps::ANSWERED,
+    packet, rate,
+    read::{Ptr, arg, field, global},
 };
+
+/// The low bits of a byte, and include/uapi/linux/if_packet.h.
+const PKT_TYPE: u8 = 7;
+const PACKET_OTHERHOST: u8 = 3;
 
 #[btf_tracepoint(function = "kfree_skb")]
 pub fn kfree_skb(ctx: BtfTracePointContext) -> i32 {
+    let skb = arg(&ctx, 0);
     let reason = if global!(DROP_REASON_ARG) == 1 {
         arg(&ctx, 2) as u32
     } else {
         NO_REASON
     };
-    if is_quiet(reason) {
+    if is_quiet(reason) || (reason == NO_REASON && is_answered_or_anothers(skb)) {
         return 0;
     }
-    let skb = arg(&ctx, 0);
     let mut opening = packet::Opening::ZERO;
     if !packet::is_the_nodes(skb)
         || !packet::opening(&mut opening, skb)
@@ -43,6 +49,20 @@ pub fn kfree_skb(ctx: BtfTracePointContext) -> i32 {
         event.reason = reason;
     });
     0
+}
+
+/// NO_SOCKET and OTHERHOST, the commonest of the quiet ones, where there are no reasons.
+#[inline(always)]
+fn is_answered_or_anothers(skb: Ptr) -> bool {
+    if let Some(answered) = ANSWERED.get_ptr_mut(0) {
+        let answered = unsafe { &mut *answered };
+        if *answered == skb {
+            *answered = 0;
+            return true;
+        }
+    }
+    let kind: u8 = field!(skb, skb_pkt_type);
+    kind & PKT_TYPE == PACKET_OTHERHOST
 }
 
 /// Reasons above 255 are other subsystems' (include/net/dropreason.h) and are not quiet.

@@ -16,3 +16,5 @@ mod task_file;
 mod tcp_receive_reset;
 mod tcp_retransmit_skb;
 mod tcp_send_reset;
+mod tcp_v4_send_reset;
+mod tcp_v6_send_reset;

@@ -1,0 +1,244 @@
+//! `cargo xtask kernels`: real kernels in QEMU. In each: what `zdt doctor` says of every hook and what its verification cost, the
+//! tests of the kernel half on real packets, and scenarios of the lab with their score.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "an emulated machine has a time limit, and libraries of its own"
+)]
+
+mod archive;
+mod btf;
+mod elf;
+mod report;
+mod vm;
+
+use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::{Context as _, Result, bail};
+use clap::ValueEnum;
+
+use self::report::{Budget, Row};
+use crate::{build, child, layout, setup};
+
+/// Debian's at this time: the long-term ones that it has, and the newest.
+const SERIES: [&str; 5] = ["5.10", "6.1", "6.12", "6.18", "7"];
+
+/// Of the core, and one for each hook beside it and each thing that older kernels tell in another way. The first are the few.
+const SCENARIOS: [&str; 11] = [
+    "core/rolling-update-no-prestop",
+    "core/immediate-exit",
+    "data-plane/no-endpoints",
+    "pods/accept-queue-flush",
+    "core/rolling-update-legacy",
+    "pods/accept-queue-overflow",
+    "pods/errors-while-draining",
+    "pods/oom-kill",
+    "pods/response-lost-in-teardown",
+    "topology/client-outside",
+    "data-plane/policy-drop",
+];
+const FEW: usize = 2;
+
+/// Tests on real packets, by binary: of each hook what it reports beside what the socket, /proc and conntrack say. Not those of
+/// floods, and of times that an emulated machine does not keep.
+const TESTS: [(&str, &[&str]); 3] = [
+    (
+        "kernel",
+        &[
+            "a_refused_",
+            "a_close_with_unread_data",
+            "a_syn_into_silence",
+            "the_counters_are",
+            "a_connection_that_was_never_accepted",
+            "a_pods_listener",
+            "a_server_killed_after",
+            "a_victim_of_the_memory_limit",
+            "a_full_accept_queue",
+        ],
+    ),
+    (
+        "packets",
+        &[
+            "a_rejected_syn",
+            "a_syn_to_a_pod_in_transition",
+            "every_error_that_a_pod_in_transition_answers_is_seen_once_over_ipv6",
+        ],
+    ),
+    ("iptables_legacy", &["a_replaced_ipv4_table"]),
+];
+
+/// A request each 25 ms is what an emulated machine can do.
+const RATE: &str = "s/rate: [0-9][0-9]*/rate: 40/";
+
+/// Of one kernel. A run that takes longer hangs.
+const LIMIT: Duration = Duration::from_mins(6);
+const LIMIT_PER_SCENARIO: Duration = Duration::from_mins(2);
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Series of kernels; the default is 5.10 6.1 6.12 6.18 7
+    series: Vec<String>,
+    /// Which scenarios of the lab
+    #[arg(long, value_enum, default_value_t = Scenarios::Few)]
+    scenarios: Scenarios,
+    /// Optimised binaries for the lab: built once, and several times faster there
+    #[arg(long)]
+    release: bool,
+    /// Exactly one JSON object on stdout.
+    #[arg(long)]
+    json: bool,
+    /// Boot nothing: cut the type information of each kernel down to what zdt asks, for tests/fixtures/btf
+    #[arg(long)]
+    btf: bool,
+    /// Write what the verifier needed into the budget, instead of comparing
+    #[arg(long)]
+    bless: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Scenarios {
+    None,
+    Few,
+    All,
+}
+
+pub fn run(args: &Args) -> Result<ExitCode> {
+    if !child::is_root()? {
+        bail!("an emulated machine sees this machine's files as root does: run it as root");
+    }
+    setup::kernels()?;
+    setup::lab()?;
+    let series: Vec<String> = if args.series.is_empty() {
+        SERIES.map(str::to_owned).into()
+    } else {
+        args.series.clone()
+    };
+    let kernels = archive::kernels(&series)?;
+    if args.btf {
+        build::ebpf()?;
+        kernels.iter().try_for_each(btf::cut)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let qemu = archive::qemu()?;
+    build::all(args.release)?;
+    let tests = test_binaries()?;
+    let scenarios = match args.scenarios {
+        Scenarios::None => &[],
+        Scenarios::Few => SCENARIOS.get(..FEW).unwrap_or_default(),
+        Scenarios::All => &SCENARIOS,
+    };
+    let script = script(args.release, &tests, scenarios);
+    let mut budget = Budget::read()?;
+    let mut rows = Vec::new();
+    for kernel in &kernels {
+        let limit = LIMIT + LIMIT_PER_SCENARIO * u32::try_from(scenarios.len()).unwrap_or_default();
+        let (outcome, seconds) = child::timed(|| vm::run(&qemu, kernel, &script, limit));
+        let outcome = outcome?;
+        let kept = kernel.root.join("said");
+        fs::write(
+            &kept,
+            format!("{}\n{}\n{}", outcome.stdout, outcome.stderr, outcome.console),
+        )?;
+        let row = Row::of(
+            kernel,
+            &outcome,
+            seconds,
+            !scenarios.is_empty(),
+            &budget,
+            args.bless,
+        );
+        eprintln!(
+            "kernels: {} in {seconds:.0} s: {}; what it said is in {}",
+            kernel.release,
+            if row.ok { "ok" } else { "FAILED" },
+            kept.display()
+        );
+        for complaint in &row.complaints {
+            eprintln!("kernels:   {complaint}");
+        }
+        if args.bless {
+            budget.take(&row);
+        }
+        rows.push(row);
+    }
+    if args.bless {
+        budget.write()?;
+    }
+    if args.json {
+        println!("{}", report::json(&rows)?);
+    } else {
+        print!("{}", report::table(&rows));
+    }
+    let ok = rows.iter().all(|row| row.ok);
+    Ok(if ok { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// The built test programs, in the order of [`TESTS`].
+fn test_binaries() -> Result<Vec<PathBuf>> {
+    let mut cargo = child::cargo();
+    cargo.args([
+        "test",
+        "--locked",
+        "--no-run",
+        "--message-format=json",
+        "--package",
+        "zdt-daemon",
+    ]);
+    for (name, _) in TESTS {
+        cargo.args(["--test", name]);
+    }
+    let said = child::stdout(&mut cargo)?;
+    let built: Vec<serde_json::Value> = said
+        .lines()
+        .filter_map(|l| serde_json::from_str(l).ok())
+        .collect();
+    let path = |name: &str| {
+        let artifact = built.iter().find(|a| {
+            a.pointer("/target/name").and_then(|n| n.as_str()) == Some(name)
+                && a.get("executable").is_some_and(serde_json::Value::is_string)
+        });
+        let file = artifact.and_then(|a| a.get("executable")?.as_str());
+        file.map(PathBuf::from)
+            .with_context(|| format!("cargo built no test {name}"))
+    };
+    TESTS.iter().map(|(name, _)| path(name)).collect()
+}
+
+/// What runs in the machine. Its standard output is cut at the lines that begin with `== `.
+fn script(release: bool, tests: &[PathBuf], scenarios: &[&str]) -> String {
+    let (zdt, lab) = (layout::binary("zdt", release), layout::binary("zdt-lab", release));
+    // As on a node: kube-proxy and the container runtime have loaded these.
+    let mut lines = vec![
+        "modprobe -a nf_conntrack nf_conntrack_netlink nf_tables veth bridge br_netfilter >/dev/null 2>&1"
+            .to_owned(),
+        "echo '== doctor'".to_owned(),
+        format!("{} doctor -o json", zdt.display()),
+        "cd zdt-daemon".to_owned(),
+    ];
+    for (binary, (name, wanted)) in tests.iter().zip(TESTS) {
+        lines.push(format!("echo '== tests {name}'"));
+        lines.push(format!(
+            "{} --test-threads 1 --show-output {}",
+            binary.display(),
+            wanted.join(" ")
+        ));
+    }
+    if !scenarios.is_empty() {
+        lines.push("mkdir /tmp/scenarios".to_owned());
+        for scenario in scenarios {
+            let file = layout::scenarios().join(format!("{scenario}.yaml"));
+            let name = scenario.rsplit('/').next().unwrap_or(scenario);
+            lines.push(format!(
+                "sed '{RATE}' {} >/tmp/scenarios/{name}.yaml",
+                file.display()
+            ));
+        }
+        lines.push("echo '== score'".to_owned());
+        lines.push(format!(
+            "{} score --zdt {} --scenarios /tmp/scenarios --jobs 1 --out /tmp/out --json",
+            lab.display(),
+            zdt.display()
+        ));
+    }
+    lines.push("echo '== end'".to_owned());
+    lines.join("\n") + "\n"
+}

@@ -1,0 +1,385 @@
+//! What was seen on each kernel, against what must be seen.
+
+use std::{collections::BTreeMap, fmt::Write as _, fs, path::PathBuf};
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{archive::Kernel, vm::Outcome};
+use crate::layout;
+
+/// One program of the kernel half on one kernel.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Hook {
+    pub hook: String,
+    /// `attached`, `not-needed`, `absent` (this kernel has no such tracepoint) or `refused`.
+    pub state: String,
+    /// Events that it wrote in the tests.
+    #[serde(default)]
+    pub fired: u64,
+    /// Instructions that the verifier went through; the kernel tells it from 5.16 on.
+    pub verified: Option<u64>,
+}
+
+/// One kernel.
+#[derive(Debug, Serialize)]
+pub struct Row {
+    pub series: String,
+    pub release: String,
+    pub seconds: f64,
+    pub hooks: Vec<Hook>,
+    pub tests: Tests,
+    /// The sums of the lab, as `cargo xtask score --json` has them; null where it did not run.
+    pub score: Value,
+    pub complaints: Vec<String>,
+    pub ok: bool,
+}
+
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Tests {
+    pub passed: u64,
+    pub failed: Vec<String>,
+}
+
+/// Programs that report nothing themselves.
+const SILENT: [&str; 1] = ["cgroup_skb_ingress"];
+
+/// An emulated machine does not keep times: what is late there is taken for something else now and then.
+const LEAST: f64 = 0.9;
+
+impl Row {
+    pub fn of(
+        kernel: &Kernel,
+        outcome: &Outcome,
+        seconds: f64,
+        scored: bool,
+        budget: &Budget,
+        bless: bool,
+    ) -> Self {
+        let parts = parts(&outcome.stdout);
+        let mut row = Self {
+            series: kernel.series.clone(),
+            release: kernel.release.clone(),
+            seconds: seconds.round(),
+            hooks: hooks(&parts),
+            tests: tests(&parts),
+            score: score(&parts),
+            complaints: Vec::new(),
+            ok: false,
+        };
+        let mut complaints = row.complaints(scored);
+        if !parts.iter().any(|(name, _)| *name == "end") {
+            let last = outcome.console.lines().rfind(|l| !l.trim().is_empty());
+            complaints.push(format!(
+                "the machine did not come to the end; its kernel's last words: {}",
+                last.unwrap_or("none")
+            ));
+        }
+        if !bless {
+            complaints.extend(budget.complaints(&row));
+        }
+        row.ok = complaints.is_empty();
+        row.complaints = complaints;
+        row
+    }
+
+    /// One of the lab's sums.
+    fn number(&self, what: &str) -> Option<f64> {
+        self.score.get(what)?.as_f64()
+    }
+
+    fn complaints(&self, scored: bool) -> Vec<String> {
+        let mut all = Vec::new();
+        if self.hooks.is_empty() {
+            all.push("`zdt doctor` said nothing of the hooks".to_owned());
+        }
+        for hook in &self.hooks {
+            let name = &hook.hook;
+            match hook.state.as_str() {
+                "attached" if hook.fired == 0 && !SILENT.contains(&name.as_str()) => {
+                    all.push(format!("{name} never fired"));
+                }
+                "attached" | "not-needed" | "absent" => {}
+                state => all.push(format!("{name} is {state}")),
+            }
+        }
+        if self.tests.passed == 0 {
+            all.push("no test passed".to_owned());
+        }
+        all.extend(
+            self.tests
+                .failed
+                .iter()
+                .map(|name| format!("the test {name} failed")),
+        );
+        if scored {
+            for what in ["recall", "precision", "cause_accuracy"] {
+                match self.number(what) {
+                    Some(value) if value >= LEAST => {}
+                    Some(value) => all.push(format!("{what} is {value:.3}, below {LEAST}")),
+                    None => all.push(format!("the lab told no {what}")),
+                }
+            }
+            if self.number("failed") == Some(0.0) {
+                all.push("no request failed in the lab: nothing was scored".to_owned());
+            }
+        }
+        all
+    }
+}
+
+/// The standard output by its headings.
+fn parts(stdout: &str) -> Vec<(&str, Vec<&str>)> {
+    let mut parts: Vec<(&str, Vec<&str>)> = Vec::new();
+    for line in stdout.lines() {
+        if let Some(heading) = line.strip_prefix("== ") {
+            parts.push((heading.trim(), Vec::new()));
+        } else if let Some((_, lines)) = parts.last_mut() {
+            lines.push(line);
+        }
+    }
+    parts
+}
+
+fn object<'a>(parts: &[(&str, Vec<&'a str>)], heading: &str) -> Option<Value> {
+    let (_, lines) = parts.iter().find(|(name, _)| *name == heading)?;
+    lines
+        .iter()
+        .find_map(|line: &&'a str| serde_json::from_str(line).ok())
+}
+
+fn hooks(parts: &[(&str, Vec<&str>)]) -> Vec<Hook> {
+    let doctor = object(parts, "doctor").unwrap_or_default();
+    let mut hooks: Vec<Hook> = doctor
+        .get("hooks")
+        .and_then(|h| Vec::deserialize(h).ok())
+        .unwrap_or_default();
+    for (_, lines) in parts.iter().filter(|(name, _)| name.starts_with("tests ")) {
+        for line in lines {
+            let mut words = line.split_whitespace();
+            if let (Some("fired"), Some(hook), Some(count)) = (words.next(), words.next(), words.next()) {
+                // A hook of a program may have a second name behind a slash.
+                let program = hook.split('/').next().unwrap_or(hook);
+                let counted = hooks.iter_mut().find(|h| h.hook == program);
+                if let (Some(counted), Ok(count)) = (counted, count.parse::<u64>()) {
+                    counted.fired += count;
+                }
+            }
+        }
+    }
+    hooks
+}
+
+fn tests(parts: &[(&str, Vec<&str>)]) -> Tests {
+    let mut tests = Tests::default();
+    for (name, lines) in parts.iter().filter(|(name, _)| name.starts_with("tests ")) {
+        let mut ended = false;
+        for line in lines {
+            ended |= line.starts_with("test result: ");
+            let Some((test, result)) = line.strip_prefix("test ").and_then(|l| l.split_once(" ... ")) else {
+                continue;
+            };
+            if result == "ok" {
+                tests.passed += 1;
+            } else if result == "FAILED" {
+                tests.failed.push(test.to_owned());
+            }
+        }
+        if !ended {
+            tests.failed.push(format!("{name} (did not end)"));
+        }
+    }
+    tests
+}
+
+fn score(parts: &[(&str, Vec<&str>)]) -> Value {
+    object(parts, "score").map_or(Value::Null, |score| {
+        score.get("total").cloned().unwrap_or_default()
+    })
+}
+
+pub fn json(rows: &[Row]) -> Result<String> {
+    Ok(serde_json::to_string(&serde_json::json!({ "kernels": rows }))?)
+}
+
+/// Hooks by kernels: what was written, and below it what the verifier needed.
+pub fn table(rows: &[Row]) -> String {
+    let mut text = format!("{:<22}", "hook: events seen");
+    let wide = 10;
+    let heading = |text: &mut String| {
+        for row in rows {
+            let _ = write!(text, "{:>wide$}", row.series);
+        }
+        text.push('\n');
+    };
+    heading(&mut text);
+    let names: Vec<&String> = rows
+        .iter()
+        .map(|r| &r.hooks)
+        .max_by_key(|h| h.len())
+        .into_iter()
+        .flatten()
+        .map(|h| &h.hook)
+        .collect();
+    let cell = |row: &Row, name: &str, of: &dyn Fn(&Hook) -> String| {
+        row.hooks
+            .iter()
+            .find(|h| h.hook == name)
+            .map_or_else(|| "?".to_owned(), of)
+    };
+    let fired = |hook: &Hook| match hook.state.as_str() {
+        "attached" if SILENT.contains(&hook.hook.as_str()) => "attached".to_owned(),
+        "attached" => hook.fired.to_string(),
+        state => state.to_owned(),
+    };
+    let verified = |hook: &Hook| hook.verified.map_or_else(|| "-".to_owned(), |n| n.to_string());
+    for name in &names {
+        let _ = write!(text, "{name:<22}");
+        for row in rows {
+            let _ = write!(text, "{:>wide$} ", cell(row, name, &fired)).map(|()| text.pop());
+        }
+        text.push('\n');
+    }
+    let _ = write!(text, "\n{:<22}", "verifier: instructions");
+    heading(&mut text);
+    for name in &names {
+        let _ = write!(text, "{name:<22}");
+        for row in rows {
+            let _ = write!(text, "{:>wide$}", cell(row, name, &verified));
+        }
+        text.push('\n');
+    }
+    text.push('\n');
+    for row in rows {
+        let number = |what: &str| {
+            row.number(what)
+                .map_or_else(|| "-".to_owned(), |n| format!("{n:.3}"))
+        };
+        let _ = writeln!(
+            text,
+            "{:<8}{:<28}{:>3} tests, {} failed   recall {} precision {} cause {}   {:>4} s   {}",
+            row.series,
+            row.release,
+            row.tests.passed,
+            row.tests.failed.len(),
+            number("recall"),
+            number("precision"),
+            number("cause_accuracy"),
+            row.seconds,
+            if row.ok { "ok" } else { "FAILED" }
+        );
+        for complaint in &row.complaints {
+            let _ = writeln!(text, "        {complaint}");
+        }
+    }
+    text
+}
+
+/// What the verifier needed when it was last looked at: by series, by program.
+#[derive(Debug, Default)]
+pub struct Budget(BTreeMap<String, BTreeMap<String, u64>>);
+
+/// Growth that is not worth a look.
+const SLACK_PERCENT: u64 = 10;
+
+impl Budget {
+    fn path() -> PathBuf {
+        layout::root().join("tests/kernels/verifier.json")
+    }
+
+    pub fn read() -> Result<Self> {
+        let path = Self::path();
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(Self(serde_json::from_str(&text)?))
+    }
+
+    pub fn write(&self) -> Result<()> {
+        fs::write(Self::path(), serde_json::to_string_pretty(&self.0)? + "\n")?;
+        Ok(())
+    }
+
+    pub fn take(&mut self, row: &Row) {
+        let of = row
+            .hooks
+            .iter()
+            .filter_map(|h| Some((h.hook.clone(), h.verified?)));
+        let of: BTreeMap<String, u64> = of.collect();
+        // Before 5.16 the kernel does not tell.
+        if !of.is_empty() {
+            self.0.insert(row.series.clone(), of);
+        }
+    }
+
+    fn complaints(&self, row: &Row) -> Vec<String> {
+        let Some(budget) = self.0.get(&row.series) else {
+            return Vec::new();
+        };
+        let grown = row.hooks.iter().filter_map(|hook| {
+            let (now, was) = (hook.verified?, *budget.get(&hook.hook)?);
+            let most = was + was * SLACK_PERCENT / 100;
+            (now > most).then(|| {
+                format!(
+                    "{}: the verifier needs {now} instructions, it was {was}; `cargo xtask kernels --bless` if that is meant",
+                    hook.hook
+                )
+            })
+        });
+        grown.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAID: &str = "== doctor\n\
+        {\"checks\":[],\"hooks\":[{\"hook\":\"kfree_skb\",\"state\":\"attached\",\"verified\":100},\
+        {\"hook\":\"icmp_send\",\"state\":\"absent\"},{\"hook\":\"net_dev_queue\",\"state\":\"attached\"}]}\n\
+        == tests packets\ntest a ... ok\ntest b ... FAILED\nfired kfree_skb 3\nfired kfree_skb/x 1\ntest result: FAILED.\n\
+        == tests kernel\ntest c ... ok\n\
+        == score\n{\"total\":{\"recall\":0.5,\"precision\":1.0,\"cause_accuracy\":1.0,\"failed\":9}}\n== end\n";
+
+    fn row() -> Row {
+        let kernel = Kernel {
+            series: "6.1".to_owned(),
+            release: "6.1.0".to_owned(),
+            root: PathBuf::new(),
+        };
+        let outcome = Outcome {
+            stdout: SAID.to_owned(),
+            stderr: String::new(),
+            console: String::new(),
+        };
+        let budget = Budget(BTreeMap::from([(
+            "6.1".to_owned(),
+            BTreeMap::from([("kfree_skb".to_owned(), 90)]),
+        )]));
+        Row::of(&kernel, &outcome, 1.0, true, &budget, false)
+    }
+
+    #[test]
+    fn everything_that_is_missing_is_said() {
+        let row = row();
+        assert_eq!(row.hooks[0].fired, 4);
+        assert_eq!(row.tests.passed, 2);
+        assert_eq!(
+            row.complaints,
+            [
+                "net_dev_queue never fired",
+                "the test b failed",
+                "the test tests kernel (did not end) failed",
+                "recall is 0.500, below 0.9",
+                "kfree_skb: the verifier needs 100 instructions, it was 90; `cargo xtask kernels --bless` if that is meant",
+            ]
+        );
+        assert!(!row.ok);
+    }
+
+    #[test]
+    fn the_table_has_a_line_for_each_hook() {
+        let text = table(&[row()]);
+        assert!(text.contains("icmp_send") && text.contains("absent"), "{text}");
+        assert!(text.contains("FAILED"), "{text}");
+    }
+}
