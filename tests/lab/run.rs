@@ -7,14 +7,15 @@ mod daemon;
 mod files;
 mod ingress;
 mod load;
-mod manifest;
+pub(crate) mod manifest;
 mod nat;
 mod noise;
-mod objects;
+pub(crate) mod objects;
 mod privileges;
 mod scrape;
 mod times;
 mod told;
+pub mod up;
 
 use std::{
     net::IpAddr,
@@ -42,7 +43,7 @@ pub use files::Files;
 use load::Load;
 
 /// The daemon judges a flow 2 s after its end (`judge_grace_ms`), with ticks of 0.25 s.
-const JUDGING_GRACE: Duration = Duration::from_millis(2_500);
+pub(crate) const JUDGING_GRACE: Duration = Duration::from_millis(2_500);
 
 /// That nobody answers a client outside is certain when its SYN did not come again: 3.2 s after the last one, or twice the
 /// pause before it (zdt-daemon/src/correlate/attempts/one.rs).

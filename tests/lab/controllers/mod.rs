@@ -6,6 +6,7 @@ mod deployment;
 pub mod endpointslice;
 mod job;
 mod names;
+mod namespace;
 pub mod objects;
 pub mod operations;
 pub mod pods;
@@ -63,6 +64,7 @@ pub async fn run(store: Store, settings: Settings) {
         statefulset::run(store.clone(), settings.clone()),
         daemonset::run(store.clone(), settings.clone()),
         job::run(store.clone(), settings.clone()),
+        namespace::run(store.clone()),
         endpointslice::run(store.clone(), settings.clone()),
         scheduler::run(store, settings),
     );

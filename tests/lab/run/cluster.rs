@@ -2,7 +2,9 @@
 
 use std::{
     future::Future,
-    net::{IpAddr, SocketAddr, TcpListener},
+    io::Write as _,
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,
@@ -20,7 +22,7 @@ use super::actions::{self, Operator};
 use super::ingress::{self, Config, Ingress, PROXY};
 use super::objects::{self, APP_PORT, NAMESPACE, NODE_PORT, PROXY_NODE_PORT, WEB};
 use crate::{
-    api::{self, ApiServer, Store},
+    api::{self, ApiServer, Store, operate::Powers},
     controllers,
     net::{Slot, enter_on_exec, in_netns},
     node::{self, Delay, Node, runc::Process},
@@ -94,6 +96,19 @@ impl Cluster {
         self.controllers.shutdown().await;
         drop(self.nodes);
         self.world.stop().await;
+    }
+
+    /// The API for operators, on a port of this machine's loopback.
+    pub(super) async fn serve_operators(&self) -> Result<(ApiServer, PathBuf)> {
+        let powers = Powers::new(self.world.addresses(), self.out.clone()).context("no random token")?;
+        let listener =
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no port for the operators' API")?;
+        let text = api::operator_kubeconfig(listener.local_addr()?, powers.token());
+        let kubeconfig = self.out.join("kubeconfig-operator");
+        write_for_owner(&kubeconfig, &text)
+            .with_context(|| format!("cannot write {}", kubeconfig.display()))?;
+        let api = api::serve_operator(self.store.clone(), listener, powers).await?;
+        Ok((api, kubeconfig))
     }
 
     /// Creates Deployment and Service, and waits until every pod serves and the node routes to it.
@@ -301,6 +316,13 @@ impl Cluster {
         };
         within("end of the rollout", limit, wait).await
     }
+}
+
+/// A file that nobody else may read: it has a token.
+fn write_for_owner(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())
 }
 
 /// How one node behaves.

@@ -1,0 +1,1 @@
+//! Operators, with the real kube client.

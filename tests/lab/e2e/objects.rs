@@ -1,0 +1,125 @@
+//! A scenario's objects for a real cluster: the lab's, with an image and without what only the lab knows. Pure.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::Path};
+
+use k8s_openapi::{
+    api::core::v1::{
+        Affinity, Container, Namespace, NodeAffinity, NodeSelector, NodeSelectorRequirement,
+        NodeSelectorTerm, Pod, PodSpec, PodTemplateSpec, Service, ServicePort, ServiceSpec,
+    },
+    apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
+};
+
+use crate::{
+    controllers::objects::app,
+    run::{
+        manifest::Applied,
+        objects::{APP_PORT, CLIENT, SERVICE_PORT, WEB, client_args},
+    },
+    scenario::{Client, Family, Mode, Scenario},
+};
+
+/// As the image has it.
+const PROGRAM: &str = "/zdt-lab";
+
+pub(super) fn namespace(name: &str) -> Namespace {
+    let part_of = ("app.kubernetes.io/part-of".to_owned(), "zdt-e2e".to_owned());
+    Namespace {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            labels: Some([part_of].into()),
+            ..ObjectMeta::default()
+        },
+        ..Namespace::default()
+    }
+}
+
+/// The pods' template with the image, not on the node `not_on`.
+pub(super) fn template(applied: &Applied, image: &str, not_on: Option<&str>) -> PodTemplateSpec {
+    let mut template = applied.template();
+    let pod = template.spec.get_or_insert_default();
+    let containers = pod.containers.iter_mut();
+    for container in containers.chain(pod.init_containers.iter_mut().flatten()) {
+        container.image = Some(image.to_owned());
+        container.command = Some(vec![PROGRAM.to_owned(), "app".to_owned()]);
+    }
+    pod.affinity = not_on.map(|node| Affinity {
+        node_affinity: Some(NodeAffinity {
+            required_during_scheduling_ignored_during_execution: Some(NodeSelector {
+                node_selector_terms: vec![NodeSelectorTerm {
+                    match_expressions: Some(vec![NodeSelectorRequirement {
+                        key: "kubernetes.io/hostname".to_owned(),
+                        operator: "NotIn".to_owned(),
+                        values: Some(vec![node.to_owned()]),
+                    }]),
+                    ..NodeSelectorTerm::default()
+                }],
+            }),
+            ..NodeAffinity::default()
+        }),
+        ..Affinity::default()
+    });
+    template
+}
+
+/// The Service `web`; the cluster gives its address.
+pub(super) fn service(namespace: &str, scenario: &Scenario) -> Service {
+    let port = |name: &str, protocol: &str, target| ServicePort {
+        name: Some(name.to_owned()),
+        port: SERVICE_PORT.into(),
+        target_port: Some(target),
+        protocol: Some(protocol.to_owned()),
+        ..ServicePort::default()
+    };
+    let mut ports = vec![port("http", "TCP", IntOrString::String("http".to_owned()))];
+    if scenario.client.mode == Mode::Udp {
+        ports.push(port("datagrams", "UDP", IntOrString::Int(APP_PORT.into())));
+    }
+    let family = match scenario.network.family {
+        Family::V4 => "IPv4",
+        Family::V6 => "IPv6",
+    };
+    Service {
+        metadata: ObjectMeta {
+            namespace: Some(namespace.to_owned()),
+            name: Some(WEB.to_owned()),
+            labels: Some(app(WEB)),
+            ..ObjectMeta::default()
+        },
+        spec: Some(ServiceSpec {
+            type_: Some("ClusterIP".to_owned()),
+            selector: Some(app(WEB)),
+            ports: Some(ports),
+            ip_families: Some(vec![family.to_owned()]),
+            ip_family_policy: Some("SingleStack".to_owned()),
+            internal_traffic_policy: Some(scenario.service.internal_traffic_policy.word().to_owned()),
+            ..ServiceSpec::default()
+        }),
+        status: None,
+    }
+}
+
+/// The load client, on a node of its own choice: the ground truth goes to its log.
+pub(super) fn client(settings: &Client, target: SocketAddr, seed: u64, image: &str, node: &str) -> Pod {
+    let mut args = vec![PROGRAM.to_owned(), "client".to_owned()];
+    args.extend(client_args(settings, target, seed, Path::new("-")));
+    Pod {
+        metadata: ObjectMeta {
+            generate_name: Some(format!("{CLIENT}-")),
+            labels: Some(BTreeMap::from([("app".to_owned(), CLIENT.to_owned())])),
+            ..ObjectMeta::default()
+        },
+        spec: Some(PodSpec {
+            node_name: Some(node.to_owned()),
+            restart_policy: Some("Never".to_owned()),
+            containers: vec![Container {
+                name: CLIENT.to_owned(),
+                image: Some(image.to_owned()),
+                command: Some(args),
+                ..Container::default()
+            }],
+            ..PodSpec::default()
+        }),
+        status: None,
+    }
+}

@@ -1,0 +1,303 @@
+//! One scenario on a cluster: objects, client, actions, logs, score; and nothing of it stays.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::api::{LogParams, PostParams};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::{
+    Args,
+    act::Operator,
+    cluster::{Cluster, Hopeless, until, within},
+    objects,
+    said::{About, Said, truth},
+};
+use crate::{
+    controllers::pods::{phase, ready, terminal},
+    run::{
+        JUDGING_GRACE,
+        manifest::Applied,
+        objects::{APP_PORT, SERVICE_PORT, WEB},
+    },
+    scenario::{Client, Expect, ExpectedCause, Family, Kind, Place, Range, Scenario, Via},
+    score::{Score, score},
+    world::interrupted,
+};
+
+pub(super) enum Done {
+    Scored(Score),
+    /// By Ctrl-C. The namespace is removed.
+    Interrupted,
+}
+
+/// For pods to get Ready, images to come, a namespace to end.
+const PATIENCE: Duration = Duration::from_mins(3);
+
+/// From the last pod's Ready until every node routes to it: nobody can be asked for that through the API. Slices follow
+/// within a second, kube-proxy's `minSyncPeriod` is 1 s, and the kernel takes a second for a large table.
+const ROUTED_WITHIN: Duration = Duration::from_secs(4);
+
+/// A pod that is not Ready so long after it could be will not get so: it crashes, hangs or has no node.
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(30);
+
+/// Runs it. Whatever comes of it, its namespace is removed.
+pub(super) async fn run(cluster: &Cluster, scenario: &Scenario, args: &Args) -> Result<Done> {
+    let began = Instant::now();
+    let progress = |what: &str| {
+        tracing::info!(
+            "{:>5.1} s  {}: {what}",
+            began.elapsed().as_secs_f64(),
+            scenario.name
+        );
+    };
+    let since = cluster.create_namespace().await?;
+    let done = tokio::select! {
+        done = tried(cluster, scenario, args, since, &progress) => done.map(Done::Scored),
+        signal = interrupted() => signal.map(|()| Done::Interrupted).map_err(Into::into),
+    };
+    progress(&format!("removing namespace {}", cluster.namespace));
+    let grace = Duration::from_secs(scenario.workload.grace_s.into());
+    let removed = tokio::select! {
+        removed = cluster.remove_namespace(PATIENCE + grace) => removed,
+        _ = interrupted() => Err(Hopeless(format!("interrupted: namespace {} may stay", cluster.namespace)).into()),
+    };
+    match (done, removed) {
+        (Err(error), Err(stays)) => Err(error.context(format!("{stays:#}"))),
+        (done, removed) => removed.and(done),
+    }
+}
+
+async fn tried(
+    cluster: &Cluster,
+    scenario: &Scenario,
+    args: &Args,
+    since: Timestamp,
+    progress: &impl Fn(&str),
+) -> Result<Score> {
+    let zdt = cluster.zdt().await?;
+    let (client_node, not_on) = client_node(cluster, scenario)?;
+    let mut operator = Operator::new(cluster, scenario, &args.image, not_on);
+    let service = objects::service(&cluster.namespace, scenario);
+    let service = cluster
+        .api::<Service>()
+        .create(&PostParams::default(), &service)
+        .await;
+    let service =
+        service.context("cannot create the service (a cluster without the scenario's address family?)")?;
+    operator.create().await?;
+    let limit = operator
+        .applied()
+        .iter()
+        .map(slowest_start)
+        .max()
+        .unwrap_or_default()
+        + PATIENCE;
+    let all_ready = async || all_ready(cluster, operator.applied()).await;
+    until("pods Ready", limit, all_ready).await?;
+    progress("pods are Ready");
+    sleep(ROUTED_WITHIN).await;
+
+    let target = target(cluster, scenario, &service).await?;
+    let load = Client {
+        seconds: scenario.client.seconds + f64::from(args.longer),
+        ..scenario.client.clone()
+    };
+    let pod = objects::client(&load, target, args.seed, &args.image, &client_node);
+    let pods = cluster.api::<Pod>();
+    let pod = pods
+        .create(&PostParams::default(), &pod)
+        .await
+        .context("cannot create the client")?;
+    let name = pod.metadata.name.context("a pod without a name")?;
+    let started = async || {
+        let pod = pods.get(&name).await?;
+        startable(&pod)?;
+        Ok((phase(&pod) != "Pending").then_some(pod))
+    };
+    let pod = until("the client's start", PATIENCE, started).await?;
+    let client: IpAddr = pod
+        .status
+        .and_then(|status| status.pod_ip)
+        .and_then(|ip| ip.parse().ok())
+        .context("the client has no address")?;
+    progress(&format!(
+        "the client sends {} requests a second to {target}",
+        load.rate
+    ));
+    let start = Instant::now();
+    for action in &scenario.actions {
+        sleep_until(start + Duration::from_millis(action.at_ms)).await;
+        within(PATIENCE, operator.act(action)).await?;
+        progress(&action.what.to_string());
+    }
+    let limit = Duration::from_secs_f64(load.seconds) + Duration::from_millis(load.timeout_ms) + PATIENCE;
+    let ended = async || Ok(terminal(&pods.get(&name).await?).then_some(()));
+    until("the client's end", limit, ended).await?;
+    progress("the client has ended");
+    let settled = async || settled(cluster, operator.applied()).await;
+    let grace = operator
+        .applied()
+        .iter()
+        .map(|a| a.workload.grace_s)
+        .max()
+        .unwrap_or_default();
+    until(
+        "the end of the rollout",
+        PATIENCE + Duration::from_secs(grace.into()),
+        settled,
+    )
+    .await?;
+    sleep(JUDGING_GRACE).await;
+
+    let log = pods
+        .logs(&name, &LogParams::default())
+        .await
+        .context("no log of the client")?;
+    let requests = truth(&log)?;
+    let about = About {
+        namespace: &cluster.namespace,
+        client: client.to_canonical(),
+        since_ms: (since - SignedDuration::from_secs(1)).as_millisecond(),
+    };
+    let (mut claims, mut lost) = (Vec::new(), 0);
+    for one in &zdt {
+        let said = Said::read(&cluster.zdt_log(one, since).await?, &about)?;
+        claims.extend(said.claims);
+        lost += said.lost;
+    }
+    progress(&format!("{} requests, {} verdicts", requests.len(), claims.len()));
+    let mut score = score(
+        &requests,
+        &claims,
+        &expectation(scenario, &cluster.namespace),
+        lost,
+    );
+    if cluster.zdt().await? != zdt {
+        score
+            .findings
+            .push("zdt was restarted meanwhile: the run does not count".to_owned());
+    }
+    Ok(score)
+}
+
+/// The client's, and it again if the workloads may not be there.
+fn client_node<'a>(cluster: &'a Cluster, scenario: &Scenario) -> Result<(String, Option<&'a str>)> {
+    let elsewhere = scenario.client.place == Place::OtherNode;
+    let node = if elsewhere {
+        cluster.nodes.last()
+    } else {
+        cluster.nodes.first()
+    };
+    let node = node.context("no node for the client")?;
+    Ok((node.clone(), elsewhere.then_some(node.as_str())))
+}
+
+/// What the app and its probe ask for.
+fn slowest_start(applied: &Applied) -> Duration {
+    let delay_s = applied
+        .workload
+        .readiness
+        .as_ref()
+        .map_or(0, |p| p.initial_delay_s);
+    let app_ms = applied.app.start_delay_ms + applied.app.ready_after_ms;
+    Duration::from_millis(app_ms) + Duration::from_secs(delay_s.into())
+}
+
+/// An error where nobody need wait any more.
+fn startable(pod: &Pod) -> Result<()> {
+    let statuses = pod.status.as_ref().and_then(|s| s.container_statuses.as_ref());
+    for status in statuses.into_iter().flatten() {
+        let waiting = status.state.as_ref().and_then(|s| s.waiting.as_ref());
+        let reason = waiting.and_then(|w| w.reason.as_deref()).unwrap_or_default();
+        if ["ErrImageNeverPull", "ImagePullBackOff", "InvalidImageName"].contains(&reason) {
+            let hint = "cargo xtask image --lab, then load it on every node";
+            return Err(Hopeless(format!("{reason} of {}: {hint}", status.image)).into());
+        }
+    }
+    Ok(())
+}
+
+/// Whether every pod that serves is there and Ready.
+async fn all_ready(cluster: &Cluster, all: &[Applied]) -> Result<Option<()>> {
+    for applied in all {
+        let wanted = match applied.workload.kind {
+            Kind::Job => 0,
+            Kind::DaemonSet => cluster.nodes.len(),
+            _ => applied.workload.replicas as usize,
+        };
+        let pods = cluster.pods(&applied.name).await?;
+        pods.iter().try_for_each(startable)?;
+        let serves = |pod: &&Pod| pod.metadata.deletion_timestamp.is_none() && ready(pod);
+        if pods.iter().filter(serves).count() < wanted {
+            return Ok(None);
+        }
+    }
+    Ok(Some(()))
+}
+
+/// Whether no pod terminates, and all are Ready that may be expected to get so.
+async fn settled(cluster: &Cluster, all: &[Applied]) -> Result<Option<()>> {
+    for applied in all {
+        let patience = slowest_start(applied) + GIVEN_UP_AFTER;
+        let stays = |pod: &Pod| {
+            let given_up = pod.metadata.creation_timestamp.as_ref().is_some_and(|created| {
+                let age = Timestamp::now().duration_since(created.0);
+                Duration::try_from(age).is_ok_and(|age| age > patience)
+            });
+            pod.metadata.deletion_timestamp.is_none() && (ready(pod) || terminal(pod) || given_up)
+        };
+        if !cluster.pods(&applied.name).await?.iter().all(stays) {
+            return Ok(None);
+        }
+    }
+    Ok(Some(()))
+}
+
+/// What the client dials.
+async fn target(cluster: &Cluster, scenario: &Scenario, service: &Service) -> Result<SocketAddr> {
+    if scenario.client.via != Via::PodIp {
+        let ip = service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_ref());
+        let ip = ip.context("the service has no address")?;
+        return Ok(SocketAddr::new(ip.parse()?, SERVICE_PORT));
+    }
+    let v6 = scenario.network.family == Family::V6;
+    let pods = cluster.pods(WEB).await?;
+    let first = pods.into_iter().find(ready).and_then(|pod| pod.status);
+    let ips = first.and_then(|status| status.pod_ips).unwrap_or_default();
+    let mut ips = ips.iter().filter_map(|ip| ip.ip.parse::<IpAddr>().ok());
+    let ip = ips.find(|ip| ip.is_ipv6() == v6).context("no pod to dial")?;
+    Ok(SocketAddr::new(ip, APP_PORT))
+}
+
+/// How many fail, and which share of them has which cause, is the cluster's: its rules follow as fast as they do.
+fn expectation(scenario: &Scenario, namespace: &str) -> Expect {
+    let expect = &scenario.expect;
+    let without_share = |cause: &ExpectedCause| ExpectedCause {
+        min_share: 0.0,
+        ..cause.clone()
+    };
+    let causes = expect.causes.as_ref().map(|causes| {
+        let all = causes.iter();
+        all.map(|(name, cause)| (name.clone(), without_share(cause)))
+            .collect()
+    });
+    let renamed = |blamed: &String| {
+        blamed
+            .rsplit_once('/')
+            .map(|(_, name)| format!("{namespace}/{name}"))
+    };
+    Expect {
+        failed: Range::default(),
+        causes,
+        stayed: Range::default(),
+        blamed: expect.blamed.as_ref().and_then(renamed),
+        stages_within_ms: None,
+        ..expect.clone()
+    }
+}
