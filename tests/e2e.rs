@@ -11,6 +11,7 @@ use std::{
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use k8s_openapi::api::core::v1::{Namespace, Pod};
@@ -142,6 +143,40 @@ async fn a_rolling_update_is_explained_through_the_api_alone_and_nothing_of_it_s
     let (namespaces, pods) = up.what_is_there().await;
     assert_eq!(namespaces, ["zdt"]);
     assert!(pods.len() == 1 && pods[0].starts_with("zdt/zdt-"), "{pods:?}");
+    up.stop();
+    std::fs::remove_dir_all(out).unwrap();
+}
+
+#[tokio::test]
+async fn nothing_stays_after_ctrl_c() {
+    let out = folder("interrupted");
+    let up = Up::start(&out);
+    let mut e2e = up
+        .e2e(&[
+            "--scenario",
+            "rolling-update-no-prestop",
+            "--namespace",
+            "try-out",
+        ])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    // The load client is the last object of a scenario.
+    while !up
+        .what_is_there()
+        .await
+        .1
+        .iter()
+        .any(|pod| pod.starts_with("try-out/client-"))
+    {
+        assert!(matches!(e2e.try_wait(), Ok(None)), "it ended by itself");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    kill(Pid::from_raw(e2e.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    assert_eq!(e2e.wait().unwrap().code(), Some(2));
+    let (namespaces, pods) = up.what_is_there().await;
+    assert_eq!(namespaces, ["zdt"]);
+    assert_eq!(pods.len(), 1, "{pods:?}");
     up.stop();
     std::fs::remove_dir_all(out).unwrap();
 }

@@ -4,13 +4,14 @@
 //! their node in them, so the nodes' clocks must agree within the second that matching allows (score/matching.rs).
 
 mod act;
+mod clocks;
 mod cluster;
 mod fits;
 mod objects;
 mod said;
 mod trial;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{fmt::Write as _, path::PathBuf, process::ExitCode};
 
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
@@ -80,9 +81,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
                 skipped.push(Skipped { name, why });
                 continue;
             }
-            match trial::run(&cluster, scenario, args).await {
-                Ok(trial::Done::Scored(score)) => tried.push(Tried { name, score }),
-                Ok(trial::Done::Interrupted) => bail!("interrupted"),
+            match Box::pin(trial::run(&cluster, scenario, args)).await {
+                Ok(Some(score)) => tried.push(Tried { name, score }),
+                Ok(None) => bail!("interrupted"),
                 Err(error) => {
                     tracing::error!("{name}: {error:#}");
                     errors.push(format!("{name}: {error:#}"));
@@ -165,13 +166,14 @@ fn text(tried: &[Tried], skipped: &[Skipped], seed: u64) -> String {
 fn details(tried: &[Tried], skipped: &[Skipped]) -> String {
     let mut text = String::new();
     for one in tried {
-        text += &format!("{}\n{}", one.name, table::confusion(&one.score));
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{}\n{}", one.name, table::confusion(&one.score));
         for finding in &one.score.findings {
-            text += &format!("  MISSED: {finding}\n");
+            let _ = writeln!(text, "  MISSED: {finding}");
         }
     }
     for one in skipped {
-        text += &format!("skipped {}: {}\n", one.name, one.why);
+        let _ = writeln!(text, "skipped {}: {}", one.name, one.why);
     }
     text
 }

@@ -21,6 +21,7 @@ mod trigger;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::api::Store;
+pub use namespace::run as end_namespaces;
 pub use objects::{bare_pod, daemon_set, deployment, job, pod_template, service, stateful_set};
 pub use operations::{
     annotate_template, delete_pod, drain, evict, preempt, scale, set_schedulable, switch_selector,

@@ -45,7 +45,7 @@ pub(super) struct Said {
 #[derive(Debug)]
 pub(super) struct About<'a> {
     pub(super) namespace: &'a str,
-    pub(super) client: IpAddr,
+    pub(super) client: &'a [IpAddr],
     /// Milliseconds since 1970; what ended before is of another run.
     pub(super) since_ms: i64,
 }
@@ -72,7 +72,7 @@ impl Said {
             let (of_pod, of_service) = (of("pod"), of("service"));
             let lost = value.pointer("/confidence/lost").and_then(Value::as_u64);
             let mut claim: Claim = serde_json::from_value(value)?;
-            let ours = of_pod || of_service || claim.client.ip().to_canonical() == about.client;
+            let ours = of_pod || of_service || about.client.contains(&claim.client.ip().to_canonical());
             if !ours || wall_ms < about.since_ms {
                 continue;
             }
@@ -138,7 +138,7 @@ mod tests {
         ];
         let about = About {
             namespace: "e2e",
-            client: "10.0.0.1".parse().unwrap(),
+            client: &["10.0.0.1".parse().unwrap()],
             since_ms: 500,
         };
         let said = Said::read(&log.concat(), &about).unwrap();

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::{
     Args,
     act::Operator,
+    clocks,
     cluster::{Cluster, Hopeless, until, within},
     objects,
     said::{About, Said, truth},
@@ -30,12 +31,6 @@ use crate::{
     world::interrupted,
 };
 
-pub(super) enum Done {
-    Scored(Score),
-    /// By Ctrl-C. The namespace is removed.
-    Interrupted,
-}
-
 /// For pods to get Ready, images to come, a namespace to end.
 const PATIENCE: Duration = Duration::from_mins(3);
 
@@ -46,8 +41,8 @@ const ROUTED_WITHIN: Duration = Duration::from_secs(4);
 /// A pod that is not Ready so long after it could be will not get so: it crashes, hangs or has no node.
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(30);
 
-/// Runs it. Whatever comes of it, its namespace is removed.
-pub(super) async fn run(cluster: &Cluster, scenario: &Scenario, args: &Args) -> Result<Done> {
+/// Runs it; None: Ctrl-C came. Whatever comes of it, its namespace is removed.
+pub(super) async fn run(cluster: &Cluster, scenario: &Scenario, args: &Args) -> Result<Option<Score>> {
     let began = Instant::now();
     let progress = |what: &str| {
         tracing::info!(
@@ -58,8 +53,8 @@ pub(super) async fn run(cluster: &Cluster, scenario: &Scenario, args: &Args) -> 
     };
     let since = cluster.create_namespace().await?;
     let done = tokio::select! {
-        done = tried(cluster, scenario, args, since, &progress) => done.map(Done::Scored),
-        signal = interrupted() => signal.map(|()| Done::Interrupted).map_err(Into::into),
+        done = tried(cluster, scenario, args, since, &progress) => done.map(Some),
+        signal = interrupted() => signal.map(|()| None).map_err(Into::into),
     };
     progress(&format!("removing namespace {}", cluster.namespace));
     let grace = Duration::from_secs(scenario.workload.grace_s.into());
@@ -121,11 +116,7 @@ async fn tried(
         Ok((phase(&pod) != "Pending").then_some(pod))
     };
     let pod = until("the client's start", PATIENCE, started).await?;
-    let client: IpAddr = pod
-        .status
-        .and_then(|status| status.pod_ip)
-        .and_then(|ip| ip.parse().ok())
-        .context("the client has no address")?;
+    let client = addresses(&pod);
     progress(&format!(
         "the client sends {} requests a second to {target}",
         load.rate
@@ -162,7 +153,7 @@ async fn tried(
     let requests = truth(&log)?;
     let about = About {
         namespace: &cluster.namespace,
-        client: client.to_canonical(),
+        client: &client,
         since_ms: (since - SignedDuration::from_secs(1)).as_millisecond(),
     };
     let (mut claims, mut lost) = (Vec::new(), 0);
@@ -178,6 +169,7 @@ async fn tried(
         &expectation(scenario, &cluster.namespace),
         lost,
     );
+    score.findings.extend(clocks::apart(&requests, &claims));
     if cluster.zdt().await? != zdt {
         score
             .findings
@@ -244,7 +236,7 @@ async fn all_ready(cluster: &Cluster, all: &[Applied]) -> Result<Option<()>> {
 /// Whether no pod terminates, and all are Ready that may be expected to get so.
 async fn settled(cluster: &Cluster, all: &[Applied]) -> Result<Option<()>> {
     for applied in all {
-        let patience = slowest_start(applied) + GIVEN_UP_AFTER;
+        let patience = slowest_start(applied).min(GIVEN_UP_AFTER) + GIVEN_UP_AFTER;
         let stays = |pod: &Pod| {
             let given_up = pod.metadata.creation_timestamp.as_ref().is_some_and(|created| {
                 let age = Timestamp::now().duration_since(created.0);
@@ -268,11 +260,19 @@ async fn target(cluster: &Cluster, scenario: &Scenario, service: &Service) -> Re
     }
     let v6 = scenario.network.family == Family::V6;
     let pods = cluster.pods(WEB).await?;
-    let first = pods.into_iter().find(ready).and_then(|pod| pod.status);
-    let ips = first.and_then(|status| status.pod_ips).unwrap_or_default();
-    let mut ips = ips.iter().filter_map(|ip| ip.ip.parse::<IpAddr>().ok());
-    let ip = ips.find(|ip| ip.is_ipv6() == v6).context("no pod to dial")?;
+    let first = pods.into_iter().find(ready);
+    let ips = first.map(|pod| addresses(&pod)).unwrap_or_default();
+    let ip = ips
+        .into_iter()
+        .find(|ip| ip.is_ipv6() == v6)
+        .context("no pod to dial")?;
     Ok(SocketAddr::new(ip, APP_PORT))
+}
+
+fn addresses(pod: &Pod) -> Vec<IpAddr> {
+    let ips = pod.status.as_ref().and_then(|status| status.pod_ips.as_ref());
+    let ips = ips.into_iter().flatten();
+    ips.filter_map(|ip| ip.ip.parse().ok()).collect()
 }
 
 /// How many fail, and which share of them has which cause, is the cluster's: its rules follow as fast as they do.

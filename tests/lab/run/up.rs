@@ -2,6 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    pin::pin,
     process,
     time::Duration,
 };
@@ -39,6 +40,9 @@ pub struct Args {
     /// kube-proxy in its nftables mode; otherwise in its iptables mode
     #[arg(long)]
     pub nftables: bool,
+    /// End with standard input, too: who started it through sudo may not signal it
+    #[arg(long)]
+    pub until_eof: bool,
 }
 
 /// Attaching the hooks takes half a second here; a loaded machine may take longer.
@@ -56,17 +60,33 @@ pub fn run(args: &Args) -> Result<()> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
+        let mut over = pin!(over(args.until_eof));
         let started = tokio::select! {
             started = start(args, &binaries, &out) => Some(started?),
-            ended = crate::world::interrupted() => ended.map(|()| None)?,
+            ended = &mut over => ended.map(|()| None)?,
         };
         if let Some((cluster, _api, kubeconfig)) = started {
             println!("{}", kubeconfig.display());
-            crate::world::interrupted().await?;
+            over.await?;
             cluster.stop().await;
         }
         Ok(())
     })
+}
+
+/// Resolves when it is time to remove everything.
+async fn over(at_eof: bool) -> std::io::Result<()> {
+    let (ended, end) = tokio::sync::oneshot::channel::<()>();
+    let _reader = at_eof.then(|| {
+        std::thread::spawn(move || {
+            let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+            drop(ended);
+        })
+    });
+    tokio::select! {
+        ended = crate::world::interrupted() => ended,
+        _ = end, if at_eof => Ok(()),
+    }
 }
 
 async fn start(args: &Args, binaries: &Binaries, out: &Path) -> Result<(Cluster, ApiServer, PathBuf)> {
