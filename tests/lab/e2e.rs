@@ -84,6 +84,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             match Box::pin(trial::run(&cluster, scenario, args)).await {
                 Ok(Some(score)) => tried.push(Tried { name, score }),
                 Ok(None) => bail!("interrupted"),
+                Err(error) if error.downcast_ref::<trial::Unfit>().is_some() => {
+                    let why = error.to_string();
+                    skipped.push(Skipped { name, why });
+                }
                 Err(error) => {
                     tracing::error!("{name}: {error:#}");
                     errors.push(format!("{name}: {error:#}"));

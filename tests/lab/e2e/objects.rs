@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, net::SocketAddr, path::Path};
 
 use k8s_openapi::{
     api::core::v1::{
-        Affinity, Container, Namespace, NodeAffinity, NodeSelector, NodeSelectorRequirement,
-        NodeSelectorTerm, Pod, PodSpec, PodTemplateSpec, Service, ServicePort, ServiceSpec,
+        Affinity, Capabilities, Container, Namespace, NodeAffinity, NodeSelector, NodeSelectorRequirement,
+        NodeSelectorTerm, Pod, PodSpec, PodTemplateSpec, SeccompProfile, SecurityContext, Service,
+        ServicePort, ServiceSpec,
     },
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
@@ -42,6 +43,7 @@ pub(super) fn template(applied: &Applied, image: &str, not_on: Option<&str>) -> 
     for container in containers.chain(pod.init_containers.iter_mut().flatten()) {
         container.image = Some(image.to_owned());
         container.command = Some(vec![PROGRAM.to_owned(), "app".to_owned()]);
+        container.security_context = Some(restricted());
     }
     pod.affinity = not_on.map(|node| Affinity {
         node_affinity: Some(NodeAffinity {
@@ -60,6 +62,25 @@ pub(super) fn template(applied: &Applied, image: &str, not_on: Option<&str>) -> 
         ..Affinity::default()
     });
     template
+}
+
+/// What the strictest Pod Security Standard asks for: a cluster may enforce it in every namespace.
+fn restricted() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        capabilities: Some(Capabilities {
+            drop: Some(vec!["ALL".to_owned()]),
+            add: None,
+        }),
+        // "nonroot" of distroless images.
+        run_as_user: Some(65_532),
+        run_as_non_root: Some(true),
+        seccomp_profile: Some(SeccompProfile {
+            type_: "RuntimeDefault".to_owned(),
+            localhost_profile: None,
+        }),
+        ..SecurityContext::default()
+    }
 }
 
 /// The Service `web`; the cluster gives its address.
@@ -116,10 +137,35 @@ pub(super) fn client(settings: &Client, target: SocketAddr, seed: u64, image: &s
                 name: CLIENT.to_owned(),
                 image: Some(image.to_owned()),
                 command: Some(args),
+                security_context: Some(restricted()),
                 ..Container::default()
             }],
             ..PodSpec::default()
         }),
         status: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::{App, Workload};
+
+    #[test]
+    fn every_container_has_the_image_and_no_privilege() {
+        let workload: Workload = serde_json::from_str(r#"{"sidecar": {"native": true}}"#).unwrap();
+        let applied = Applied::new(WEB, &workload, &App::default());
+        let pod = template(&applied, "lab:1", Some("n2")).spec.unwrap();
+        for container in pod.containers.iter().chain(pod.init_containers.as_ref().unwrap()) {
+            assert_eq!(container.image.as_deref(), Some("lab:1"));
+            assert_eq!(container.command.as_ref().unwrap(), &["/zdt-lab", "app"]);
+            let security = container.security_context.as_ref().unwrap();
+            assert_eq!(security.run_as_non_root, Some(true));
+        }
+        let affinity = serde_json::to_string(&pod.affinity).unwrap();
+        assert!(
+            affinity.contains(r#""operator":"NotIn","values":["n2"]"#),
+            "{affinity}"
+        );
     }
 }

@@ -33,6 +33,12 @@ pub(super) fn truth(log: &str) -> Result<Vec<Request>> {
     Ok(requests)
 }
 
+/// What a log says behind the line that was its last one. None: that line is gone, the log was rotated.
+pub(super) fn since<'a>(last_line: &str, log: &'a str) -> Option<&'a str> {
+    let at = log.find(last_line)?;
+    log.get(at + last_line.len()..)
+}
+
 /// What one zdt says about a namespace and a client.
 #[derive(Debug, Default)]
 pub(super) struct Said {
@@ -46,8 +52,6 @@ pub(super) struct Said {
 pub(super) struct About<'a> {
     pub(super) namespace: &'a str,
     pub(super) client: &'a [IpAddr],
-    /// Milliseconds since 1970; what ended before is of another run.
-    pub(super) since_ms: i64,
 }
 
 impl Said {
@@ -73,7 +77,7 @@ impl Said {
             let lost = value.pointer("/confidence/lost").and_then(Value::as_u64);
             let mut claim: Claim = serde_json::from_value(value)?;
             let ours = of_pod || of_service || about.client.contains(&claim.client.ip().to_canonical());
-            if !ours || wall_ms < about.since_ms {
+            if !ours {
                 continue;
             }
             let took = claim.ended.saturating_sub(claim.began);
@@ -119,6 +123,14 @@ mod tests {
         assert!(truth(until_last).unwrap_err().to_string().contains("summary"));
     }
 
+    #[test]
+    fn what_stood_in_the_log_before_is_left_out() {
+        assert_eq!(since("", "a\nb\n"), Some("a\nb\n"));
+        assert_eq!(since("a\n", "a\nb\n"), Some("b\n"));
+        assert_eq!(since("b\n", "a\nb\n"), Some(""));
+        assert_eq!(since("a\n", "b\nc\n"), None);
+    }
+
     fn verdict(namespace: &str, client: &str, wall: u64) -> String {
         format!(
             "{{\"kind\":\"verdict\",\"began\":7000000,\"ended\":9000000,\"wall\":{wall},\"client\":\"{client}\",\
@@ -128,18 +140,16 @@ mod tests {
     }
 
     #[test]
-    fn verdicts_of_other_namespaces_and_of_earlier_runs_are_left_out() {
+    fn verdicts_of_other_namespaces_are_left_out() {
         let log = [
             "ready: 12 hooks\n".to_owned(),
             verdict("e2e", "10.0.0.1:4000", 1_000),
             verdict("other", "10.0.0.9:4000", 1_000),
             verdict("other", "10.0.0.1:4001", 1_000),
-            verdict("e2e", "10.0.0.1:4000", 10),
         ];
         let about = About {
             namespace: "e2e",
             client: &["10.0.0.1".parse().unwrap()],
-            since_ms: 500,
         };
         let said = Said::read(&log.concat(), &about).unwrap();
         let ports: Vec<u16> = said.claims.iter().map(|c| c.client.port()).collect();

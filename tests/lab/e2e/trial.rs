@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{LogParams, PostParams};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -17,7 +17,7 @@ use super::{
     clocks,
     cluster::{Cluster, Hopeless, until, within},
     objects,
-    said::{About, Said, truth},
+    said::{About, Said, since, truth},
 };
 use crate::{
     controllers::pods::{phase, ready, terminal},
@@ -30,6 +30,11 @@ use crate::{
     score::{Score, score},
     world::interrupted,
 };
+
+/// The cluster cannot express it, as it says only when asked.
+#[derive(Debug, thiserror::Error)]
+#[error("the cluster takes no such service: {0}")]
+pub(super) struct Unfit(String);
 
 /// For pods to get Ready, images to come, a namespace to end.
 const PATIENCE: Duration = Duration::from_mins(3);
@@ -51,9 +56,9 @@ pub(super) async fn run(cluster: &Cluster, scenario: &Scenario, args: &Args) -> 
             scenario.name
         );
     };
-    let since = cluster.create_namespace().await?;
+    cluster.create_namespace().await?;
     let done = tokio::select! {
-        done = tried(cluster, scenario, args, since, &progress) => done.map(Some),
+        done = tried(cluster, scenario, args, &progress) => done.map(Some),
         signal = interrupted() => signal.map(|()| None).map_err(Into::into),
     };
     progress(&format!("removing namespace {}", cluster.namespace));
@@ -72,19 +77,21 @@ async fn tried(
     cluster: &Cluster,
     scenario: &Scenario,
     args: &Args,
-    since: Timestamp,
     progress: &impl Fn(&str),
 ) -> Result<Score> {
     let zdt = cluster.zdt().await?;
+    let mut last_lines = Vec::new();
+    for one in &zdt {
+        last_lines.push(cluster.zdt_log(one, true).await?);
+    }
     let (client_node, not_on) = client_node(cluster, scenario)?;
     let mut operator = Operator::new(cluster, scenario, &args.image, not_on);
     let service = objects::service(&cluster.namespace, scenario);
-    let service = cluster
-        .api::<Service>()
-        .create(&PostParams::default(), &service)
-        .await;
-    let service =
-        service.context("cannot create the service (a cluster without the scenario's address family?)")?;
+    let service = match cluster.api().create(&PostParams::default(), &service).await {
+        // pkg/registry/core/service/ipallocator: a family that the cluster does not have is invalid.
+        Err(kube::Error::Api(status)) if status.code == 422 => return Err(Unfit(status.message).into()),
+        other => other.context("cannot create the service")?,
+    };
     operator.create().await?;
     let limit = operator
         .applied()
@@ -93,7 +100,8 @@ async fn tried(
         .max()
         .unwrap_or_default()
         + PATIENCE;
-    let all_ready = async || all_ready(cluster, operator.applied()).await;
+    let nodes = cluster.nodes.len() - usize::from(not_on.is_some());
+    let all_ready = async || all_ready(cluster, operator.applied(), nodes).await;
     until("pods Ready", limit, all_ready).await?;
     progress("pods are Ready");
     sleep(ROUTED_WITHIN).await;
@@ -154,11 +162,18 @@ async fn tried(
     let about = About {
         namespace: &cluster.namespace,
         client: &client,
-        since_ms: (since - SignedDuration::from_secs(1)).as_millisecond(),
     };
-    let (mut claims, mut lost) = (Vec::new(), 0);
-    for one in &zdt {
-        let said = Said::read(&cluster.zdt_log(one, since).await?, &about)?;
+    let (mut claims, mut lost, mut findings) = (Vec::new(), 0, Vec::new());
+    for (one, last_line) in zdt.iter().zip(&last_lines) {
+        let log = cluster.zdt_log(one, false).await?;
+        let Some(log) = since(last_line, &log) else {
+            findings.push(format!(
+                "the log of {} was rotated meanwhile: the run does not count",
+                one.pod
+            ));
+            continue;
+        };
+        let said = Said::read(log, &about)?;
         claims.extend(said.claims);
         lost += said.lost;
     }
@@ -169,6 +184,7 @@ async fn tried(
         &expectation(scenario, &cluster.namespace),
         lost,
     );
+    score.findings.extend(findings);
     score.findings.extend(clocks::apart(&requests, &claims));
     if cluster.zdt().await? != zdt {
         score
@@ -216,11 +232,11 @@ fn startable(pod: &Pod) -> Result<()> {
 }
 
 /// Whether every pod that serves is there and Ready.
-async fn all_ready(cluster: &Cluster, all: &[Applied]) -> Result<Option<()>> {
+async fn all_ready(cluster: &Cluster, all: &[Applied], nodes: usize) -> Result<Option<()>> {
     for applied in all {
         let wanted = match applied.workload.kind {
             Kind::Job => 0,
-            Kind::DaemonSet => cluster.nodes.len(),
+            Kind::DaemonSet => nodes,
             _ => applied.workload.replicas as usize,
         };
         let pods = cluster.pods(&applied.name).await?;
