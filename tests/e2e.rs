@@ -167,7 +167,7 @@ async fn nothing_stays_after_ctrl_c() {
         .await
         .1
         .iter()
-        .any(|pod| pod.starts_with("try-out/client-"))
+        .any(|pod| pod.starts_with("try-out-1/client-"))
     {
         assert!(matches!(e2e.try_wait(), Ok(None)), "it ended by itself");
         tokio::time::sleep(Duration::from_millis(200)).await;

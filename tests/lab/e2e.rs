@@ -30,7 +30,7 @@ pub struct Args {
     /// Image of the test server and the load client, as the nodes know it (`cargo xtask image --lab` makes it)
     #[arg(long, value_name = "REF", default_value = concat!("zdt-lab:", env!("CARGO_PKG_VERSION")))]
     pub image: String,
-    /// Namespace that is made for each scenario and removed after it; it must not exist [default: zdt-e2e- and a number]
+    /// What the names of the namespaces begin with, one for each scenario, made and removed [default: zdt-e2e- and a number]
     #[arg(long, value_name = "NAME")]
     pub namespace: Option<String>,
     /// Where zdt is installed
@@ -73,8 +73,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         .build()?;
     let (mut tried, mut skipped, mut errors) = (Vec::new(), Vec::new(), Vec::new());
     runtime.block_on(async {
-        let cluster = Cluster::connect(args).await?;
-        for scenario in &wanted {
+        let mut cluster = Cluster::connect(args).await?;
+        let prefix = cluster.namespace.clone();
+        for (number, scenario) in (1..).zip(&wanted) {
+            // zdt would take a workload that is made again under its name for a rolling update of the one before.
+            cluster.namespace = format!("{prefix}-{number}");
             let name = scenario.name.clone();
             if let Err(why) = fits::fits(scenario, cluster.nodes.len()) {
                 tracing::info!("{name}: skipped: {why}");

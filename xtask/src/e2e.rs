@@ -19,7 +19,7 @@ pub struct Args {
     /// Image of the test server and the load client (`cargo xtask image --lab`), as the nodes know it.
     #[arg(long, value_name = "REF")]
     image: Option<String>,
-    /// Namespace that is made for each scenario and removed after it.
+    /// What the names of the namespaces begin with, one for each scenario, made and removed.
     #[arg(long, value_name = "NAME")]
     namespace: Option<String>,
     /// Only the scenario of this name; may be given more than once.

@@ -28,7 +28,7 @@ pub(super) struct Cluster {
     pub(super) client: Client,
     /// The nodes that take pods and have a zdt, in the order of names.
     pub(super) nodes: Vec<String>,
-    /// Namespace for a scenario.
+    /// Of the scenario that is under way.
     pub(super) namespace: String,
     zdt_namespace: String,
 }
