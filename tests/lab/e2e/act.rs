@@ -17,7 +17,10 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use super::{cluster::Cluster, objects};
+use super::{
+    cluster::Cluster,
+    objects::{self, Place},
+};
 use crate::{
     run::{
         manifest::{Applied, Made},
@@ -31,17 +34,11 @@ pub(super) struct Operator<'a> {
     cluster: &'a Cluster,
     applied: Vec<Applied>,
     image: &'a str,
-    /// The client's node, where the workloads may not be.
-    not_on: Option<&'a str>,
+    place: Place<'a>,
 }
 
 impl<'a> Operator<'a> {
-    pub(super) fn new(
-        cluster: &'a Cluster,
-        scenario: &Scenario,
-        image: &'a str,
-        not_on: Option<&'a str>,
-    ) -> Self {
+    pub(super) fn new(cluster: &'a Cluster, scenario: &Scenario, image: &'a str, place: Place<'a>) -> Self {
         let web = Applied::new(WEB, &scenario.workload, &scenario.app);
         let beside = scenario.beside.iter();
         let beside = beside.map(|b| Applied::new(&b.name, &b.workload, &b.app));
@@ -49,7 +46,7 @@ impl<'a> Operator<'a> {
             cluster,
             applied: [web].into_iter().chain(beside).collect(),
             image,
-            not_on,
+            place,
         }
     }
 
@@ -100,7 +97,7 @@ impl<'a> Operator<'a> {
     }
 
     fn template(&self, applied: &Applied) -> PodTemplateSpec {
-        objects::template(applied, self.image, self.not_on)
+        objects::template(applied, self.image, self.place)
     }
 
     pub(super) async fn act(&mut self, action: &Action) -> Result<()> {

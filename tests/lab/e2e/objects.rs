@@ -35,8 +35,16 @@ pub(super) fn namespace(name: &str) -> Namespace {
     }
 }
 
-/// The pods' template with the image, not on the node `not_on`.
-pub(super) fn template(applied: &Applied, image: &str, not_on: Option<&str>) -> PodTemplateSpec {
+/// Where the workloads' pods may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place<'a> {
+    Anywhere,
+    On(&'a str),
+    NotOn(&'a str),
+}
+
+/// The pods' template with the image.
+pub(super) fn template(applied: &Applied, image: &str, place: Place<'_>) -> PodTemplateSpec {
     let mut template = applied.template();
     let pod = template.spec.get_or_insert_default();
     let containers = pod.containers.iter_mut();
@@ -45,13 +53,18 @@ pub(super) fn template(applied: &Applied, image: &str, not_on: Option<&str>) -> 
         container.command = Some(vec![PROGRAM.to_owned(), "app".to_owned()]);
         container.security_context = Some(restricted());
     }
-    pod.affinity = not_on.map(|node| Affinity {
+    let wanted = match place {
+        Place::Anywhere => None,
+        Place::On(node) => Some(("In", node)),
+        Place::NotOn(node) => Some(("NotIn", node)),
+    };
+    pod.affinity = wanted.map(|(operator, node)| Affinity {
         node_affinity: Some(NodeAffinity {
             required_during_scheduling_ignored_during_execution: Some(NodeSelector {
                 node_selector_terms: vec![NodeSelectorTerm {
                     match_expressions: Some(vec![NodeSelectorRequirement {
                         key: "kubernetes.io/hostname".to_owned(),
-                        operator: "NotIn".to_owned(),
+                        operator: operator.to_owned(),
                         values: Some(vec![node.to_owned()]),
                     }]),
                     ..NodeSelectorTerm::default()
@@ -155,7 +168,7 @@ mod tests {
     fn every_container_has_the_image_and_no_privilege() {
         let workload: Workload = serde_json::from_str(r#"{"sidecar": {"native": true}}"#).unwrap();
         let applied = Applied::new(WEB, &workload, &App::default());
-        let pod = template(&applied, "lab:1", Some("n2")).spec.unwrap();
+        let pod = template(&applied, "lab:1", Place::NotOn("n2")).spec.unwrap();
         for container in pod.containers.iter().chain(pod.init_containers.as_ref().unwrap()) {
             assert_eq!(container.image.as_deref(), Some("lab:1"));
             assert_eq!(container.command.as_ref().unwrap(), &["/zdt-lab", "app"]);

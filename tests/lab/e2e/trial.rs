@@ -16,7 +16,7 @@ use super::{
     act::Operator,
     clocks,
     cluster::{Cluster, Hopeless, until, within},
-    objects,
+    objects::{self, Place},
     said::{About, Said, since, truth},
 };
 use crate::{
@@ -26,7 +26,7 @@ use crate::{
         manifest::Applied,
         objects::{APP_PORT, SERVICE_PORT, WEB},
     },
-    scenario::{Client, Expect, ExpectedCause, Family, Kind, Place, Range, Scenario, Via},
+    scenario::{Client, Expect, ExpectedCause, Family, Kind, Place as From, Range, Scenario, Via},
     score::{Score, score},
     world::interrupted,
 };
@@ -84,8 +84,8 @@ async fn tried(
     for one in &zdt {
         last_lines.push(cluster.zdt_log(one, true).await?);
     }
-    let (client_node, not_on) = client_node(cluster, scenario)?;
-    let mut operator = Operator::new(cluster, scenario, &args.image, not_on);
+    let (client_node, place) = places(cluster, scenario)?;
+    let mut operator = Operator::new(cluster, scenario, &args.image, place);
     let service = objects::service(&cluster.namespace, scenario);
     let service = match cluster.api().create(&PostParams::default(), &service).await {
         // pkg/registry/core/service/ipallocator: a family that the cluster does not have is invalid.
@@ -100,7 +100,11 @@ async fn tried(
         .max()
         .unwrap_or_default()
         + PATIENCE;
-    let nodes = cluster.nodes.len() - usize::from(not_on.is_some());
+    let nodes = match place {
+        Place::Anywhere => cluster.nodes.len(),
+        Place::On(_) => 1,
+        Place::NotOn(_) => cluster.nodes.len() - 1,
+    };
     let all_ready = async || all_ready(cluster, operator.applied(), nodes).await;
     until("pods Ready", limit, all_ready).await?;
     progress("pods are Ready");
@@ -111,7 +115,7 @@ async fn tried(
         seconds: scenario.client.seconds + f64::from(args.longer),
         ..scenario.client.clone()
     };
-    let pod = objects::client(&load, target, args.seed, &args.image, &client_node);
+    let pod = objects::client(&load, target, args.seed, &args.image, client_node);
     let pods = cluster.api::<Pod>();
     let pod = pods
         .create(&PostParams::default(), &pod)
@@ -194,16 +198,22 @@ async fn tried(
     Ok(score)
 }
 
-/// The client's, and it again if the workloads may not be there.
-fn client_node<'a>(cluster: &'a Cluster, scenario: &Scenario) -> Result<(String, Option<&'a str>)> {
-    let elsewhere = scenario.client.place == Place::OtherNode;
+/// The client's node, and where the workloads may be: what is meant for one node is on one here, too, since what a
+/// client's node can see of a pod elsewhere is less.
+fn places<'a>(cluster: &'a Cluster, scenario: &Scenario) -> Result<(&'a str, Place<'a>)> {
+    let elsewhere = scenario.client.place == From::OtherNode;
     let node = if elsewhere {
         cluster.nodes.last()
     } else {
         cluster.nodes.first()
     };
-    let node = node.context("no node for the client")?;
-    Ok((node.clone(), elsewhere.then_some(node.as_str())))
+    let node = node.context("no node for the client")?.as_str();
+    let place = match scenario.topology.nodes {
+        _ if elsewhere => Place::NotOn(node),
+        1 => Place::On(node),
+        _ => Place::Anywhere,
+    };
+    Ok((node, place))
 }
 
 /// What the app and its probe ask for.
