@@ -1,6 +1,6 @@
 //! The cluster as its API shows it: nodes, zdt's pods, namespaces, logs.
 
-use std::{collections::BTreeMap, future::Future, time::Duration};
+use std::{future::Future, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use k8s_openapi::{
@@ -183,6 +183,9 @@ fn takes_pods(node: &Node) -> bool {
     ready && !tainted && spec.and_then(|s| s.unschedulable) != Some(true)
 }
 
+/// Questions in a row that may fail: an API server that is away for 15 s and more has ended.
+const MOST_FAILED: u32 = 60;
+
 /// Asks again and again until there is something; a question that fails is asked again, too.
 pub(super) async fn until<T>(
     what: &str,
@@ -190,20 +193,20 @@ pub(super) async fn until<T>(
     question: impl AsyncFn() -> Result<Option<T>>,
 ) -> Result<T> {
     let end = Instant::now() + limit;
-    let mut failed = BTreeMap::new();
+    let mut failed = 0;
     loop {
         match question().await {
             Ok(Some(answer)) => return Ok(answer),
-            Ok(None) => {}
-            Err(error) if error.downcast_ref::<Hopeless>().is_some() => return Err(error),
-            Err(error) => *failed.entry(format!("{error:#}")).or_insert(0_u32) += 1,
+            Ok(None) => failed = 0,
+            Err(error) => {
+                failed += 1;
+                if failed >= MOST_FAILED || error.downcast_ref::<Hopeless>().is_some() {
+                    return Err(error.context(format!("waited for: {what}")));
+                }
+            }
         }
         if Instant::now() >= end {
-            let why: Vec<String> = failed
-                .iter()
-                .map(|(why, times)| format!("{why} ({times} times)"))
-                .collect();
-            bail!("waited {} s for: {what} {}", limit.as_secs(), why.join("; "));
+            bail!("waited {} s for: {what}", limit.as_secs());
         }
         sleep(PAUSE).await;
     }
