@@ -77,7 +77,8 @@ pub struct Args {
     /// Decides the phase of the first request and which requests are aborted
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Where the ground truth goes, one JSON line per request; without it only the summary is printed
+    /// Where the ground truth goes, one JSON line per request, `-` is standard output; without it only the summary is
+    /// printed
     #[arg(long)]
     pub truth: Option<PathBuf>,
 }
@@ -96,6 +97,9 @@ pub struct Summary {
     pub late_max_ms: f64,
     /// 99th percentile of the same.
     pub late_p99_ms: f64,
+    /// The wall clock (nanoseconds since 1970) less CLOCK_MONOTONIC at the end: the truth's times on other machines.
+    #[serde(default)]
+    pub wall_ahead_ns: i64,
 }
 
 /// Upper bound of `--rate` × `--seconds`: a load client is no flood.

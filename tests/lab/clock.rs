@@ -22,3 +22,9 @@ pub fn monotonic_of_wall(seconds: f64) -> u64 {
     )]
     monotonic_ns().saturating_sub(ago_ns as u64)
 }
+
+/// Nanoseconds since 1970 less [`monotonic_ns`], now.
+pub fn wall_ahead_ns() -> i64 {
+    let wall = clock_gettime(ClockId::CLOCK_REALTIME).map_or(0, |t| t.tv_sec() * 1_000_000_000 + t.tv_nsec());
+    wall.saturating_sub_unsigned(monotonic_ns())
+}

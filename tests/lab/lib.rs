@@ -8,6 +8,7 @@ pub mod clock;
 pub mod controllers;
 pub mod cut;
 pub mod demo;
+pub mod e2e;
 pub mod jobs;
 pub mod net;
 pub mod node;

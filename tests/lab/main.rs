@@ -3,7 +3,7 @@
 use std::{io::IsTerminal as _, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use zdt_lab::{app, client, cut, demo, scan, suite};
+use zdt_lab::{app, client, cut, demo, e2e, run, scan, suite};
 
 #[derive(Parser)]
 #[command(
@@ -24,6 +24,10 @@ enum Verb {
     Score(suite::ScoreArgs),
     /// A rollout that loses requests, the daemon's report, and the same rollout with what it advises
     Demo(demo::Args),
+    /// A cluster with zdt on every node, for `zdt-lab e2e`: prints the path of its kubeconfig and stays until Ctrl-C
+    Up(run::up::Args),
+    /// Run scenarios on a cluster that has zdt installed, and print the table of scores
+    E2e(e2e::Args),
     /// The sandbox process of a pod: waits for a signal
     Pause,
     /// Remove what died labs left behind (namespaces, cgroups, processes)
@@ -58,6 +62,8 @@ fn verb(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Run(args) => return suite::run_files(&args),
         Verb::Score(args) => return suite::score(&args),
         Verb::Demo(args) => return demo::demo(&args),
+        Verb::Up(args) => run::up::run(&args)?,
+        Verb::E2e(args) => return e2e::run(&args),
         Verb::Pause => zdt_lab::node::pause()?,
         Verb::Clean => {
             zdt_lab::net::require_root()?;

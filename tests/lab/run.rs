@@ -10,14 +10,16 @@ mod held;
 mod ingress;
 mod lives;
 mod load;
-mod manifest;
+pub(crate) mod manifest;
 mod nat;
+mod nodes;
 mod noise;
-mod objects;
+pub(crate) mod objects;
 mod privileges;
 mod scrape;
 mod times;
 mod told;
+pub mod up;
 
 use std::{
     net::IpAddr,
@@ -46,7 +48,7 @@ use lives::{Life, Lives};
 use load::Load;
 
 /// The daemon judges a flow 2 s after its end (`judge_grace_ms`), with ticks of 0.25 s.
-const JUDGING_GRACE: Duration = Duration::from_millis(2_500);
+pub(crate) const JUDGING_GRACE: Duration = Duration::from_millis(2_500);
 
 /// That nobody answers a client outside is certain when its SYN did not come again: 3.2 s after the last one, or twice the
 /// pause before it (zdt-daemon/src/correlate/attempts/one.rs).

@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod child;
 mod demo;
+mod e2e;
 mod fuzz;
 mod image;
 mod kernels;
@@ -40,6 +41,8 @@ enum Verb {
     Demo(demo::Args),
     /// Run scenarios in the lab and print recall, precision and cause accuracy.
     Score(score::Args),
+    /// Run the scenarios that a cluster can express on one with zdt installed, and print the same table.
+    E2e(e2e::Args),
     /// Measure what zdt costs, beside what is measured and beside others who look on.
     Bench(bench::Args),
     /// Run the fuzz targets of fuzz/: what parses the kernel's bytes.
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Verb::Run(args) => run::run(&args),
         Verb::Demo(args) => demo::run(&args),
         Verb::Score(args) => score::run(&args),
+        Verb::E2e(args) => e2e::run(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Image(args) => image::run(&args),

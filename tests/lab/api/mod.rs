@@ -7,6 +7,8 @@ pub mod fault;
 mod feed;
 mod kinds;
 mod kubeconfig;
+pub mod operate;
+mod pod_log;
 mod request;
 pub mod server;
 mod status;
@@ -14,6 +16,6 @@ pub mod store;
 mod watch;
 mod write;
 
-pub use kubeconfig::kubeconfig;
-pub use server::{ApiServer, serve};
+pub use kubeconfig::{kubeconfig, operator_kubeconfig};
+pub use server::{ApiServer, serve, serve_operator};
 pub use store::{Change, Object, Store, StoreError, Watch, begin_deletion};

@@ -31,6 +31,8 @@ pub struct Target {
     pub namespace: Option<String>,
     /// A single object.
     pub name: Option<String>,
+    /// A part of it, or something that is done to it: `log`, `eviction`.
+    pub subresource: Option<String>,
 }
 
 /// Which version the client wants.
@@ -63,11 +65,14 @@ impl Target {
             ["apis", group, version, rest @ ..] => (*group, *version, rest),
             _ => return None,
         };
-        let (namespace, plural, name) = match rest {
-            ["namespaces", namespace, plural] => (Some(*namespace), *plural, None),
-            ["namespaces", namespace, plural, name] => (Some(*namespace), *plural, Some(*name)),
-            [plural] => (None, *plural, None),
-            [plural, name] => (None, *plural, Some(*name)),
+        let (namespace, plural, name, subresource) = match rest {
+            ["namespaces", namespace, plural] => (Some(*namespace), *plural, None, None),
+            ["namespaces", namespace, plural, name] => (Some(*namespace), *plural, Some(*name), None),
+            ["namespaces", namespace, plural, name, part] => {
+                (Some(*namespace), *plural, Some(*name), Some(*part))
+            }
+            [plural] => (None, *plural, None, None),
+            [plural, name] => (None, *plural, Some(*name), None),
             _ => return None,
         };
         let kind = kinds::find(group, version, plural)?;
@@ -79,6 +84,7 @@ impl Target {
             kind,
             namespace: namespace.map(str::to_owned),
             name: name.map(str::to_owned),
+            subresource: subresource.map(str::to_owned),
         })
     }
 }

@@ -20,6 +20,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use super::fault::{Asked, Fault, Faults};
 use super::feed::Feed;
 use super::kinds;
+use super::operate::{self, Powers};
 use super::request::{Question, Target, Version};
 use super::status::Failure;
 use super::store::Store;
@@ -31,7 +32,7 @@ const BACKLOG: i32 = 1024;
 const BOOKMARK_EVERY: Duration = Duration::from_mins(1);
 
 /// The real server's limit of a request (3 MiB; staging apiserver server/config.go, MaxRequestBodyBytes).
-const BODY_LIMIT: usize = 3 << 20;
+pub(super) const BODY_LIMIT: usize = 3 << 20;
 
 /// What a test may change while watches run.
 #[derive(Debug)]
@@ -62,12 +63,22 @@ pub struct ApiServer {
     listener: TcpListener,
     addr: SocketAddr,
     switches: Arc<Switches>,
+    powers: Option<Arc<Powers>>,
     accepting: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// Serves `store` on a listener that the caller bound, in whichever network namespace it likes. Bind an explicit port:
 /// a port that the kernel chose (bind to 0) is lost when the server goes away, and `come_back` fails.
 pub async fn serve(store: Store, listener: TcpListener) -> io::Result<ApiServer> {
+    start(store, listener, None)
+}
+
+/// The same for whoever operates the cluster: also creates, patches and deletes, and reads logs (operate.rs).
+pub async fn serve_operator(store: Store, listener: TcpListener, powers: Powers) -> io::Result<ApiServer> {
+    start(store, listener, Some(Arc::new(powers)))
+}
+
+fn start(store: Store, listener: TcpListener, powers: Option<Arc<Powers>>) -> io::Result<ApiServer> {
     listener.set_nonblocking(true)?;
     let addr = listener.local_addr()?;
     let switches = Arc::new(Switches {
@@ -80,6 +91,7 @@ pub async fn serve(store: Store, listener: TcpListener) -> io::Result<ApiServer>
         listener,
         addr,
         switches,
+        powers,
         accepting: Mutex::new(None),
     };
     server.start()?;
@@ -170,6 +182,7 @@ impl ApiServer {
         let answers = Answers {
             store: self.store.clone(),
             switches: Arc::clone(&self.switches),
+            powers: self.powers.clone(),
         };
         let app = Router::new().fallback(answer).with_state(answers);
         #[expect(
@@ -229,9 +242,19 @@ async fn accept(listener: tokio::net::TcpListener, app: Router) {
 struct Answers {
     store: Store,
     switches: Arc<Switches>,
+    powers: Option<Arc<Powers>>,
 }
 
 async fn answer(State(answers): State<Answers>, request: Request) -> Response {
+    if let Some(powers) = &answers.powers {
+        if !powers.are_of(request.headers()) {
+            return Failure::unauthorized().into_response();
+        }
+        if operate::is_for_operators(&request) {
+            let done = operate::answer(&answers.store, powers, request).await;
+            return done.unwrap_or_else(IntoResponse::into_response);
+        }
+    }
     if request.method() == Method::POST {
         return post(&answers.store, request)
             .await
@@ -245,7 +268,7 @@ async fn answer(State(answers): State<Answers>, request: Request) -> Response {
     if let Some(discovery) = discovery(uri.path()) {
         return discovery;
     }
-    let Some(target) = Target::parse(uri.path()) else {
+    let Some(target) = Target::parse(uri.path()).filter(|target| target.subresource.is_none()) else {
         return Failure::not_found(&format!("the path {:?}", uri.path())).into_response();
     };
     let response = Question::parse(target, uri).and_then(|question| {

@@ -40,6 +40,24 @@ impl Failure {
         }
     }
 
+    /// 401: no token, or another one.
+    pub fn unauthorized() -> Self {
+        Self {
+            code: StatusCode::UNAUTHORIZED,
+            reason: "Unauthorized",
+            message: "the token of the kubeconfig that `zdt-lab up` printed is needed".to_owned(),
+        }
+    }
+
+    /// 415: a patch of a kind that is not served.
+    pub fn unsupported_media_type(what: &str) -> Self {
+        Self {
+            code: StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            reason: "UnsupportedMediaType",
+            message: format!("{what}: only application/merge-patch+json is served"),
+        }
+    }
+
     /// 403: what no role of a monitoring tool allows.
     pub fn forbidden(what: &str) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! The one thing that clients may write: events.
+//! The one thing that every client may write: events.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -29,7 +29,7 @@ pub fn create(store: &Store, target: &Target, body: &[u8]) -> Result<Response, F
     }
 }
 
-fn decode<K: Object>(body: &[u8]) -> Result<K, Failure> {
+pub(super) fn decode<K: Object>(body: &[u8]) -> Result<K, Failure> {
     serde_json::from_slice(body)
         .map_err(|error| Failure::bad_request(format!("the body is no {}: {error}", K::KIND)))
 }

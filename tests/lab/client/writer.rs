@@ -23,11 +23,16 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// `path` None: only the totals are kept.
+    /// `path` None: only the totals are kept; `-`: standard output.
     pub(super) fn start(path: Option<&Path>) -> anyhow::Result<Self> {
-        let file = path
-            .map(|path| File::create(path).with_context(|| format!("cannot create {}", path.display())))
-            .transpose()?;
+        let create = |path: &Path| -> anyhow::Result<Box<dyn io::Write + Send>> {
+            if path == Path::new("-") {
+                return Ok(Box::new(io::stdout()));
+            }
+            let file = File::create(path).with_context(|| format!("cannot create {}", path.display()))?;
+            Ok(Box::new(file))
+        };
+        let file = path.map(create).transpose()?;
         let (lines, received) = mpsc::channel(4096);
         let thread = thread::Builder::new()
             .name("truth".to_owned())
@@ -57,7 +62,7 @@ impl Writer {
 }
 
 fn write(
-    mut file: Option<BufWriter<File>>,
+    mut file: Option<BufWriter<Box<dyn io::Write + Send>>>,
     mut received: mpsc::Receiver<(f64, Request)>,
 ) -> io::Result<Totals> {
     let mut totals = Totals::default();
@@ -109,6 +114,7 @@ impl Totals {
             seconds,
             late_max_ms: self.late_ms.last().copied().unwrap_or_default(),
             late_p99_ms: self.late_ms.get(p99).copied().unwrap_or_default(),
+            wall_ahead_ns: crate::clock::wall_ahead_ns(),
         }
     }
 }

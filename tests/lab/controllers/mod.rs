@@ -6,6 +6,7 @@ mod deployment;
 pub mod endpointslice;
 mod job;
 mod names;
+mod namespace;
 pub mod objects;
 pub mod operations;
 pub mod pods;
@@ -20,6 +21,7 @@ mod trigger;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::api::Store;
+pub use namespace::run as end_namespaces;
 pub use objects::{bare_pod, daemon_set, deployment, job, pod_template, service, stateful_set};
 pub use operations::{
     annotate_template, delete_pod, drain, evict, preempt, scale, set_schedulable, switch_selector,
@@ -63,6 +65,7 @@ pub async fn run(store: Store, settings: Settings) {
         statefulset::run(store.clone(), settings.clone()),
         daemonset::run(store.clone(), settings.clone()),
         job::run(store.clone(), settings.clone()),
+        namespace::run(store.clone()),
         endpointslice::run(store.clone(), settings.clone()),
         scheduler::run(store, settings),
     );

@@ -77,7 +77,7 @@ fn schedule(store: &Store, settings: &[String], key: &Key, turn: &mut usize) -> 
     let Some(pod) = store.get::<Pod>(namespace, name).filter(without_node) else {
         return Ok(true);
     };
-    let nodes = fitting(store, settings);
+    let nodes = fitting(store, settings, &pod);
     let Some(node) = nodes.get(*turn % nodes.len().max(1)) else {
         let said = "0/1 nodes are available: 1 node(s) were unschedulable or full.";
         record(
@@ -103,9 +103,26 @@ fn schedule(store: &Store, settings: &[String], key: &Key, turn: &mut usize) -> 
     Ok(true)
 }
 
-/// Nodes of the settings that are not cordoned and have room for a pod; all of the settings when there are no Node
-/// objects.
-fn fitting(store: &Store, settings: &[String]) -> Vec<String> {
+/// Whether a required node affinity lets the pod there: labels, In and NotIn, one term.
+fn allows(pod: &Pod, node: &Node) -> bool {
+    let affinity = pod.spec.as_ref().and_then(|spec| spec.affinity.as_ref());
+    let affinity = affinity.and_then(|affinity| affinity.node_affinity.as_ref());
+    let required = affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
+    let terms = required
+        .into_iter()
+        .flat_map(|required| &required.node_selector_terms);
+    let mut wanted = terms.flat_map(|term| term.match_expressions.iter().flatten());
+    wanted.all(|one| {
+        let labels = node.metadata.labels.as_ref();
+        let label = labels.and_then(|labels| labels.get(&one.key));
+        let among = label.is_some_and(|label| one.values.iter().flatten().any(|value| value == label));
+        among == (one.operator == "In")
+    })
+}
+
+/// Nodes of the settings that are not cordoned, have room and are allowed by the pod; all of the settings when there are no
+/// Node objects.
+fn fitting(store: &Store, settings: &[String], pod: &Pod) -> Vec<String> {
     let nodes = store.list::<Node>();
     if nodes.is_empty() {
         return settings.to_vec();
@@ -127,6 +144,7 @@ fn fitting(store: &Store, settings: &[String]) -> Vec<String> {
         let name = node.metadata.name.as_deref().unwrap_or_default();
         settings.iter().any(|n| n == name)
             && spec.unschedulable != Some(true)
+            && allows(pod, node)
             && room.is_none_or(|room| on(name) < room)
     };
     nodes

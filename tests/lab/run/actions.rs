@@ -35,18 +35,9 @@ pub(super) struct Operator {
 
 impl Operator {
     pub(super) fn new(scenario: &Scenario) -> Self {
-        let web = Applied {
-            name: WEB.to_owned(),
-            workload: scenario.workload.clone(),
-            app: scenario.app.clone(),
-            proxy: None,
-        };
-        let beside = scenario.beside.iter().map(|b| Applied {
-            name: b.name.clone(),
-            workload: b.workload.clone(),
-            app: b.app.clone(),
-            proxy: None,
-        });
+        let web = Applied::new(WEB, &scenario.workload, &scenario.app);
+        let beside = scenario.beside.iter();
+        let beside = beside.map(|b| Applied::new(&b.name, &b.workload, &b.app));
         Self {
             applied: [web].into_iter().chain(beside).collect(),
             nodes: scenario.topology.nodes,

@@ -2,7 +2,9 @@
 
 use std::{
     future::Future,
-    net::{IpAddr, SocketAddr, TcpListener},
+    io::Write as _,
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,
@@ -21,14 +23,15 @@ use tokio::{
 
 use super::actions::{self, Operator};
 use super::ingress::{self, Config, Ingress, PROXY};
+use super::nodes;
 use super::objects::{self, APP_PORT, NAMESPACE, NODE_PORT, PROXY_NODE_PORT, WEB};
 use crate::{
-    api::{self, ApiServer, Store},
+    api::{self, ApiServer, Store, operate::Powers},
     clock::monotonic_ns,
     controllers,
     net::{Slot, enter_on_exec, in_netns},
-    node::{self, Delay, Node, runc::Process},
-    scenario::{ApiFault, Backend, Family, Place, Proxy, Scenario, Via},
+    node::{Node, runc::Process},
+    scenario::{ApiFault, Backend, Family, Proxy, Scenario, Via},
     times::{Times, What},
     world::World,
 };
@@ -67,7 +70,7 @@ impl Cluster {
     ) -> Result<Self> {
         let store = Store::new();
         let settings = (1..=scenario.topology.nodes)
-            .map(|number| settings(scenario, seed, number, &lab, out))
+            .map(|number| nodes::settings(scenario, seed, number, &lab, out))
             .collect();
         let times = Times::open(out).context("cannot write times.jsonl")?;
         let mut controllers = JoinSet::new();
@@ -81,7 +84,7 @@ impl Cluster {
         let kubeconfig = out.join("kubeconfig");
         std::fs::write(&kubeconfig, api::kubeconfig(api.addr()))
             .with_context(|| format!("cannot write {}", kubeconfig.display()))?;
-        let names = pods_on(scenario);
+        let names = nodes::pods_on(scenario);
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         controllers.spawn(controllers::run(
             store.clone(),
@@ -139,6 +142,19 @@ impl Cluster {
         self.controllers.shutdown().await;
         drop(self.nodes);
         self.world.stop().await;
+    }
+
+    /// The API for operators, on a port of this machine's loopback.
+    pub(super) async fn serve_operators(&self) -> Result<(ApiServer, PathBuf)> {
+        let powers = Powers::new(self.world.addresses(), self.out.clone()).context("no random token")?;
+        let listener =
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no port for the operators' API")?;
+        let text = api::operator_kubeconfig(listener.local_addr()?, powers.token());
+        let kubeconfig = self.out.join("kubeconfig-operator");
+        write_for_owner(&kubeconfig, &text)
+            .with_context(|| format!("cannot write {}", kubeconfig.display()))?;
+        let api = api::serve_operator(self.store.clone(), listener, powers).await?;
+        Ok((api, kubeconfig))
     }
 
     /// Creates Deployment and Service, and waits until every pod serves and the node routes to it.
@@ -348,39 +364,11 @@ impl Cluster {
     }
 }
 
-/// How one node behaves.
-fn settings(scenario: &Scenario, seed: u64, number: u8, lab: &Path, out: &Path) -> node::Settings {
-    let network = &scenario.network;
-    let mut settings = node::Settings::new(lab.to_owned(), out.to_owned());
-    settings.number = number;
-    // Nodes draw their delays apart.
-    settings.seed = seed.wrapping_add(u64::from(number - 1) << 32);
-    settings.backend = match network.backend {
-        Backend::IptablesNft => node::Backend::Nft,
-        Backend::IptablesLegacy => node::Backend::Legacy,
-        Backend::Nftables => node::Backend::Nftables,
-    };
-    settings.udp_cleanup = network.udp_cleanup;
-    settings.policy_delay_ms = network.policy_delay_ms;
-    if network.reuse_addresses {
-        settings.reuse = crate::net::Reuse::LowestFree;
-    }
-    let timings = &mut settings.timings;
-    timings.min_sync_period_ms = Delay::fixed(network.min_sync_period_ms as f64);
-    timings.crash_back_off_ms = Delay::fixed(f64::from(scenario.workload.crash_back_off_ms));
-    if network.rules_delay_node.is_none_or(|late| late == number) {
-        timings.proxy_late_ms = Delay::fixed(network.rules_delay_ms as f64);
-    }
-    settings
-}
-
-/// The names of the nodes that get the workloads' pods.
-fn pods_on(scenario: &Scenario) -> Vec<String> {
-    let topology = &scenario.topology;
-    let free = u8::from(scenario.client.place == Place::OtherNode);
-    let all = (1..=topology.nodes.saturating_sub(free)).collect();
-    let numbers = topology.pods_on.clone().unwrap_or(all);
-    numbers.iter().map(|n| format!("n{n}")).collect()
+/// A file that nobody else may read: it has a token.
+fn write_for_owner(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())
 }
 
 pub(super) async fn within<T>(what: &str, limit: Duration, wait: impl Future<Output = T>) -> Result<T> {

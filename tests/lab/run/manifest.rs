@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use k8s_openapi::{
     api::{
-        apps::v1::{DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment},
+        apps::v1::{
+            DaemonSet, Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment, StatefulSet,
+        },
+        batch::v1::Job,
         core::v1::{
-            Container, ExecAction, HTTPGetAction, Lifecycle, LifecycleHandler, PodTemplateSpec,
+            Container, ExecAction, HTTPGetAction, Lifecycle, LifecycleHandler, Pod, PodTemplateSpec,
             ResourceRequirements, SleepAction,
         },
     },
@@ -27,12 +30,21 @@ use crate::{
 
 /// What was applied last under one name.
 #[derive(Clone, Debug)]
-pub(super) struct Applied {
-    pub(super) name: String,
-    pub(super) workload: Workload,
-    pub(super) app: App,
+pub(crate) struct Applied {
+    pub(crate) name: String,
+    pub(crate) workload: Workload,
+    pub(crate) app: App,
     /// It is the proxy: its container runs this.
     pub(super) proxy: Option<Config>,
+}
+
+/// The object that owns a workload's pods, or the pods.
+pub(crate) enum Made {
+    Deployment(Deployment),
+    StatefulSet(StatefulSet),
+    DaemonSet(DaemonSet),
+    Job(Job),
+    Pods(Vec<Pod>),
 }
 
 fn int(n: u32) -> i32 {
@@ -40,47 +52,59 @@ fn int(n: u32) -> i32 {
 }
 
 impl Applied {
+    pub(crate) fn new(name: &str, workload: &Workload, app: &App) -> Self {
+        Self {
+            name: name.to_owned(),
+            workload: workload.clone(),
+            app: app.clone(),
+            proxy: None,
+        }
+    }
+
     /// Creates the object that owns the pods (or the pods).
     pub(super) fn create(&self, store: &Store) -> Result<()> {
-        let replicas = int(self.workload.replicas);
-        let (name, template) = (self.name.as_str(), self.template());
-        let namespace = namespace(name);
-        match self.workload.kind {
-            Kind::Deployment => {
-                let mut deployment = controllers::deployment(namespace, name, replicas, template);
-                self.roll_as(deployment.spec.get_or_insert_default());
-                store.create(deployment)?;
-            }
-            Kind::StatefulSet => {
-                let partition = int(self.workload.partition);
-                let min_ready_s = int(self.workload.min_ready_s);
-                store.create(controllers::stateful_set(
-                    namespace,
-                    name,
-                    replicas,
-                    partition,
-                    min_ready_s,
-                    template,
-                ))?;
-            }
-            Kind::DaemonSet => drop(store.create(controllers::daemon_set(namespace, name, template))?),
-            Kind::Job => drop(store.create(controllers::job(namespace, name, replicas, template))?),
-            Kind::Pods => {
-                for n in 0..replicas {
-                    store.create(controllers::bare_pod(
-                        namespace,
-                        name,
-                        &format!("{name}-{n}"),
-                        &template,
-                    ))?;
+        match self.made(namespace(&self.name), self.template()) {
+            Made::Deployment(deployment) => drop(store.create(deployment)?),
+            Made::StatefulSet(set) => drop(store.create(set)?),
+            Made::DaemonSet(set) => drop(store.create(set)?),
+            Made::Job(job) => drop(store.create(job)?),
+            Made::Pods(pods) => {
+                for pod in pods {
+                    store.create(pod)?;
                 }
             }
         }
         Ok(())
     }
 
+    /// The same, not created yet.
+    pub(crate) fn made(&self, namespace: &str, template: PodTemplateSpec) -> Made {
+        let replicas = int(self.workload.replicas);
+        let name = self.name.as_str();
+        match self.workload.kind {
+            Kind::Deployment => {
+                let mut deployment = controllers::deployment(namespace, name, replicas, template);
+                self.roll_as(deployment.spec.get_or_insert_default());
+                Made::Deployment(deployment)
+            }
+            Kind::StatefulSet => {
+                let partition = int(self.workload.partition);
+                let min_ready_s = int(self.workload.min_ready_s);
+                let set =
+                    controllers::stateful_set(namespace, name, replicas, partition, min_ready_s, template);
+                Made::StatefulSet(set)
+            }
+            Kind::DaemonSet => Made::DaemonSet(controllers::daemon_set(namespace, name, template)),
+            Kind::Job => Made::Job(controllers::job(namespace, name, replicas, template)),
+            Kind::Pods => {
+                let pod = |n| controllers::bare_pod(namespace, name, &format!("{name}-{n}"), &template);
+                Made::Pods((0..replicas).map(pod).collect())
+            }
+        }
+    }
+
     /// A Deployment's replicas, template and strategy.
-    pub(super) fn roll_as(&self, spec: &mut DeploymentSpec) {
+    pub(crate) fn roll_as(&self, spec: &mut DeploymentSpec) {
         let w = &self.workload;
         spec.replicas = Some(int(w.replicas));
         spec.min_ready_seconds = Some(int(w.min_ready_s));
@@ -100,7 +124,7 @@ impl Applied {
     }
 
     /// The pod template, with the label that its Service selects.
-    pub(super) fn template(&self) -> PodTemplateSpec {
+    pub(crate) fn template(&self) -> PodTemplateSpec {
         let w = &self.workload;
         let mut template = controllers::pod_template("app", "zdt-lab", APP_PORT);
         let labels = controllers::objects::app(&self.name);

@@ -15,11 +15,11 @@ use crate::{
 };
 
 pub(super) const NAMESPACE: &str = "shop";
-pub(super) const WEB: &str = "web";
-pub(super) const CLIENT: &str = "client";
+pub(crate) const WEB: &str = "web";
+pub(crate) const CLIENT: &str = "client";
 /// Port of the server's container.
-pub(super) const APP_PORT: u16 = 8080;
-const SERVICE_PORT: u16 = 80;
+pub(crate) const APP_PORT: u16 = 8080;
+pub(crate) const SERVICE_PORT: u16 = 80;
 /// The first port of kube-apiserver's default `--service-node-port-range` 30000-32767.
 pub(super) const NODE_PORT: u16 = 30000;
 /// The proxy's.
@@ -92,7 +92,7 @@ pub(super) fn service(scenario: &Scenario, addresses: Addresses) -> Service {
 }
 
 /// The load client's switches. It writes the ground truth to `truth`.
-pub(super) fn client_args(c: &Client, target: SocketAddr, seed: u64, truth: &Path) -> Vec<String> {
+pub(crate) fn client_args(c: &Client, target: SocketAddr, seed: u64, truth: &Path) -> Vec<String> {
     let mode = match c.mode {
         Mode::Short => "short",
         Mode::Keepalive => "keepalive",

@@ -31,10 +31,13 @@ pub(super) fn as_in_the_manifest(paths: &[&Path]) -> Result<Vec<String>> {
     ])
 }
 
+/// What `kubectl apply -k deploy/base` installs.
+pub(super) fn manifest() -> Result<DaemonSet> {
+    serde_saphyr::from_str(MANIFEST).context("deploy/base/daemonset.yaml is no DaemonSet")
+}
+
 fn capabilities() -> Result<Vec<String>> {
-    let manifest: DaemonSet =
-        serde_saphyr::from_str(MANIFEST).context("deploy/base/daemonset.yaml is no DaemonSet")?;
-    let pod = manifest.spec.and_then(|s| s.template.spec);
+    let pod = manifest()?.spec.and_then(|s| s.template.spec);
     let container = pod.and_then(|p| p.containers.into_iter().next());
     let capabilities = container
         .and_then(|c| c.security_context)

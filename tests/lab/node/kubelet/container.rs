@@ -127,16 +127,25 @@ pub(super) fn container_id(random: &mut fastrand::Rng) -> String {
 }
 
 /// What runs: `command` and `args`. Without a command it is the test server.
-fn argv(node: &Node, container: &Container) -> Vec<String> {
+fn argv(node: &Node, container: &Container, env: &[(String, String)]) -> Vec<String> {
     let server = || vec!["zdt-lab".to_owned(), "app".to_owned()];
     let mut argv = resolve(node, container.command.clone().unwrap_or_else(server));
     argv.extend(container.args.clone().unwrap_or_default());
+    // As third_party/forked/golang/expansion has it, without the escape.
+    for arg in argv.iter_mut().filter(|arg| arg.contains("$(")) {
+        for (name, value) in env {
+            *arg = arg.replace(&format!("$({name})"), value);
+        }
+    }
     argv
 }
 
-/// The command `zdt-lab` is this lab's own binary.
+/// The command `zdt-lab` (as the image has it: `/zdt-lab`) is this lab's own binary.
 pub(super) fn resolve(node: &Node, mut argv: Vec<String>) -> Vec<String> {
-    if let Some(first) = argv.first_mut().filter(|first| *first == "zdt-lab") {
+    if let Some(first) = argv
+        .first_mut()
+        .filter(|first| first.trim_start_matches('/') == "zdt-lab")
+    {
         *first = node.settings().exe.display().to_string();
     }
     argv
@@ -192,15 +201,17 @@ pub(super) fn spec(
     place: Place,
 ) -> ContainerSpec {
     let name = pod.metadata.name.clone().unwrap_or_default();
+    let host_pid = pod.spec.as_ref().and_then(|spec| spec.host_pid) == Some(true);
+    let env = environment(node, pod, container, ips);
     ContainerSpec {
-        argv: argv(node, container),
-        env: environment(node, pod, container, ips),
+        argv: argv(node, container, &env),
+        env,
         netns: place.netns,
         cgroup: Some(place.cgroup),
         memory: place.memory,
         log: node.settings().out.join(format!("{name}.{}.log", container.name)),
         hostname: Some(name),
-        pids: Pids::Own,
+        pids: if host_pid { Pids::Shared } else { Pids::Own },
     }
 }
 

@@ -1,0 +1,43 @@
+//! How each node of a scenario behaves, and which of them get its pods.
+
+use std::path::Path;
+
+use crate::{
+    node::{self, Delay},
+    scenario::{Backend, Place, Scenario},
+};
+
+/// How one node behaves.
+pub(super) fn settings(scenario: &Scenario, seed: u64, number: u8, lab: &Path, out: &Path) -> node::Settings {
+    let network = &scenario.network;
+    let mut settings = node::Settings::new(lab.to_owned(), out.to_owned());
+    settings.number = number;
+    // Nodes draw their delays apart.
+    settings.seed = seed.wrapping_add(u64::from(number - 1) << 32);
+    settings.backend = match network.backend {
+        Backend::IptablesNft => node::Backend::Nft,
+        Backend::IptablesLegacy => node::Backend::Legacy,
+        Backend::Nftables => node::Backend::Nftables,
+    };
+    settings.udp_cleanup = network.udp_cleanup;
+    settings.policy_delay_ms = network.policy_delay_ms;
+    if network.reuse_addresses {
+        settings.reuse = crate::net::Reuse::LowestFree;
+    }
+    let timings = &mut settings.timings;
+    timings.min_sync_period_ms = Delay::fixed(network.min_sync_period_ms as f64);
+    timings.crash_back_off_ms = Delay::fixed(f64::from(scenario.workload.crash_back_off_ms));
+    if network.rules_delay_node.is_none_or(|late| late == number) {
+        timings.proxy_late_ms = Delay::fixed(network.rules_delay_ms as f64);
+    }
+    settings
+}
+
+/// The names of the nodes that get the workloads' pods.
+pub(super) fn pods_on(scenario: &Scenario) -> Vec<String> {
+    let topology = &scenario.topology;
+    let free = u8::from(scenario.client.place == Place::OtherNode);
+    let all = (1..=topology.nodes.saturating_sub(free)).collect();
+    let numbers = topology.pods_on.clone().unwrap_or(all);
+    numbers.iter().map(|n| format!("n{n}")).collect()
+}
