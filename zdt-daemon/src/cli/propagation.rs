@@ -15,7 +15,7 @@ use crate::{
 };
 
 pub(super) fn propagation(args: &config::Propagation) -> anyhow::Result<ExitCode> {
-    let told = read::told(&args.sources, None)?;
+    let told = read::all_told(&args.sources)?;
     let propagations = told.into_iter().filter_map(|output| match output {
         Output::Propagation(p) => Some(*p),
         _ => None,

@@ -52,6 +52,19 @@ pub(super) fn outputs(
     defect.map_or(Ok(()), |error| Err(error.into()))
 }
 
+/// The same, where a part that is missing would be a wrong answer: an error.
+pub(super) fn all_told(sources: &config::Sources) -> anyhow::Result<Vec<Output>> {
+    if sources.files.is_empty() {
+        return daemons::told(sources, None);
+    }
+    let mut told = Vec::new();
+    for file in &sources.files {
+        let read = outputs(file, &mut told, &mut Vec::new());
+        read.with_context(|| format!("cannot read {}", file.display()))?;
+    }
+    Ok(told)
+}
+
 /// What the sources tell. A record that is cut off says what it says, and a warning.
 pub(super) fn told(
     sources: &config::Sources,
