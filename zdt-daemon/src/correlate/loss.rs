@@ -197,7 +197,14 @@ impl Losses {
     /// Nothing is missing of `from..=to`: what was not seen did not happen. An object that came while a watch was interrupted
     /// is not known to the kernel half.
     pub(super) fn whole(&self, from: Ktime, to: Ktime) -> bool {
-        let named = |of| matches!(of, Of::End | Of::Watch(Watched::Services | Watched::ReplicaSets));
+        // Nor does the start count: each rule would have to look back behind it, and what it concludes from silence is of this
+        // connection's own time.
+        let named = |of| {
+            matches!(
+                of,
+                Of::Start | Of::End | Of::Watch(Watched::Services | Watched::ReplicaSets)
+            )
+        };
         !self.windows.iter().any(|w| w.touches(from, to) && !named(w.of))
     }
 
