@@ -300,10 +300,10 @@ impl Rollouts {
                 late.or_else(|| self.open.get_mut(key))
             }
             None => {
-                let namespace = verdict.service.as_ref().map(|s| &s.namespace);
+                // Of no pod and no service, as a port scan: nobody's.
+                let Some(service) = &verdict.service else { return };
                 let mut open = self.open.iter_mut();
-                open.find(|(k, _)| namespace.is_none_or(|n| *n == k.0))
-                    .map(|(_, r)| r)
+                open.find(|(k, _)| service.namespace == k.0).map(|(_, r)| r)
             }
         };
         if let Some(rollout) = rollout {
