@@ -46,7 +46,7 @@ impl Drop for Eyes {
 impl Eyes {
     pub fn open(world: &World) -> Self {
         let options = Options {
-            netns: world.node_netns(),
+            netns: world.netns_inum("node"),
             ..Options::default()
         };
         let mut attached = Loaded::load(&options)
@@ -115,15 +115,15 @@ impl Eyes {
         queue
     }
 
-    /// Takes the answers and the ends of a server's connection that have been reported by now, in their order. Other worlds
-    /// have the same addresses, and the program of a cgroup does not know the network namespace.
-    pub fn answers(&mut self, (server, client): (SocketAddr, SocketAddr)) -> Vec<Observation> {
+    /// Takes the answers and the ends of the connection whose server's socket has this cookie that have been reported by now,
+    /// in their order. Other worlds have the same addresses, and the program of a cgroup sees them all.
+    pub fn answers(&mut self, cookie: u64) -> Vec<Observation> {
         let mut seen = Vec::new();
         let Self { ring, translator, .. } = self;
         ring.drain(|event| {
             let observation = translator.observation(&event.unwrap());
             if let Observation::Answer { sock, .. } | Observation::FlowEnd { sock, .. } = &observation
-                && (sock.local, sock.remote) == (server, client)
+                && sock.cookie == cookie
             {
                 seen.push(observation);
             }

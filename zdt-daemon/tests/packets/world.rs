@@ -7,7 +7,7 @@ use std::{
     os::unix::fs::MetadataExt,
     process::Command,
     sync::{
-        Arc,
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
@@ -89,14 +89,35 @@ pub fn target(ip: IpAddr) -> SocketAddr {
     SocketAddr::new(ip, POD_PORT)
 }
 
+/// A flood in one world uses up the rate limits of every other, since a program of a cgroup sees them all.
+static FLOOD: RwLock<()> = RwLock::new(());
+
+#[expect(dead_code, reason = "held, not read")]
+enum Company {
+    Welcome(RwLockReadGuard<'static, ()>),
+    Unwanted(RwLockWriteGuard<'static, ()>),
+}
+
 pub struct World {
     name: String,
     /// Ends the echo servers.
     over: Arc<AtomicBool>,
+    _company: Company,
 }
 
 impl World {
     pub fn new() -> Self {
+        let others = FLOOD.read().unwrap_or_else(PoisonError::into_inner);
+        Self::with(Company::Welcome(others))
+    }
+
+    /// The only world while it lasts.
+    pub fn alone() -> Self {
+        let others = FLOOD.write().unwrap_or_else(PoisonError::into_inner);
+        Self::with(Company::Unwanted(others))
+    }
+
+    fn with(company: Company) -> Self {
         static WORLDS: AtomicU32 = AtomicU32::new(0);
         assert!(
             nix::unistd::geteuid().is_root(),
@@ -110,6 +131,7 @@ impl World {
         let world = Self {
             name,
             over: Arc::default(),
+            _company: company,
         };
         let [client, node, pod] = ["client", "node", "pod"].map(|n| world.netns(n));
         for netns in [&client, &node, &pod] {
@@ -159,9 +181,9 @@ impl World {
         format!("{}-{which}", self.name)
     }
 
-    /// Inode number of the node's namespace.
-    pub fn node_netns(&self) -> u32 {
-        let inode = fs::metadata(format!("/run/netns/{}", self.netns("node")))
+    /// Inode number of the namespace `client`, `node` or `pod`.
+    pub fn netns_inum(&self, which: &str) -> u32 {
+        let inode = fs::metadata(format!("/run/netns/{}", self.netns(which)))
             .unwrap()
             .ino();
         u32::try_from(inode).unwrap()
@@ -213,7 +235,7 @@ impl World {
     /// address when it is connected.
     pub fn connect(&self, to: SocketAddr) -> std::io::Result<TcpStream> {
         self.inside("client", move || {
-            TcpStream::connect_timeout(&to, Duration::from_millis(300))
+            TcpStream::connect_timeout(&to, Duration::from_millis(800))
         })
     }
 
