@@ -8,7 +8,10 @@
     reason = "clippy knows tests by their attribute; this whole file is one"
 )]
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use clap::Parser as _;
 use k8s_openapi::api::{
@@ -20,10 +23,14 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use zdt_daemon::config::{Cli, PORT, Verb};
 
-fn documents(file: &str) -> Vec<Value> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+fn base(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../deploy/base")
-        .join(file);
+        .join(file)
+}
+
+fn documents(file: &str) -> Vec<Value> {
+    let path = base(file);
     let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     text.split("\n---\n")
         .map(|d| serde_saphyr::from_str(d).unwrap_or_else(|e| panic!("{file}: {e}")))
@@ -104,17 +111,23 @@ fn the_daemon_takes_its_arguments_and_the_probes_ask_where_it_listens() {
     let daemon_set: DaemonSet = serde_json::from_value(document).unwrap();
     let template = daemon_set.spec.unwrap().template;
     let container = template.spec.unwrap().containers.remove(0);
+    let text = fs::read_to_string(base("daemonset.yaml")).unwrap();
+    // What a comment says to append.
+    let more = text
+        .lines()
+        .find_map(|l| l.trim().strip_prefix("# --otlp-endpoint, "));
     for ip in ["10.0.0.7", "fd00::7"] {
         let args = container
             .args
             .iter()
             .flatten()
-            .map(|a| a.replace("$(POD_IP)", ip));
+            .map(|a| a.replace("$(POD_IP)", ip))
+            .chain(["--otlp-endpoint".to_owned(), more.unwrap().to_owned()]);
         let cli = Cli::try_parse_from(["zdt".to_owned()].into_iter().chain(args)).unwrap();
         let Verb::Run(run) = cli.verb else {
             panic!("the DaemonSet does not run `zdt run`")
         };
-        assert!(run.events);
+        assert!(run.events && run.otlp_endpoint.is_some());
         let listens = run.listen.unwrap();
         assert_eq!((listens.ip().to_string().as_str(), listens.port()), (ip, PORT));
     }

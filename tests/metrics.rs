@@ -238,6 +238,10 @@ fn equal(served: &str, verdicts: &str) {
         assert!(served[gauge] > 0.0, "{gauge}");
     }
     assert!(served["zdt_events_total{hook=\"tcp_send_reset\"}"] > 0.0);
+    let exported =
+        |result: &str| served[&format!("zdt_exported_outputs_total{{result=\"{result}\",sink=\"stdout\"}}")];
+    assert!(exported("delivered") > 0.0);
+    assert!(exported("failed") + exported("dropped") < f64::EPSILON);
     let lost: f64 = of(&served, "zdt_events_lost_total").values().sum();
     assert!(lost.abs() < f64::EPSILON, "{lost} lost");
 }

@@ -162,6 +162,8 @@ fn blind() -> Row {
 fn losses() -> Row {
     let window = "$__rate_interval";
     let of = |metric: &str| counted(&format!("{metric}{NODE}"), window);
+    let sum =
+        |metric: &str, of_what: &'static str| query(format!("sum({}) or vector(0)", of(metric)), of_what);
     Row {
         title: "Losses",
         panels: vec![
@@ -176,10 +178,7 @@ fn losses() -> Row {
                         format!("sum by (node, source) ({}) > 0", of("zdt_events_lost_total")),
                         "{{node}} {{source}}",
                     ),
-                    query(
-                        format!("sum({}) or vector(0)", of("zdt_events_lost_total")),
-                        "all",
-                    ),
+                    sum("zdt_events_lost_total", "all"),
                 ],
             ),
             over_time(
@@ -189,14 +188,8 @@ fn losses() -> Row {
                  missed. Again and again: the API server drops watches, or the node changes its rules faster than they are read.",
                 "short",
                 vec![
-                    query(
-                        format!("sum({}) or vector(0)", of("zdt_watch_gaps_total")),
-                        "watches listed anew",
-                    ),
-                    query(
-                        format!("sum({}) or vector(0)", of("zdt_rules_resyncs_total")),
-                        "rules read anew",
-                    ),
+                    sum("zdt_watch_gaps_total", "watches listed anew"),
+                    sum("zdt_rules_resyncs_total", "rules read anew"),
                 ],
             ),
             over_time(
@@ -210,22 +203,25 @@ fn losses() -> Row {
                         format!("sum by (table) ({})", of("zdt_table_evictions_total")),
                         "{{table}}",
                     ),
-                    query(
-                        format!("sum({}) or vector(0)", of("zdt_label_overflows_total")),
-                        "series",
-                    ),
+                    sum("zdt_label_overflows_total", "series"),
                 ],
             ),
             over_time(
                 Kind::Bars,
-                "Kubernetes Events",
-                "What became of the Events about rollouts that lost requests. failed: the API server refused them (the role lacks \
-                 `create events`?) or was away; dropped: too many waited.",
+                "Ways out",
+                "What became of Kubernetes Events about lost requests, and of lines and OTLP records. failed: refused (the role \
+                 lacks `create events`?) or nobody there; dropped: too many waited.",
                 "short",
-                vec![query(
-                    format!("sum by (result) ({})", of("zdt_kubernetes_events_total")),
-                    "{{result}}",
-                )],
+                vec![
+                    query(
+                        format!("sum by (result) ({})", of("zdt_kubernetes_events_total")),
+                        "{{result}}",
+                    ),
+                    query(
+                        format!("sum by (sink, result) ({})", of("zdt_exported_outputs_total")),
+                        "{{sink}} {{result}}",
+                    ),
+                ],
             ),
         ],
     }

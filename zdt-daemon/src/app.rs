@@ -16,6 +16,7 @@ mod meter;
 mod questions;
 mod rules;
 mod tick;
+mod ways;
 
 use std::{
     fs::File,
@@ -26,10 +27,10 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
 };
 
 use anyhow::Context as _;
+use futures::future::{OptionFuture, join};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot, watch},
@@ -40,6 +41,7 @@ use zdt_common::{DecodeError, Decoded};
 pub use gate::serve_gate;
 pub use logs::daemons_logs;
 pub use meter::Serving;
+pub use ways::Ways;
 
 use self::{
     conntrack::{Conntrack, QUESTIONS},
@@ -49,6 +51,7 @@ use self::{
     questions::Questions,
     rules::{LostRules, Rules},
     tick::tick,
+    ways::LAST,
 };
 use crate::{
     clock,
@@ -59,7 +62,7 @@ use crate::{
     netfilter::losses::Loss,
     pipe::Pipe,
     record::Recorder,
-    sink::Sink,
+    sink::{Sink, queued::Printing},
 };
 
 /// Inputs that may wait. One is about 500 bytes, so 8 MiB at most; a burst of 16,384 kernel events is more failed
@@ -69,13 +72,12 @@ const CHANNEL: usize = 16_384;
 /// Replaced legacy tables that may wait to be read; they share one read, so few ever do.
 const REPLACED: usize = 256;
 
-/// Time for the Events of the last summaries; the kubelet waits 15 s in all.
-const LAST_EVENTS: Duration = Duration::from_secs(4);
-
 /// A task that panicked.
 const READER: &str = "the reader of kernel events broke down";
 const WATCHES: &str = "the watches broke down";
 const CONSUMER: &str = "the consumer broke down";
+const PRINTER: &str = "the writer of standard output broke down";
+const WRITE: &str = "cannot write the outputs";
 
 /// What was lost on the way to the channel, by source; reported with the next tick.
 #[derive(Debug, Default)]
@@ -86,13 +88,6 @@ struct Lost {
     counters: AtomicU64,
     decode: AtomicU64,
     rules: LostRules,
-}
-
-/// Ways out that need a task of their own.
-#[derive(Default)]
-pub struct Ways {
-    pub serving: Option<Serving>,
-    pub events: Option<cluster::Telling>,
 }
 
 /// Watches this node until SIGTERM or SIGINT, or until nobody reads the outputs any more.
@@ -125,7 +120,6 @@ fn recorder(path: &Path) -> anyhow::Result<Recorder<File>> {
 }
 
 async fn observe_async(node: &config::Node, mut pipe: Pipe, ways: Ways) -> anyhow::Result<()> {
-    let Ways { serving, events } = ways;
     let name = node.name.clone().context(
         "no node name: pass --node NAME (as in `kubectl get nodes`), or set NODE_NAME from the downward API \
          (fieldRef: spec.nodeName)",
@@ -133,8 +127,8 @@ async fn observe_async(node: &config::Node, mut pipe: Pipe, ways: Ways) -> anyho
     let (client, url) = cluster::client(node.kubeconfig.as_deref()).await?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot catch SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot catch SIGINT")?;
-    let meter = Meter::new(serving.as_ref());
-    if let Some(serving) = serving {
+    let meter = Meter::new(ways.serving.as_ref());
+    if let Some(serving) = ways.serving {
         // Before the hooks: loading them may take a while, and the kubelet asks at once. Ends with the runtime.
         tokio::spawn(serve(serving));
     }
@@ -201,7 +195,11 @@ async fn observe_async(node: &config::Node, mut pipe: Pipe, ways: Ways) -> anyho
     let (synced, all_listed) = oneshot::channel();
     let last = to.clone();
     let reached = meter.clone();
-    let teller = events.map(|events| tokio::spawn(events.write(client.clone(), name.clone())));
+    let events = OptionFuture::from(ways.events.map(|e| e.write(client.clone(), name.clone())));
+    let otlp = OptionFuture::from(ways.otlp.map(|o| o.send(name.clone())));
+    let mut tellers = tokio::spawn(join(events, otlp));
+    let print = |p: Printing| tokio::task::spawn_blocking(move || p.write(io::stdout()));
+    let mut printer = OptionFuture::from(ways.printing.map(print));
     let mut watches = tokio::spawn(cluster::watch(Watched {
         client,
         url,
@@ -229,6 +227,7 @@ async fn observe_async(node: &config::Node, mut pipe: Pipe, ways: Ways) -> anyho
         ended = &mut watches => Some(ended),
         // The sink failed: what is left to say cannot be said.
         ended = &mut consumer => return ended.context(CONSUMER)?,
+        Some(ended) = &mut printer => return ended.context(PRINTER)?.context(WRITE),
         // It ends by itself only when there is nothing more to judge by.
         ended = &mut reader => return ended.context(READER)?,
     };
@@ -251,9 +250,10 @@ async fn observe_async(node: &config::Node, mut pipe: Pipe, ways: Ways) -> anyho
     let ticked = ticks.await.context("the clock broke down");
     let read = reader.await.context(READER)?;
     let delivered = consumer.await.context(CONSUMER)?;
-    if let Some(teller) = teller {
-        // Nobody tells any more. What the API server has not taken by then is gone with this process.
-        let _ = tokio::time::timeout(LAST_EVENTS, teller).await;
+    // Nobody tells any more. What is not taken by then is gone with this process.
+    let last = join(printer, &mut tellers);
+    if tokio::time::timeout(LAST, last).await.is_err() {
+        tracing::warn!("not all outputs were taken before the end");
     }
     listened.and(ticked).and(read).and(delivered)
 }
@@ -350,7 +350,6 @@ fn consume(
     pipe: &mut Pipe,
     meter: &Meter,
 ) -> anyhow::Result<()> {
-    const WRITE: &str = "cannot write the outputs";
     while let Some(input) = from.blocking_recv() {
         meter.input(&input, from.len());
         questions.follow(&input);

@@ -7,7 +7,10 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{cli::Server, sink::Format};
+use crate::{
+    cli::Server,
+    sink::{Format, otlp::Collector},
+};
 
 /// zdt, the zero-downtime tracker: names the cause of each request that a rollout failed.
 #[derive(Debug, Parser)]
@@ -94,6 +97,10 @@ pub struct Run {
     /// Write a Kubernetes Event on the workload after a rollout that lost requests, one for each cause
     #[arg(long)]
     pub events: bool,
+    /// Send verdicts as OpenTelemetry log records to the collector at URL (OTLP over plain HTTP), as
+    /// http://collector.monitoring:4318
+    #[arg(long, value_name = "URL")]
+    pub otlp_endpoint: Option<Collector>,
 }
 
 /// The port of the HTTP interface unless another one is given.

@@ -81,12 +81,16 @@ fn log_to_stderr(filter: &str) {
     }
 }
 
-/// Standard output: buffered, coloured only on a terminal.
-fn stdout(output: &OutputFormat) -> Stdout<io::BufWriter<io::Stdout>> {
-    let style = Style {
+/// Standard output is coloured only on a terminal.
+fn style() -> Style {
+    Style {
         colour: io::stdout().is_terminal(),
-    };
-    Stdout::new(io::BufWriter::new(io::stdout()), output.format, style)
+    }
+}
+
+/// Standard output, buffered: whoever reads it is waited for.
+fn stdout(output: &OutputFormat) -> Stdout<io::BufWriter<io::Stdout>> {
+    Stdout::new(io::BufWriter::new(io::stdout()), output.format, style())
 }
 
 fn broken_pipe(error: &anyhow::Error) -> bool {

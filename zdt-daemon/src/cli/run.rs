@@ -4,57 +4,67 @@ use std::{process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
 
-use super::stdout;
+use super::style;
 use crate::{
     app::{self, Serving, Ways},
     cluster::Telling,
     config,
     serve::Server,
     sink::{
-        FanOut, Sink,
+        FanOut, Sink, Stdout,
         events::EventsSink,
-        metrics::{EventCounts, Metrics},
+        metrics::{EventCounts, ExportCounts, Metrics},
+        otlp::OtlpSink,
+        queued::Queued,
         recent::Recent,
     },
 };
 
+const NO_METRICS: &str = "the metrics cannot be set up";
+
 pub(super) fn run(args: &config::Run) -> anyhow::Result<ExitCode> {
     let mut sinks: Vec<Box<dyn Sink + Send>> = Vec::new();
-    let serving = match args.listen {
-        Some(addr) => {
-            let server = Server::bind(addr)?;
-            let (metrics, sink) = Metrics::new().context("the metrics cannot be set up")?;
-            // Before standard output: whoever reads there may be slow.
-            sinks.push(Box::new(sink));
-            let (recent, sink) = Recent::new(args.node.name.as_deref().unwrap_or_default());
-            sinks.push(Box::new(sink));
-            tracing::info!(
-                "serving the page, /api/v1, /metrics, /healthz and /readyz on http://{}",
-                server.addr()?
-            );
-            let metrics = Arc::new(metrics);
-            Some(Serving {
-                server,
-                metrics,
-                recent,
-            })
-        }
-        None => None,
-    };
-    let events = if args.events {
-        let counts = match &serving {
-            Some(serving) => serving.metrics.events().clone(),
-            None => EventCounts::new().context("the metrics cannot be set up")?,
+    let mut ways = Ways::default();
+    if let Some(addr) = args.listen {
+        let server = Server::bind(addr)?;
+        let (metrics, sink) = Metrics::new().context(NO_METRICS)?;
+        sinks.push(Box::new(sink));
+        let (recent, sink) = Recent::new(args.node.name.as_deref().unwrap_or_default());
+        sinks.push(Box::new(sink));
+        tracing::info!(
+            "serving the page, /api/v1, /metrics, /healthz and /readyz on http://{}",
+            server.addr()?
+        );
+        ways.serving = Some(Serving {
+            server,
+            metrics: Arc::new(metrics),
+            recent,
+        });
+    }
+    let metrics = ways.serving.as_ref().map(|s| &s.metrics);
+    if args.events {
+        let counts = match metrics {
+            Some(metrics) => metrics.events().clone(),
+            None => EventCounts::new().context(NO_METRICS)?,
         };
         let (sink, told) = EventsSink::new(counts.clone());
         sinks.push(Box::new(sink));
-        Some(Telling { told, counts })
-    } else {
-        None
+        ways.events = Some(Telling { told, counts });
+    }
+    let exports = match metrics {
+        Some(metrics) => metrics.exports().clone(),
+        None => ExportCounts::new().context(NO_METRICS)?,
     };
-    sinks.push(Box::new(stdout(&args.output)));
+    if let Some(collector) = &args.otlp_endpoint {
+        let (sink, exporting) = OtlpSink::new(collector.clone(), exports.of("otlp"));
+        sinks.push(Box::new(sink));
+        ways.otlp = Some(exporting);
+    }
+    let text = Stdout::new(Vec::new(), args.output.format, style());
+    let (sink, printing) = Queued::new(text, exports.of("stdout"));
+    sinks.push(Box::new(sink));
+    ways.printing = Some(printing);
     let sink = Box::new(FanOut(sinks));
-    let ways = Ways { serving, events };
     app::observe(&args.node, Some(sink), args.record.as_deref(), ways)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -40,4 +40,4 @@ pub use style::Style;
 pub use svg::story_svg;
 pub use switch::switch_line;
 pub use timeline::timeline;
-pub use verdict::verdict_line;
+pub use verdict::{because, verdict_line};

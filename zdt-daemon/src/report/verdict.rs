@@ -101,7 +101,8 @@ fn step(path: &mut String, name: Option<&NsName>, addr: Option<SocketAddr>) {
     };
 }
 
-fn because(verdict: &Verdict) -> String {
+/// Why, in one sentence; of an unexplained one what was seen of it.
+pub fn because(verdict: &Verdict) -> String {
     match &verdict.judgement {
         Judgement::Explained { finding, .. } => escape(&finding.because).into_owned(),
         Judgement::Unexplained { seen, missing } => {

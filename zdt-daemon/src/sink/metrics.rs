@@ -5,6 +5,7 @@
 //! `zdt_label_overflows_total` says so.
 
 mod counted;
+mod exports;
 mod family;
 mod last;
 mod own;
@@ -16,6 +17,7 @@ use std::io;
 use prometheus::{Histogram, IntCounter, IntCounterVec, Opts, Registry, Result, TextEncoder};
 use serde::Serialize;
 
+pub use exports::{ExportCount, ExportCounts};
 pub use own::Own;
 pub use told::EventCounts;
 
@@ -96,6 +98,7 @@ pub struct Metrics {
     process: Process,
     own: Own,
     events: EventCounts,
+    exports: ExportCounts,
 }
 
 impl Metrics {
@@ -140,8 +143,11 @@ impl Metrics {
         };
         let events = EventCounts::new()?;
         events.register(&registry)?;
+        let exports = ExportCounts::new()?;
+        exports.register(&registry)?;
         let metrics = Self {
             events,
+            exports,
             process: Process::register(&registry)?,
             own: Own::register(&registry)?,
             registry,
@@ -157,6 +163,11 @@ impl Metrics {
     /// What becomes of the Events in Kubernetes.
     pub fn events(&self) -> &EventCounts {
         &self.events
+    }
+
+    /// What becomes of the outputs that leave over a queue.
+    pub fn exports(&self) -> &ExportCounts {
+        &self.exports
     }
 
     /// All metrics in Prometheus' text format. Takes milliseconds where there are tens of thousands of series.
@@ -283,7 +294,7 @@ fn kind_and_name(workload: &Workload) -> String {
 }
 
 /// A value of a closed set, as it stands in the JSON output.
-fn word(value: &impl Serialize) -> String {
+pub(in crate::sink) fn word(value: &impl Serialize) -> String {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(word)) => word,
         _ => UNKNOWN.to_owned(),

@@ -32,6 +32,13 @@ impl<W: Write> Stdout<W> {
     }
 }
 
+impl Stdout<Vec<u8>> {
+    /// What was written since the last time.
+    pub fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.to)
+    }
+}
+
 impl<W: Write> Sink for Stdout<W> {
     fn deliver(&mut self, output: &Output) -> io::Result<()> {
         let mut text = match self.format {
