@@ -14,8 +14,9 @@ use crate::input::{
     TcpState, What,
 };
 
-/// TCP flag SYN.
+/// TCP flags. What has both begins nothing: a SYN-ACK that finds its client's socket gone is answered with a RST, too.
 const SYN: u8 = 2;
+const ACK: u8 = 16;
 
 /// TRACE_SIGNAL_IGNORED (include/trace/events/signal.h)
 const SIGNAL_IGNORED: i32 = 1;
@@ -68,13 +69,14 @@ impl Translator {
                 tgid: e.tgid,
             },
             Event::TcpSendReset(e) | Event::TcpV4SendReset(e) | Event::TcpV6SendReset(e) => {
+                let to_syn = e.answered_flags & (SYN | ACK) == SYN;
                 Observation::ResetSent {
                     sock: sock(&e.view, at),
                     reason: reason(&self.reset_reasons, e.reason)
                         .or_else(|| resets::told_by_the_place(e).map(str::to_owned)),
-                    to_syn: e.answered_flags & SYN != 0,
+                    to_syn,
                     has_socket: e.has_sk != 0,
-                    isn: (e.answered_flags & SYN != 0).then_some(e.answered_seq),
+                    isn: to_syn.then_some(e.answered_seq),
                 }
             }
             Event::TcpReceiveReset(e) => Observation::ResetReceived {

@@ -166,7 +166,7 @@ proptest! {
         prop_assert_eq!(sock.remote.port(), rport);
         prop_assert_eq!(sock.local.ip(), Ipv6Addr::from(laddr).to_canonical());
         prop_assert_eq!(sock.side == Side::Server, server == 1);
-        prop_assert_eq!((reason, to_syn, has_socket), (None, flags & 2 != 0, has_sk == 1));
+        prop_assert_eq!((reason, to_syn, has_socket), (None, flags & 2 != 0 && flags & 16 == 0, has_sk == 1));
     }
 }
 
