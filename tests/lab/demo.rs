@@ -1,8 +1,12 @@
 //! `zdt-lab demo`: a rollout that loses requests, the daemon's report, and the same rollout with the setting it advises.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Command, ExitCode},
+};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::{
     advice::{SETTING, advised, with},
@@ -55,18 +59,24 @@ pub fn demo(args: &Args) -> Result<ExitCode> {
     );
     misses(&second);
     println!("\nrecords and ground truth: {}", setup.out.display());
+    for (ran, which) in [(&first, "the first"), (&second, "the second")] {
+        let page = ran.files.record().with_file_name("report.html");
+        fs::write(&page, reported(&setup, ran, "html")?)
+            .with_context(|| format!("cannot write {}", page.display()))?;
+        println!("{which} report as a page: {}", page.display());
+    }
     Ok(code(&[first, second]))
 }
 
 /// Verdicts shown before the summary; all are one command away.
 const SHOWN: usize = 5;
 
-/// The daemon's own report, with the first few of its verdicts.
+/// The first few verdicts, as the daemon said them, and its report.
 fn report(setup: &Setup, ran: &Ran) -> Result<()> {
     let record = ran.files.record();
-    let report = replay(&setup.binaries.zdt(), &record, "text")?;
-    let summary = report.find("\nrollout ").unwrap_or(report.len());
-    let (verdicts, summary) = report.split_at(summary);
+    let said = replay(&setup.binaries.zdt(), &record, "text")?;
+    let summary = said.find("\nrollout ").unwrap_or(said.len());
+    let (verdicts, _) = said.split_at(summary);
     let lines: Vec<&str> = verdicts.lines().filter(|l| !l.is_empty()).collect();
     for line in lines.iter().take(SHOWN) {
         println!("{line}");
@@ -78,8 +88,29 @@ fn report(setup: &Setup, ran: &Ran) -> Result<()> {
             record.display()
         );
     }
-    println!("{}", summary.trim_end());
+    let record = record.display();
+    println!(
+        "\n$ zdt report --record {record}\n\n{}",
+        reported(setup, ran, "text")?.trim_end()
+    );
     Ok(())
+}
+
+/// `zdt report`. It exits with 1 where requests failed.
+fn reported(setup: &Setup, ran: &Ran, format: &str) -> Result<String> {
+    let zdt = setup.binaries.zdt();
+    let output = Command::new(&zdt)
+        .args(["report", "--format", format, "--record"])
+        .arg(ran.files.record())
+        .output()
+        .with_context(|| format!("cannot start {}", zdt.display()))?;
+    if !matches!(output.status.code(), Some(0 | 1)) {
+        bail!(
+            "`zdt report` failed: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn misses(ran: &Ran) {
