@@ -79,6 +79,8 @@ pub enum Trigger {
     SelectorSwitch,
     /// A new template whose strategy removes every old pod first.
     Recreate,
+    /// Its Deployment was deleted, and created again under its name (`kubectl replace --force`, `delete` and `apply`).
+    DeleteAndCreate,
     #[default]
     None,
 }
@@ -99,6 +101,7 @@ impl fmt::Display for Trigger {
             Self::Crash => "crash",
             Self::SelectorSwitch => "selector switch",
             Self::Recreate => "recreate",
+            Self::DeleteAndCreate => "delete and create",
             Self::None => "nobody",
         })
     }

@@ -24,8 +24,8 @@ use crate::api::Store;
 pub use namespace::run as end_namespaces;
 pub use objects::{bare_pod, daemon_set, deployment, job, pod_template, service, stateful_set};
 pub use operations::{
-    annotate_template, delete_pod, drain, evict, preempt, scale, set_schedulable, switch_selector,
-    told_rescale,
+    annotate_template, delete_deployment, delete_pod, drain, evict, preempt, scale, set_schedulable,
+    switch_selector, told_rescale,
 };
 pub use timings::{Delay, Timings};
 

@@ -1,9 +1,9 @@
 //! What an operator does to a running workload: the actions of a scenario.
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{Node, NodeSpec, Pod, PodCondition, PodTemplateSpec, Service};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
 use super::pods;
 use crate::api::events::{Said, Source, record, reference};
@@ -68,6 +68,31 @@ pub fn delete_pod(
         return store.remove(namespace, name);
     }
     begin_deletion(store, namespace, name, grace_s)
+}
+
+/// `kubectl delete deployment`, and what the garbage collector makes of it (pkg/controller/garbagecollector, background
+/// propagation): the object is gone at once, then its ReplicaSets, then their pods are deleted, each with its grace.
+pub fn delete_deployment(store: &Store, namespace: &str, name: &str) -> Result<(), StoreError> {
+    let gone = store.remove::<Deployment>(namespace, name)?;
+    let owned = |meta: &ObjectMeta, kind: &str, by: &ObjectMeta| {
+        pods::controller_of(meta, kind).is_some_and(|owner| Some(&owner.uid) == by.uid.as_ref())
+    };
+    let mut sets = store.list::<ReplicaSet>();
+    sets.retain(|set| owned(&set.metadata, "Deployment", &gone.metadata));
+    for set in &sets {
+        store.remove::<ReplicaSet>(namespace, &pods::key(&set.metadata).1)?;
+    }
+    for pod in store.list::<Pod>() {
+        let ends = !pods::terminating(&pod);
+        if ends
+            && sets
+                .iter()
+                .any(|set| owned(&pod.metadata, "ReplicaSet", &set.metadata))
+        {
+            begin_deletion(store, namespace, &pods::key(&pod.metadata).1, None)?;
+        }
+    }
+    Ok(())
 }
 
 /// Marks a pod as the target of a disruption (KEP-3329).

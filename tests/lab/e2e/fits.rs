@@ -81,6 +81,7 @@ fn step(step: &Step) -> Result<(), String> {
         | Step::EvictPod
         | Step::SwitchSelector(_) => return Ok(()),
         Step::Apply(manifest) => return manifest.workload.as_ref().map_or(Ok(()), workload),
+        Step::Replace => "was not tried on a cluster",
         Step::PreemptPod => "the scheduler preempts for want of room, which nobody can order",
         Step::RestartContainer => "is done by hand on the node",
         Step::DrainNode | Step::CordonNode | Step::UncordonNode => "others may use the node",

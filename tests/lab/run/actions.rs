@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 
 use super::{
     ingress::{Config, INGRESS, Ingress, PROXY},
-    manifest::Applied,
+    manifest::{Applied, Made},
     noise,
     objects::{CLIENT, NAMESPACE, WEB},
 };
@@ -22,6 +22,9 @@ use crate::{
     node::{Node, empty_conntrack, fill_conntrack, masquerade_ports},
     scenario::{Action, App, Kind, Manifest, Scenario, Step},
 };
+
+/// What `kubectl rollout restart` changes.
+const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
 
 /// A pod that is not Ready this long after it could be will not get so: it crashes, hangs or has no node.
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(6);
@@ -132,6 +135,17 @@ impl Operator {
                 })?;
                 restart(store, name, kind, n)?;
             }
+            Step::Replace => {
+                controllers::delete_deployment(store, namespace(name), name)?;
+                let applied = self.find(name)?;
+                let mut template = applied.template();
+                let annotation = (RESTARTED_AT.to_owned(), format!("action {n}"));
+                let metadata = template.metadata.get_or_insert_default();
+                metadata.annotations.get_or_insert_default().extend([annotation]);
+                if let Made::Deployment(deployment) = applied.made(namespace(name), template) {
+                    store.create(deployment)?;
+                }
+            }
             Step::Apply(manifest) => self.apply(store, name, manifest)?,
             Step::Scale(replicas) => scale(store, name, kind, i32::try_from(*replicas)?)?,
             Step::Autoscale(replicas) => {
@@ -232,7 +246,7 @@ impl Operator {
 }
 
 fn restart(store: &Store, name: &str, kind: Kind, n: usize) -> Result<()> {
-    let key = "kubectl.kubernetes.io/restartedAt";
+    let key = RESTARTED_AT;
     let value = format!("action {n}");
     match kind {
         Kind::Deployment => {

@@ -25,6 +25,8 @@ pub enum Step {
     RollingUpdate,
     /// The same with the strategy Recreate.
     Recreate,
+    /// The Deployment is deleted, and created again with a new template (`kubectl replace --force`).
+    Replace,
     /// `kubectl apply` of a changed manifest.
     Apply(Box<Manifest>),
     /// To this many replicas.
@@ -68,6 +70,7 @@ impl std::fmt::Display for Step {
         match self {
             Self::RollingUpdate => f.write_str("rolling-update"),
             Self::Recreate => f.write_str("recreate"),
+            Self::Replace => f.write_str("replace"),
             Self::Apply(_) => f.write_str("apply"),
             Self::Scale(replicas) => write!(f, "scale: {replicas}"),
             Self::Autoscale(replicas) => write!(f, "autoscale: {replicas}"),

@@ -150,6 +150,7 @@ fn the_documentation_names_every_field_and_word() {
     full.actions = [
         Step::RollingUpdate,
         Step::Recreate,
+        Step::Replace,
         Step::Apply(Box::default()),
         Step::Scale(1),
         Step::Autoscale(1),
@@ -194,7 +195,7 @@ fn the_documentation_names_every_field_and_word() {
     for words in [
         "exit close-listener drain-first half-close ignore short keepalive udp",
         "cluster-ip node-port pod-ip same-node other-node outside Cluster Local v4 v6 iptables-nft iptables-legacy nftables",
-        "rolling-update recreate apply scale autoscale delete-pod force-delete-pod evict-pod preempt-pod",
+        "rolling-update recreate replace apply scale autoscale delete-pod force-delete-pod evict-pod preempt-pod",
         "restart-container drain-node cordon-node uncordon-node switch-selector reload-proxy switch-backend",
         "refuse hang gone too-many-requests internal-error close-watches forget-history both list watch",
         "sigterm sigkill",

@@ -109,6 +109,8 @@ pub fn replica_set_state(rs: &ReplicaSet) -> ReplicaSetState {
         // ReplicaSetSpec.replicas defaults to 1 (apps/v1).
         replicas: rs.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1),
         desired: annotation(of(DESIRED, ROLLOUTS_DESIRED)).and_then(|v| v.parse().ok()),
+        owner_uid: owner.map(|o| o.uid.clone()).filter(|uid| !uid.is_empty()),
+        ending: meta.deletion_timestamp.is_some(),
     }
 }
 

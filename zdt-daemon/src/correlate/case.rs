@@ -62,6 +62,8 @@ pub struct Case<'a> {
     pub end_of: EndOf<'a>,
     /// Since when a rollout to the pod's template had been going, when it had by then and was not long over.
     pub brought: Option<Ktime>,
+    /// And by what; means something only then.
+    pub brought_by: Trigger,
     pub node: &'a str,
     /// Addresses of the node itself.
     pub node_addrs: &'a [IpAddr],

@@ -133,6 +133,7 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
         client_pod: context.pods.owner(flow.client.ip(), flow.began),
         end_of: EndOf::default(),
         brought: pod.and_then(|p| context.rollouts.brought(&p.state, ended)),
+        brought_by: pod.map_or(Trigger::None, |p| context.rollouts.brought_by(&p.state)),
         node,
         node_addrs: context.start.map_or(&[], |(_, s)| s.node_addrs.as_slice()),
         endpoints: context.endpoints,

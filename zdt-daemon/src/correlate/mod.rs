@@ -214,7 +214,10 @@ impl Correlator {
                 let missed_since = self.blind.late("replicasets");
                 self.rollouts.replica_set(at, rs, missed_since);
             }
-            What::ReplicaSetGone { replica_set } => self.rollouts.replica_set_gone(replica_set),
+            What::ReplicaSetGone { replica_set } => {
+                let missed_since = self.blind.late("replicasets");
+                self.rollouts.replica_set_gone(at, replica_set, missed_since);
+            }
             What::Rules(rules) => self.routes.applied(at, rules),
             What::WatchBroken { resource, since } => {
                 self.losses.broke(resource, *since);

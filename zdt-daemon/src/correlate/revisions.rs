@@ -1,7 +1,10 @@
 //! ReplicaSets over time: which revision a template hash is, and what their numbers of replicas say about who ends a pod.
 
+mod gone;
+
 use std::collections::BTreeMap;
 
+use self::gone::AllGone;
 use crate::{
     input::{Ktime, NsName, ReplicaSetState, Workload},
     verdict::Trigger,
@@ -25,6 +28,8 @@ struct Replicas {
     seen: Ktime,
     grown: Option<Changed>,
     shrunk: Option<Changed>,
+    /// When this daemon heard that it was told to go, and waits for its pods to be gone first.
+    ending: Option<Ktime>,
 }
 
 /// Some time from `from` to `at`: when this daemon heard of it, which is late where the watch had been interrupted.
@@ -37,6 +42,7 @@ struct Changed {
 #[derive(Debug)]
 pub(super) struct Revisions {
     all: BTreeMap<NsName, Replicas>,
+    gone: AllGone,
     /// Most kept; a pod of one more is named without its revision.
     max: usize,
     /// What the first watch delivered had been there before.
@@ -47,6 +53,7 @@ impl Revisions {
     pub(super) fn new(max: usize) -> Self {
         Self {
             all: BTreeMap::new(),
+            gone: AllGone::default(),
             max,
             since: None,
         }
@@ -76,7 +83,11 @@ impl Revisions {
                 seen: changed.from,
                 grown: None,
                 shrunk: None,
+                ending: None,
             });
+        if state.ending {
+            rs.ending.get_or_insert(changed.from);
+        }
         match state.replicas.cmp(&rs.state.replicas) {
             std::cmp::Ordering::Greater => rs.grown = Some(changed),
             std::cmp::Ordering::Less => rs.shrunk = Some(changed),
@@ -85,13 +96,20 @@ impl Revisions {
         rs.state = state.clone();
     }
 
-    pub(super) fn gone(&mut self, name: &NsName) {
-        self.all.remove(name);
+    /// `at`: when this daemon heard of it, or began to hear nothing.
+    pub(super) fn gone(&mut self, name: &NsName, at: Ktime) {
+        if let Some(replicas) = self.all.remove(name) {
+            self.gone.add(replicas, at, self.max);
+        }
+    }
+
+    pub(super) fn forget(&mut self, before: Ktime) {
+        self.gone.forget(before);
     }
 
     /// Revision of a template hash in a namespace.
     pub(super) fn number(&self, namespace: &str, hash: &str) -> Option<u64> {
-        let mut all = self.all.values().map(|r| &r.state);
+        let mut all = self.all.values().map(|r| &r.state).chain(self.gone.states());
         all.find(|s| s.replica_set.namespace == namespace && s.template_hash.as_deref() == Some(hash))?
             .revision
     }
@@ -100,19 +118,21 @@ impl Revisions {
     /// (`web-5895c69847-x2x4b`; names.go SimpleNameGenerator adds five characters).
     pub(super) fn owner(&self, pod: &NsName) -> Option<(Workload, Option<String>)> {
         let (name, _) = pod.name.rsplit_once('-')?;
-        let rs = self.all.get(&NsName {
+        let name = NsName {
             namespace: pod.namespace.clone(),
             name: name.to_owned(),
-        })?;
-        let (kind, name) = match &rs.state.deployment {
-            Some(deployment) => (rs.state.kind.as_deref().unwrap_or("deployment"), deployment),
-            None => ("replicaset", &rs.state.replica_set.name),
+        };
+        let lives = self.all.get(&name).map(|rs| &rs.state);
+        let rs = lives.or_else(|| self.gone.get(&name))?;
+        let (kind, name) = match &rs.deployment {
+            Some(deployment) => (rs.kind.as_deref().unwrap_or("deployment"), deployment),
+            None => ("replicaset", &rs.replica_set.name),
         };
         let workload = Workload {
             kind: kind.to_owned(),
             name: name.clone(),
         };
-        Some((workload, rs.state.template_hash.clone()))
+        Some((workload, rs.template_hash.clone()))
     }
 
     /// Who ended a pod of this template that was deleted at `deleted`. None: its ReplicaSet is not known.
@@ -123,6 +143,9 @@ impl Revisions {
         hash: Option<&str>,
         deleted: Ktime,
     ) -> Option<Trigger> {
+        if let Some(with_its_owner) = self.with_its_owner(namespace, workload, hash, deleted) {
+            return Some(with_its_owner);
+        }
         let own = self.own(namespace, workload, hash)?;
         if let Some(newer) = self.newer(own) {
             // A rolling update makes the new ReplicaSet before it shrinks the old one; Recreate waits until the old
@@ -169,7 +192,15 @@ impl Revisions {
         let replaced = self
             .siblings(own)
             .any(|r| r.state.replicas > 0 || r.shrunk.is_some_and(|s| own.seen <= s.at));
-        replaced.then_some(own.seen.max(grown.minus_ms(FRESH_MS)))
+        (replaced || self.anew(own)).then_some(own.seen.max(grown.minus_ms(FRESH_MS)))
+    }
+
+    /// What brings pods of this template, where something does.
+    pub(super) fn brings(&self, namespace: &str, workload: &Workload, hash: Option<&str>) -> Trigger {
+        match self.own(namespace, workload, hash) {
+            Some(own) if self.anew(own) => Trigger::DeleteAndCreate,
+            _ => Trigger::RollingUpdate,
+        }
     }
 
     /// Replicas that a Deployment's older ReplicaSets, and its newest, shall have. None: it has one template only, or is none.
@@ -197,13 +228,7 @@ impl Revisions {
             .all
             .values()
             .filter(|r| r.state.replica_set.namespace == namespace);
-        match workload.kind.as_str() {
-            "deployment" | "rollout" => all.find(|r| {
-                owns(workload, &r.state) && hash.is_some() && r.state.template_hash.as_deref() == hash
-            }),
-            "replicaset" => all.find(|r| r.state.replica_set.name == workload.name),
-            _ => None,
-        }
+        all.find(|r| is_of(workload, hash, &r.state))
     }
 
     fn siblings<'a>(&'a self, own: &'a Replicas) -> impl Iterator<Item = &'a Replicas> {
@@ -219,6 +244,17 @@ impl Revisions {
         self.siblings(own)
             .filter(|r| r.state.revision > own.state.revision)
             .max_by_key(|r| r.state.revision)
+    }
+}
+
+/// Whether a ReplicaSet is this workload's, and of this template.
+fn is_of(workload: &Workload, hash: Option<&str>, rs: &ReplicaSetState) -> bool {
+    match workload.kind.as_str() {
+        "deployment" | "rollout" => {
+            owns(workload, rs) && hash.is_some() && rs.template_hash.as_deref() == hash
+        }
+        "replicaset" => rs.replica_set.name == workload.name,
+        _ => false,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Rollouts: which pods of which workload ended together, who started it, and the sum of what it broke.
 
+mod brought;
 mod kept;
 mod one;
 mod summary;
@@ -14,7 +15,7 @@ use super::{
     loss::Losses,
     pods::{PodChange, Pods},
     propagation::Propagations,
-    revisions::{FRESH_MS, Revisions as ReplicaSets, disrupted},
+    revisions::{Revisions as ReplicaSets, disrupted},
     routes::Routes,
 };
 use crate::{
@@ -81,36 +82,8 @@ impl Rollouts {
         self.replica_sets.applied(at, rs, missed_since);
     }
 
-    pub(super) fn replica_set_gone(&mut self, replica_set: &NsName) {
-        self.replica_sets.gone(replica_set);
-    }
-
-    /// Since when a rollout to this pod's template had been going at `at`, when it had and was not long over.
-    pub(super) fn brought(&self, pod: &PodState, at: Ktime) -> Option<Ktime> {
-        let workload = pod.workload.as_ref()?;
-        let key = (pod.pod.namespace.clone(), workload.clone());
-        let hash = pod.template_hash.as_deref();
-        let closed = self
-            .closed
-            .iter()
-            .rev()
-            .filter(|(k, _)| *k == key)
-            .map(|(_, r)| r);
-        let brings = |r: &&Rollout| {
-            hash.is_some()
-                && r.to.as_deref() == hash
-                && r.began <= at
-                && at <= r.last_pod_change.plus_ms(FRESH_MS)
-        };
-        let own = self
-            .open
-            .get(&key)
-            .into_iter()
-            .chain(closed)
-            .find(brings)
-            .map(|r| r.began);
-        // The old pods may all live on other nodes.
-        own.or_else(|| self.replica_sets.brought(&pod.pod.namespace, workload, hash, at))
+    pub(super) fn replica_set_gone(&mut self, at: Ktime, name: &NsName, missed_since: Option<Ktime>) {
+        self.replica_sets.gone(name, missed_since.unwrap_or(at));
     }
 
     /// `deleted`: when it was, if it was.
@@ -382,6 +355,7 @@ impl Rollouts {
     }
 
     pub(super) fn forget(&mut self, before: Ktime, pods: &Pods) {
+        self.replica_sets.forget(before);
         self.closed.retain(|(_, r)| r.last >= before);
         // What a workload remembers goes with its last pod.
         let rollouts = self.open.values().chain(self.closed.iter().map(|(_, r)| r));

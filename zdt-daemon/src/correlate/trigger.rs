@@ -34,7 +34,7 @@ pub(super) fn of(case: &Case<'_>, blame: Blame) -> Trigger {
             return Trigger::None;
         }
         if case.brought.is_some() {
-            return Trigger::RollingUpdate;
+            return case.brought_by;
         }
     }
     causes::ended_by(case).unwrap_or_default()

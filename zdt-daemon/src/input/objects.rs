@@ -172,4 +172,10 @@ pub struct ReplicaSetState {
     /// Annotation `deployment.kubernetes.io/desired-replicas`: what its Deployment wants of all its ReplicaSets together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub desired: Option<i32>,
+    /// Of the owner, which tells a Deployment from one of the same name that was created after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner_uid: Option<String>,
+    /// It was told to go (`metadata.deletionTimestamp`): it waits for its pods (`--cascade=foreground`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ending: bool,
 }

@@ -53,9 +53,9 @@ pub(super) fn check(s: &Scenario) -> Result<(), Found> {
                     "for a deployment, stateful-set or daemon-set",
                 )?;
             }
-            Step::Recreate => {
+            Step::Recreate | Step::Replace => {
                 let one = base.kind == Kind::Deployment;
-                ensure(one, "actions.do", "recreate", "for a deployment")?;
+                ensure(one, "actions.do", action.what.to_string(), "for a deployment")?;
             }
             Step::Scale(_) | Step::Autoscale(_) => {
                 let scales = matches!(base.kind, Kind::Deployment | Kind::StatefulSet);

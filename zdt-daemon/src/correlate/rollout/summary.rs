@@ -62,7 +62,7 @@ impl Rollouts {
             namespace: key.0.clone(),
             workload: key.1.clone(),
             trigger,
-            to: if trigger == Trigger::RollingUpdate {
+            to: if matches!(trigger, Trigger::RollingUpdate | Trigger::DeleteAndCreate) {
                 revision(&newest)
             } else {
                 None

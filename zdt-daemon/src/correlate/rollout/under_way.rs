@@ -59,7 +59,7 @@ impl Rollouts {
         let first = members.chain(rollout.elsewhere.values()).next();
         let trigger = match (first, &rollout.to) {
             (Some(member), _) => self.member_trigger(key, member),
-            (None, Some(_)) => Trigger::RollingUpdate,
+            (None, to @ Some(_)) => self.replica_sets.brings(&key.0, &key.1, to.as_deref()),
             (None, None) => Trigger::None,
         };
         let wanted = self.replica_sets.wanted(&key.0, &key.1);

@@ -18,7 +18,26 @@ fn replica_set(hash: &str, revision: u64, replicas: i32, desired: i32) -> What {
         revision: Some(revision),
         replicas,
         desired: Some(desired),
+        ..ReplicaSetState::default()
     })
+}
+
+/// One whose Deployment has this uid, or none that is known.
+fn owned(by: Option<&str>, hash: &str, revision: u64, replicas: i32, ending: bool) -> What {
+    let What::ReplicaSet(set) = replica_set(hash, revision, replicas, 3) else {
+        unreachable!()
+    };
+    What::ReplicaSet(ReplicaSetState {
+        owner_uid: by.map(str::to_owned),
+        ending,
+        ..set
+    })
+}
+
+fn gone(hash: &str) -> What {
+    What::ReplicaSetGone {
+        replica_set: name(&format!("web-{hash}")),
+    }
 }
 
 /// The trigger of a request that the pod of the story broke, with these inputs around its deletion at 100 ms.
@@ -74,6 +93,82 @@ fn fewer_replicas_wanted_is_a_scale_down_and_as_many_is_a_delete() {
     assert_eq!(trigger(scaled, deleted(|_| {})), Trigger::ScaleDown);
     let same = vec![(5, replica_set("1", 1, 3, 3))];
     assert_eq!(trigger(same, deleted(|_| {})), Trigger::Delete);
+}
+
+#[test]
+fn a_deployment_that_is_deleted_and_created_again_is_no_rolling_update() {
+    let new_pod = || {
+        What::Pod(PodState {
+            template_hash: Some("2".into()),
+            created: Some(Wall(i64::MAX)),
+            ..pod("new", "2", "10.244.1.6")
+        })
+    };
+    let first = |by| (5, owned(by, "1", 3, 3, false));
+    // Another template, which begins with revision 1 again.
+    let other = vec![
+        first(Some("d-1")),
+        (80, gone("1")),
+        (90, owned(Some("d-2"), "2", 1, 3, false)),
+        (95, new_pod()),
+    ];
+    assert_eq!(trigger(other, deleted(|_| {})), Trigger::DeleteAndCreate);
+    // The same template: the ReplicaSet has its old name.
+    let same = vec![
+        first(Some("d-1")),
+        (80, gone("1")),
+        (600, owned(Some("d-2"), "1", 1, 3, false)),
+    ];
+    assert_eq!(trigger(same, deleted(|_| {})), Trigger::DeleteAndCreate);
+    // --cascade=foreground: owners go last.
+    let last = vec![
+        first(Some("d-1")),
+        (90, owned(Some("d-1"), "1", 3, 3, true)),
+        (400, gone("1")),
+        (500, owned(Some("d-2"), "2", 1, 3, false)),
+        (510, new_pod()),
+    ];
+    assert_eq!(trigger(last, deleted(|_| {})), Trigger::DeleteAndCreate);
+}
+
+#[test]
+fn a_deployment_or_its_replica_set_that_is_only_deleted_is_a_delete() {
+    let first = |by| (5, owned(by, "1", 1, 3, false));
+    let deployment = vec![first(Some("d-1")), (80, gone("1"))];
+    assert_eq!(trigger(deployment, deleted(|_| {})), Trigger::Delete);
+    let foreground = vec![first(Some("d-1")), (90, owned(Some("d-1"), "1", 1, 3, true))];
+    assert_eq!(trigger(foreground, deleted(|_| {})), Trigger::Delete);
+    // Its Deployment lives, and makes it again.
+    let by_hand = vec![
+        first(Some("d-1")),
+        (80, gone("1")),
+        (120, owned(Some("d-1"), "1", 1, 3, false)),
+    ];
+    assert_eq!(trigger(by_hand, deleted(|_| {})), Trigger::Delete);
+    // Whose it is was not recorded.
+    let unknown = vec![first(None), (80, gone("1")), (120, owned(None, "2", 1, 3, false))];
+    assert_eq!(trigger(unknown, deleted(|_| {})), Trigger::Delete);
+}
+
+#[test]
+fn a_rolling_update_after_a_deployment_was_created_again_is_one() {
+    // What is left of the past without replicas is cleaned up by the Deployment itself.
+    let cleaned_up = vec![
+        (3, owned(Some("d-1"), "0", 1, 0, false)),
+        (5, owned(Some("d-1"), "1", 2, 3, false)),
+        (50, owned(Some("d-1"), "2", 3, 1, false)),
+        (80, gone("0")),
+        (90, owned(Some("d-1"), "1", 2, 2, false)),
+    ];
+    assert_eq!(trigger(cleaned_up, deleted(|_| {})), Trigger::RollingUpdate);
+    let later = vec![
+        (5, owned(Some("d-1"), "1", 3, 3, false)),
+        (20, gone("1")),
+        (30, owned(Some("d-2"), "1", 1, 3, false)),
+        (50, owned(Some("d-2"), "2", 2, 1, false)),
+        (90, owned(Some("d-2"), "1", 1, 2, false)),
+    ];
+    assert_eq!(trigger(later, deleted(|_| {})), Trigger::RollingUpdate);
 }
 
 #[test]
