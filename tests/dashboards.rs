@@ -224,6 +224,7 @@ fn every_panel_has_a_place_a_source_a_unit_and_says_what_to_do() {
 
 #[test]
 fn every_variable_and_every_link_leads_somewhere() {
+    let mut daemons = 0;
     let uids: BTreeSet<String> = all()
         .into_keys()
         .map(|n| n.trim_end_matches(".json").to_owned())
@@ -265,8 +266,20 @@ fn every_variable_and_every_link_leads_somewhere() {
             .filter(|p| p["id"] == "links");
         let links = panels.flat_map(|p| list(p, "/links"));
         for link in links.chain(of_rows.flat_map(|p| list(p, "/value"))) {
-            let to = text(link, "url").strip_prefix("/d/").unwrap();
-            assert!(uids.contains(to.split('/').next().unwrap()), "{name}: {to}");
+            let to = text(link, "url");
+            if let Some(at_a_daemon) = to.strip_prefix("http://${__data.fields.") {
+                let (column, path) = at_a_daemon.split_once('}').unwrap();
+                assert!(
+                    text_of.contains(&format!("\"instance\":\"{column}\"")),
+                    "{name}: {column} is no address"
+                );
+                let path = path.split('?').next().unwrap();
+                assert!(["/", "/api/v1/report"].contains(&path), "{name}: {path}");
+                daemons += 1;
+            } else {
+                let to = to.strip_prefix("/d/").unwrap();
+                assert!(uids.contains(to.split('/').next().unwrap()), "{name}: {to}");
+            }
             for field in to.split("__data.fields.").skip(1) {
                 let field = &field[..field.find('}').unwrap()];
                 assert!(
@@ -282,6 +295,7 @@ fn every_variable_and_every_link_leads_somewhere() {
         assert_eq!(tags, [build::TAG]);
         assert!(texts(&dashboard["tags"]).any(|t| t == build::TAG));
     }
+    assert_eq!(daemons, 2, "a report and a page");
 }
 
 #[test]

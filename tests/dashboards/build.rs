@@ -282,7 +282,15 @@ impl Panel {
                 "properties": [{"id": "links", "value": [row_link(title, to)]}],
             })
         });
-        units.chain(link).collect()
+        let named = |title: &str| columns.iter().any(|c| c.title == title);
+        let of_rows = named("Namespace") && named("Workload");
+        let pages = columns.iter().filter(|c| c.of == "instance").map(|c| {
+            json!({
+                "matcher": {"id": "byName", "options": c.title},
+                "properties": [{"id": "links", "value": [page_link(c.title, of_rows)]}],
+            })
+        });
+        units.chain(link).chain(pages).collect()
     }
 
     fn options(&self) -> Value {
@@ -330,6 +338,21 @@ fn link(title: &str, uid: &str) -> Value {
         "icon": "external link", "tags": [], "asDropdown": false, "includeVars": false, "keepTime": false,
         "targetBlank": false, "tooltip": "",
     })
+}
+
+/// To what the daemon of a row serves: its report on the row's workload, or its page.
+fn page_link(column: &str, of_rows: bool) -> Value {
+    let at = format!("http://${{__data.fields.{column}}}");
+    let (title, path) = if of_rows {
+        let choice = "namespace=${__data.fields.Namespace}&workload=${__data.fields.Workload}";
+        (
+            "The report of this node",
+            format!("/api/v1/report?format=html&{choice}"),
+        )
+    } else {
+        ("The page of this node", "/".to_owned())
+    };
+    json!({"title": title, "targetBlank": true, "url": format!("{at}{path}")})
 }
 
 /// The same from a row of a table, for its workload alone.

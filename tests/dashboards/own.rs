@@ -68,23 +68,25 @@ fn blind() -> Row {
                 ("Value #C", "Watches synced", "short"),
                 ("Value #D", "API server answers", "short"),
                 ("Value #E", "Started", "dateTimeAsIso"),
+                ("instance", "Page", ""),
             ]
             .map(|(of, title, unit)| Column { of, title, unit })
             .into(),
         ),
         "What each node sees",
         "Missing above 0: `zdt doctor` on that node says which causes cannot be named there, and why. Watches synced or API server \
-         0: its log says what keeps it from the API server; verdicts there have no names meanwhile.",
+         0: its log says what keeps it from the API server; verdicts there have no names meanwhile. The address opens its page, if \
+         your browser reaches it.",
         "short",
         Vec::new(),
     );
     hooks.queries = [
-        format!("max by (node) ({})", of("zdt_hooks_attached")),
-        format!("max by (node) ({})", of("zdt_hooks_missing")),
-        format!("min by (node) ({})", of("zdt_watches_synced")),
-        format!("min by (node) ({})", of("zdt_api_server_up")),
+        format!("max by (node, instance) ({})", of("zdt_hooks_attached")),
+        format!("max by (node, instance) ({})", of("zdt_hooks_missing")),
+        format!("min by (node, instance) ({})", of("zdt_watches_synced")),
+        format!("min by (node, instance) ({})", of("zdt_api_server_up")),
         format!(
-            "1000 * max by (node) (process_start_time_seconds{NODE} and on (job, instance) zdt_build_info)"
+            "1000 * max by (node, instance) (process_start_time_seconds{NODE} and on (job, instance) zdt_build_info)"
         ),
     ]
     .map(|expr| query(expr, ""))

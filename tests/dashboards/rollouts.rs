@@ -180,7 +180,9 @@ fn last() -> Row {
         "max {by} ({})",
         of_the_newest("zdt_last_rollout_duration_seconds")
     );
-    let failed = format!("sum {by} ({})", of_the_newest("zdt_last_rollout_failed_requests"));
+    let failed = of_the_newest("zdt_last_rollout_failed_requests");
+    let counted_by = format!("sum by (namespace, workload, node, instance) ({failed}) > 0");
+    let failed = format!("sum {by} ({failed})");
     let by = "by (namespace, workload, setting)";
     let prevents = of_the_newest("zdt_last_rollout_advice_prevents_requests");
     let value = format!(
@@ -216,9 +218,22 @@ fn last() -> Row {
         ],
     );
     advice.queries = [prevents, value].map(|expr| query(expr, "")).into();
+    let mut nodes = table(
+        "Which node has the report",
+        "Each failed request of the last rollouts was counted by one node: where its pod was, or its client. The address opens          what that node says of it, with every pod's timeline, while its zdt has it and your browser reaches the node;          `zdt report` joins all nodes and needs neither.",
+        &[
+            ("namespace", "Namespace", ""),
+            ("workload", "Workload", ""),
+            ("node", "Node", ""),
+            ("Value", "Failed", "short"),
+            ("instance", "Report", ""),
+        ],
+    );
+    (nodes.width, nodes.height) = (24, 6);
+    nodes.queries = vec![query(counted_by, "")];
     Row {
         title: "The last rollouts, and what to change",
-        panels: vec![rollouts, advice],
+        panels: vec![rollouts, advice, nodes],
     }
 }
 
@@ -251,7 +266,8 @@ fn why() -> Row {
             bars(
                 "Lost to rollouts, by trigger",
                 "Who ended the pods. rolling-update: the Deployment's settings; drain and eviction: a PodDisruptionBudget and the \
-                 same settings; liveness, oom and crash: the application or its limits.",
+                 same settings; liveness, oom and crash: the application or its limits; \
+                 delete-and-create: somebody replaced the Deployment as a whole.",
                 vec![query(by("trigger"), "{{trigger}}")],
             ),
         ],
