@@ -146,6 +146,19 @@ mod tests {
     }
 
     #[test]
+    fn interruptions_of_the_watches_are_kept() {
+        let record = concat!(
+            "{\"at\":1,\"what\":\"kernel\",\"packet\":{\"from\":\"10.0.0.1:5\",\"isn\":7}}\n",
+            "{\"at\":2,\"what\":\"watch-broken\",\"resource\":\"pods\",\"since\":1}\n",
+            "{\"at\":3,\"what\":\"loss\",\"source\":\"ring\",\"count\":1}\n",
+            "{\"at\":4,\"what\":\"watch-gap\",\"resource\":\"pods\",\"since\":1}\n",
+            "{\"at\":5,\"what\":\"stopping\"}\n",
+        );
+        let (kept, _) = cut(record, &["10.0.0.1:5".to_owned()]).unwrap();
+        assert_eq!(kept.len(), 5);
+    }
+
+    #[test]
     fn packets_of_the_clients_connections_are_kept() {
         let record = concat!(
             "{\"at\":1,\"what\":\"kernel\",\"packet\":{\"from\":\"10.0.0.9:1\",\"isn\":7,\"ct\":{\"orig\":{\"from\":\"10.0.0.1:5\"},\"reply\":{\"to\":\"10.0.0.9:1\"}}}}\n",
