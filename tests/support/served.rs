@@ -19,7 +19,7 @@ use std::{
 use zdt_daemon::{
     clock,
     live::Health,
-    serve::{Aside, Pages, Server, Text, Told},
+    serve::{Aside, Pages, Server, Told},
     sink::{
         Sink as _,
         recent::{Recent, RecentSink},
@@ -31,22 +31,6 @@ use zdt_daemon::{
 pub struct Served(Arc<Recent>, Arc<AtomicUsize>);
 
 impl Pages for Served {
-    fn metrics(&self) -> Text {
-        Box::pin(async { None })
-    }
-
-    fn metrics_type(&self) -> &'static str {
-        "text/plain"
-    }
-
-    fn alive(&self) -> Result<(), &'static str> {
-        Ok(())
-    }
-
-    fn ready(&self) -> Result<(), &'static str> {
-        Ok(())
-    }
-
     fn recent(&self) -> &Arc<Recent> {
         &self.0
     }
@@ -58,8 +42,6 @@ impl Pages for Served {
     fn dropped_listener(&self) {
         self.1.fetch_add(1, Relaxed);
     }
-
-    fn asked(&self, _: &'static str, _: u16) {}
 }
 
 /// One start of it; it ends when this is dropped.

@@ -104,14 +104,22 @@ pub type Aside = Pin<Box<dyn Future<Output = Option<Told>> + Send>>;
 
 /// What the pages say. Nothing here may wait for the verdict path, and nothing there waits for this.
 pub trait Pages: Send + Sync {
-    /// The text of `/metrics`.
-    fn metrics(&self) -> Text;
+    /// The text of `/metrics`, where there are some.
+    fn metrics(&self) -> Text {
+        Box::pin(async { None })
+    }
     /// Its media type.
-    fn metrics_type(&self) -> &'static str;
-    /// Why zdt is stuck and should be restarted.
-    fn alive(&self) -> Result<(), &'static str>;
+    fn metrics_type(&self) -> &'static str {
+        "text/plain"
+    }
+    /// Why zdt is stuck and should be restarted; what watches nothing is never.
+    fn alive(&self) -> Result<(), &'static str> {
+        Ok(())
+    }
     /// Why zdt does not see everything yet.
-    fn ready(&self) -> Result<(), &'static str>;
+    fn ready(&self) -> Result<(), &'static str> {
+        Ok(())
+    }
     /// The last outputs, and how things stand.
     fn recent(&self) -> &Arc<Recent>;
     /// Who is asked by the gate about a workload: this node, from what is kept. Runs where it may take long.
@@ -125,9 +133,9 @@ pub trait Pages: Send + Sync {
     /// Makes an answer where it holds up nobody.
     fn aside(&self, work: Box<dyn FnOnce() -> Told + Send>) -> Aside;
     /// Whoever listened to events took nothing for too long, and was dropped.
-    fn dropped_listener(&self);
+    fn dropped_listener(&self) {}
     /// A request was answered.
-    fn asked(&self, page: &'static str, code: u16);
+    fn asked(&self, _page: &'static str, _code: u16) {}
 }
 
 /// A port that is taken; nothing is answered on it until [`Server::run`].

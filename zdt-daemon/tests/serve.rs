@@ -39,10 +39,6 @@ impl Pages for Counting {
         "text/plain; version=0.0.4"
     }
 
-    fn alive(&self) -> Result<(), &'static str> {
-        Ok(())
-    }
-
     fn ready(&self) -> Result<(), &'static str> {
         Err("the hooks are not attached yet")
     }
@@ -54,10 +50,6 @@ impl Pages for Counting {
     fn aside(&self, work: Box<dyn FnOnce() -> Told + Send>) -> Aside {
         Box::pin(async move { Some(work()) })
     }
-
-    fn dropped_listener(&self) {}
-
-    fn asked(&self, _: &'static str, _: u16) {}
 }
 
 /// A server on a thread; it ends with the test.

@@ -7,7 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     report::{NodeTold, Wanted},
-    serve::{Aside, Pages, Server, Text, Told},
+    serve::{Aside, Pages, Server, Told},
     sink::recent::Recent,
 };
 
@@ -45,22 +45,6 @@ pub fn serve_gate(server: Server, ask: Ask) -> anyhow::Result<()> {
 }
 
 impl Pages for Gates {
-    fn metrics(&self) -> Text {
-        Box::pin(async { None })
-    }
-
-    fn metrics_type(&self) -> &'static str {
-        "text/plain"
-    }
-
-    fn alive(&self) -> Result<(), &'static str> {
-        Ok(())
-    }
-
-    fn ready(&self) -> Result<(), &'static str> {
-        Ok(())
-    }
-
     fn recent(&self) -> &Arc<Recent> {
         &self.recent
     }
@@ -76,8 +60,4 @@ impl Pages for Gates {
     fn aside(&self, work: Box<dyn FnOnce() -> Told + Send>) -> Aside {
         Box::pin(super::aside(work))
     }
-
-    fn dropped_listener(&self) {}
-
-    fn asked(&self, _: &'static str, _: u16) {}
 }
