@@ -203,6 +203,28 @@ async fn watch_that_goes_on_without_a_new_list_is_whole_though_nothing_changed()
 }
 
 #[tokio::test]
+async fn server_that_is_slow_to_answer_is_in_doubt_and_no_gap() {
+    let store = Store::default();
+    let mut going = pod("a", "10.0.0.1");
+    going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:30Z".into();
+    going["metadata"]["deletionGracePeriodSeconds"] = 30.into();
+    store.put("pods", going);
+    store.slow(true);
+    let server = Api::start(&store);
+    let mut watched = watching("slow", server.addr).await;
+    assert_eq!(watched.pod().await, "a");
+    for _ in 0..4 {
+        let doubted = watched.next().await;
+        assert!(matches!(doubted, What::WatchBroken { .. }), "{doubted:?}");
+    }
+    store.slow(false);
+    for _ in 0..4 {
+        let whole = watched.next().await;
+        assert!(matches!(whole, What::WatchWhole { .. }), "{whole:?}");
+    }
+}
+
+#[tokio::test]
 async fn server_that_refuses_for_a_time_is_a_gap_and_no_end() {
     for status in [429, 500, 503] {
         let store = Store::default();

@@ -50,8 +50,9 @@ const STIRRED_MS: f64 = 5_000.0;
 const PULSE: Duration = Duration::from_millis(250);
 /// How long it may take to say so.
 const ANSWER: Duration = Duration::from_secs(5);
-/// The same while pods of this node are going.
-const ANSWER_NOW: Duration = Duration::from_secs(1);
+/// While pods of this node are going it is in doubt after this: what fails then waits. Slow is not away: an API server has
+/// such seconds when everything is rolled out, and the watches go on from there.
+const DOUBTED_MS: f64 = 1_000.0;
 
 /// What stops the watches: the API server has answered, and waiting will not change its answer.
 #[derive(Debug, Error)]
@@ -126,6 +127,7 @@ pub async fn watch(watched: Watched) -> Result<(), WatchError> {
         map_broken: false,
         heard: clock::now(),
         asked: Ktime::default(),
+        doubted: false,
         stirred: watched.stirred,
         anew,
         changes: Vec::new(),
@@ -155,9 +157,12 @@ pub async fn watch(watched: Watched) -> Result<(), WatchError> {
                 state.apply_changes(now);
             }
             _ = pulse.tick() => {
-                if state.to_be_asked(clock::now()) && futures::future::FusedFuture::is_terminated(&*asking) {
-                    state.asked = clock::now();
-                    asking.set(answers(client.clone(), state.patience()).boxed().fuse());
+                let now = clock::now();
+                if !futures::future::FusedFuture::is_terminated(&*asking) {
+                    state.doubt(now);
+                } else if state.to_be_asked(now) {
+                    state.asked = now;
+                    asking.set(answers(client.clone()).boxed().fuse());
                 }
             }
             answered = &mut asking => {
@@ -189,8 +194,8 @@ pub async fn watch(watched: Watched) -> Result<(), WatchError> {
 }
 
 /// Whether the API server says anything at all.
-async fn answers(client: Client, patience: Duration) -> bool {
-    match timeout(patience, client.apiserver_version()).await {
+async fn answers(client: Client) -> bool {
+    match timeout(ANSWER, client.apiserver_version()).await {
         // A refusal is an answer.
         Ok(Ok(_) | Err(kube::Error::Api(_) | kube::Error::SerdeError(_))) => true,
         Ok(Err(_)) | Err(_) => false,
@@ -212,6 +217,8 @@ struct Watches {
     heard: Ktime,
     /// When it was last asked for one.
     asked: Ktime,
+    /// It has not said so yet.
+    doubted: bool,
     stirred: watch::Receiver<Ktime>,
     /// Tells the watches to connect anew.
     anew: watch::Sender<()>,
@@ -306,16 +313,22 @@ impl Watches {
         self.transit.own() || now.ms_since(*self.stirred.borrow()) < STIRRED_MS
     }
 
-    fn patience(&self) -> Duration {
-        if self.going(clock::now()) {
-            ANSWER_NOW
-        } else {
-            ANSWER
+    /// It has been asked, and takes its time.
+    fn doubt(&mut self, now: Ktime) {
+        if self.doubted || self.reach.away() || !self.going(now) || now.ms_since(self.asked) < DOUBTED_MS {
+            return;
         }
+        self.doubted = true;
+        let (since, inputs) = (self.heard, &mut self.inputs);
+        self.pods.doubt(now, since, inputs);
+        self.slices.doubt(now, since, inputs);
+        self.services.doubt(now, since, inputs);
+        self.replica_sets.doubt(now, since, inputs);
     }
 
     /// It does not answer: what it has said since it was last heard may have been lost, and more than that will be.
     fn silent(&mut self, at: Ktime) {
+        self.doubted = false;
         if self.reach.away() {
             return;
         }
@@ -331,6 +344,14 @@ impl Watches {
     }
 
     fn answered(&mut self, at: Ktime) {
+        if std::mem::take(&mut self.doubted) {
+            // What a network had swallowed is sent again after at most as long as it was away (RFC 6298, 5.5).
+            let by = Ktime(at.0 + at.0.saturating_sub(self.heard.0));
+            self.pods.doubt_ends(by);
+            self.slices.doubt_ends(by);
+            self.services.doubt_ends(by);
+            self.replica_sets.doubt_ends(by);
+        }
         self.heard = at;
         if let Some(text) = self.reach.answered(at) {
             tracing::info!("{text}");
