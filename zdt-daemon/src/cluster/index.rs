@@ -117,10 +117,18 @@ impl<S: Tracked> Index<S> {
         self.say_broken(at, since, out);
     }
 
+    /// Nothing was read since `since`: what comes at once now is late.
+    pub(super) fn held_up(&mut self, at: Ktime, since: Ktime, out: &mut Vec<Input>) {
+        self.doubt(at, since, out);
+        self.doubt_ends(at);
+    }
+
     /// The API server is slow to say that it is there: it may be away since `since`.
     pub(super) fn doubt(&mut self, at: Ktime, since: Ktime, out: &mut Vec<Input>) {
-        self.doubted = self.listed && self.broken.is_none();
-        self.say_broken(at, since, out);
+        if self.listed && self.broken.is_none() {
+            self.doubted = true;
+            self.say_broken(at, since, out);
+        }
     }
 
     /// It was slow: what it sent meanwhile is here by `by`.

@@ -54,6 +54,10 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// such seconds when everything is rolled out, and the watches go on from there.
 const DOUBTED_MS: f64 = 1_000.0;
 
+/// What zdt itself may take for one event; what comes later than this is late. Attaching to a kernel that is busy verifying
+/// others' programs has taken seconds.
+const HELD_UP_MS: f64 = 1_000.0;
+
 /// What stops the watches: the API server has answered, and waiting will not change its answer.
 #[derive(Debug, Error)]
 pub enum WatchError {
@@ -90,6 +94,14 @@ pub struct Watched {
     pub synced: oneshot::Sender<()>,
     /// Told after each event whether the API server answers.
     pub reachable: Box<dyn Fn(bool) + Send>,
+}
+
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, on the stack")]
+enum Woken {
+    Arrived(Arrived),
+    Look,
+    Pulse,
+    Answered(bool),
 }
 
 enum Arrived {
@@ -141,13 +153,19 @@ pub async fn watch(watched: Watched) -> Result<(), WatchError> {
     pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut asking: Pin<Box<Fuse<BoxFuture<'static, bool>>>> = Box::pin(Fuse::terminated());
     loop {
-        tokio::select! {
+        let woken = tokio::select! {
             arrived = arrivals.next() => {
                 let Some(arrived) = arrived else { return Ok(()) };
-                state.arrived(clock::now(), arrived)?;
+                Woken::Arrived(arrived)
             }
-            _ = look.tick() => {
-                let now = clock::now();
+            _ = look.tick() => Woken::Look,
+            _ = pulse.tick() => Woken::Pulse,
+            answered = &mut asking => Woken::Answered(answered),
+        };
+        let now = clock::now();
+        match woken {
+            Woken::Arrived(arrived) => state.arrived(now, arrived)?,
+            Woken::Look => {
                 state.set.node(now, &(watched.node_addrs)(), &mut state.changes);
                 state.set.expire(now, &mut state.changes);
                 state.transit.expire(now, &mut state.changes);
@@ -156,8 +174,7 @@ pub async fn watch(watched: Watched) -> Result<(), WatchError> {
                 state.unseen(now);
                 state.apply_changes(now);
             }
-            _ = pulse.tick() => {
-                let now = clock::now();
+            Woken::Pulse => {
                 if !futures::future::FusedFuture::is_terminated(&*asking) {
                     state.doubt(now);
                 } else if state.to_be_asked(now) {
@@ -165,13 +182,8 @@ pub async fn watch(watched: Watched) -> Result<(), WatchError> {
                     asking.set(answers(client.clone()).boxed().fuse());
                 }
             }
-            answered = &mut asking => {
-                if answered {
-                    state.answered(clock::now());
-                } else {
-                    state.silent(clock::now());
-                }
-            }
+            Woken::Answered(true) => state.answered(now),
+            Woken::Answered(false) => state.silent(now),
         }
         if state.listed()
             && let Some(synced) = synced.take()
@@ -189,6 +201,7 @@ pub async fn watch(watched: Watched) -> Result<(), WatchError> {
                 return Ok(());
             }
         }
+        state.held_up(now, clock::now());
         (watched.reachable)(synced.is_none() && !state.reach.away());
     }
 }
@@ -341,6 +354,18 @@ impl Watches {
             tracing::warn!("{text}");
         }
         self.anew.send_replace(());
+    }
+
+    /// From `since` on nothing was read.
+    fn held_up(&mut self, since: Ktime, at: Ktime) {
+        if at.ms_since(since) < HELD_UP_MS {
+            return;
+        }
+        let inputs = &mut self.inputs;
+        self.pods.held_up(at, since, inputs);
+        self.slices.held_up(at, since, inputs);
+        self.services.held_up(at, since, inputs);
+        self.replica_sets.held_up(at, since, inputs);
     }
 
     fn answered(&mut self, at: Ktime) {
