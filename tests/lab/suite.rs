@@ -117,8 +117,12 @@ pub fn score(args: &ScoreArgs) -> Result<ExitCode> {
     let mut setup = args.place.setup()?;
     let seeds: Vec<u64> = (1..=args.seeds).collect();
     let mut done = all(&setup, &each(&scenarios, &seeds))?;
+    let mut short = Vec::new();
     if args.advice {
         let tried = try_advice(&setup, &scenarios, &mut done)?;
+        if tried.is_empty() {
+            short.push(NOTHING_TRIED.to_string());
+        }
         scenarios.extend(tried);
     }
     if args.again {
@@ -134,13 +138,17 @@ pub fn score(args: &ScoreArgs) -> Result<ExitCode> {
     }
     keep(&args.place.out, "score.json", &format!("{object}\n"))?;
     keep(&args.place.out, "score.txt", &text)?;
-    let short = limits::missed(&total(&done.ran), &confused(&done.ran));
+    short.extend(limits::missed(&total(&done.ran), &confused(&done.ran)));
     for finding in &short {
         eprintln!("MISSED: {finding}");
     }
     let code = verdict(&done)?;
     Ok(if short.is_empty() { code } else { ExitCode::from(1) })
 }
+
+/// A score that was asked to try the advice and found none says nothing about it.
+const NOTHING_TRIED: &str =
+    "no advice was tried: no rollout here says that a preStop sleep would have prevented all that failed";
 
 /// Adds a run with the advised setting for each that says it needs nothing else.
 fn try_advice(setup: &Setup, scenarios: &[Scenario], done: &mut Done) -> Result<Vec<Scenario>> {

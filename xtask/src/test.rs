@@ -68,12 +68,23 @@ fn tests() -> Result<()> {
 /// run once more, alone, and fails only if it misses again.
 const JOBS: &str = "3";
 
-/// Everything but `propagation`, whose limit of 10 ms needs a quiet machine. With the binaries that the tests built: an
+/// Everything but `propagation`, whose limit of 10 ms needs a quiet machine.
+const FOLDERS: &[&str] = &[
+    "core",
+    "data-plane",
+    "topology",
+    "pods",
+    "situations",
+    "proxies",
+    "faults",
+];
+
+/// With the binaries that the tests built: an
 /// optimised build takes long, too.
 fn score() -> Result<()> {
     let mut lab = child::as_root(layout::binary("zdt-lab", false))?;
     lab.arg("score").arg("--zdt").arg(layout::binary("zdt", false));
-    for folder in ["core", "data-plane", "topology", "pods", "situations", "proxies"] {
+    for folder in FOLDERS {
         lab.arg("--scenarios").arg(layout::scenarios().join(folder));
     }
     lab.args(["--advice", "--again", "--jobs", JOBS]);

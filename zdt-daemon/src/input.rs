@@ -144,6 +144,10 @@ pub enum What {
         resource: String,
         since: Ktime,
     },
+    /// It was not interrupted after all: the API server was slow to answer, and nothing had happened meanwhile.
+    WatchWhole {
+        resource: String,
+    },
     /// All first lists are in: from here on nothing of the cluster's objects is missing.
     Synced,
     /// zdt is told to end: what comes from here on is not seen.

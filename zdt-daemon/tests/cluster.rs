@@ -32,15 +32,41 @@ use api::{Api, Store, pod};
 /// Longer than any retry of the watches.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+const HELD_UP: Duration = Duration::from_millis(1_500);
+
 /// Instead of the kernel's maps, a list of what was put into them.
 #[derive(Clone, Default)]
-struct Kept(Arc<Mutex<Vec<Change>>>);
+struct Kept {
+    changes: Arc<Mutex<Vec<Change>>>,
+    /// Told when the next change is held up.
+    held_up: Arc<Mutex<Option<oneshot::Sender<()>>>>,
+}
+
+impl Kept {
+    /// The next change takes as long as in a kernel that is busy with others' programs. Returns what is told when it is here.
+    fn hold_up_once(&self) -> oneshot::Receiver<()> {
+        let (tell, told) = oneshot::channel();
+        *self.held_up.lock().unwrap() = Some(tell);
+        told
+    }
+}
 
 impl KernelMaps for Kept {
     fn apply(&mut self, change: Change) -> Result<(), String> {
-        self.0.lock().unwrap().push(change);
+        self.changes.lock().unwrap().push(change);
+        if let Some(tell) = self.held_up.lock().unwrap().take() {
+            let _ = tell.send(());
+            std::thread::sleep(HELD_UP);
+        }
         Ok(())
     }
+}
+
+fn going(name: &str, ip: &str) -> serde_json::Value {
+    let mut pod = pod(name, ip);
+    pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:30Z".into();
+    pod["metadata"]["deletionGracePeriodSeconds"] = 30.into();
+    pod
 }
 
 struct Running {
@@ -138,7 +164,7 @@ async fn pods_come_in_and_their_addresses_reach_the_kernel_before_them() {
         addr: IpAddr::from([192, 0, 2, 7]),
         bits: ADDR_NODE,
     };
-    let kept = watched.maps.0.lock().unwrap().clone();
+    let kept = watched.maps.changes.lock().unwrap().clone();
     assert!(kept.contains(&local) && kept.contains(&node), "{kept:?}");
     timeout(PATIENCE, &mut watched.synced).await.unwrap().unwrap();
     store.put("pods", pod("b", "10.0.0.2"));
@@ -200,6 +226,40 @@ async fn watch_that_goes_on_without_a_new_list_is_whole_though_nothing_changed()
         watched.until_whole().await.last().map(String::as_str),
         Some("whole")
     );
+}
+
+#[tokio::test]
+async fn server_that_is_slow_to_answer_is_in_doubt_and_no_gap() {
+    let store = Store::default();
+    store.put("pods", going("a", "10.0.0.1"));
+    store.slow(true);
+    let server = Api::start(&store);
+    let mut watched = watching("slow", server.addr).await;
+    assert_eq!(watched.pod().await, "a");
+    for _ in 0..4 {
+        let doubted = watched.next().await;
+        assert!(matches!(doubted, What::WatchBroken { .. }), "{doubted:?}");
+    }
+    store.slow(false);
+    for _ in 0..4 {
+        let whole = watched.next().await;
+        assert!(matches!(whole, What::WatchWhole { .. }), "{whole:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_came_while_zdt_was_held_up_is_late() {
+    let store = Store::default();
+    store.put("pods", pod("a", "10.0.0.1"));
+    let server = Api::start(&store);
+    let mut watched = watching("held-up", server.addr).await;
+    assert_eq!(watched.pod().await, "a");
+    timeout(PATIENCE, &mut watched.synced).await.unwrap().unwrap();
+    let reached = watched.maps.hold_up_once();
+    store.put("pods", going("a", "10.0.0.1"));
+    timeout(PATIENCE, reached).await.unwrap().unwrap();
+    store.put("pods", pod("b", "10.0.0.2"));
+    assert_eq!(watched.until_whole().await, ["+a", "broken", "+b", "whole"]);
 }
 
 #[tokio::test]

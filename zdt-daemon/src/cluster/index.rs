@@ -78,6 +78,8 @@ pub(super) struct Index<S: Tracked> {
     broken: Option<Ktime>,
     /// When it went on without a new list.
     resumed: Option<Ktime>,
+    /// It is only doubted: the API server is slow, and nothing has come since.
+    doubted: bool,
 }
 
 impl<S: Tracked> Default for Index<S> {
@@ -88,6 +90,7 @@ impl<S: Tracked> Default for Index<S> {
             listed: false,
             broken: None,
             resumed: None,
+            doubted: false,
         }
     }
 }
@@ -110,6 +113,32 @@ impl<S: Tracked> Index<S> {
 
     /// Nothing has come through the watch, or would have, since `since`.
     pub(super) fn interrupted(&mut self, at: Ktime, since: Ktime, out: &mut Vec<Input>) {
+        self.doubted = false;
+        self.say_broken(at, since, out);
+    }
+
+    /// Nothing was read since `since`: what comes at once now is late.
+    pub(super) fn held_up(&mut self, at: Ktime, since: Ktime, out: &mut Vec<Input>) {
+        self.doubt(at, since, out);
+        self.doubt_ends(at);
+    }
+
+    /// The API server is slow to say that it is there: it may be away since `since`.
+    pub(super) fn doubt(&mut self, at: Ktime, since: Ktime, out: &mut Vec<Input>) {
+        if self.listed && self.broken.is_none() {
+            self.doubted = true;
+            self.say_broken(at, since, out);
+        }
+    }
+
+    /// It was slow: what it sent meanwhile is here by `by`.
+    pub(super) fn doubt_ends(&mut self, by: Ktime) {
+        if self.doubted {
+            self.resumed = Some(by);
+        }
+    }
+
+    fn say_broken(&mut self, at: Ktime, since: Ktime, out: &mut Vec<Input>) {
         self.resumed = None;
         if self.listed && self.broken.is_none() {
             self.broken = Some(since);
@@ -139,17 +168,24 @@ impl<S: Tracked> Index<S> {
     /// Nothing is missing any more of what can still be told.
     fn whole(&mut self, at: Ktime, out: &mut Vec<Input>) {
         self.resumed = None;
+        let doubted = std::mem::take(&mut self.doubted);
         if let Some(since) = self.broken.take() {
             let resource = S::RESOURCE.to_owned();
-            out.push(Input {
-                at,
-                what: What::WatchGap { resource, since },
-            });
+            let what = if doubted {
+                What::WatchWhole { resource }
+            } else {
+                What::WatchGap { resource, since }
+            };
+            out.push(Input { at, what });
         }
     }
 
     /// Appends what follows from an event to `out`.
     pub(super) fn step(&mut self, at: Ktime, event: Event<S::Object>, out: &mut Vec<Input>) {
+        // It was late, so there was a time in which it was not known.
+        if std::mem::take(&mut self.doubted) {
+            self.resumed = Some(at);
+        }
         let mut say = |what| out.push(Input { at, what });
         match event {
             Event::Init => self.listing = Some(BTreeSet::new()),
@@ -297,6 +333,37 @@ mod tests {
             said(&mut index, 10, vec![Event::Delete(pod("a", "Running"))]).is_empty(),
             "gone only once"
         );
+    }
+
+    #[test]
+    fn server_that_was_only_slow_leaves_a_gap_only_where_something_came_late() {
+        let settled = |index: &mut Index<PodState>, at: u64| {
+            let mut out = Vec::new();
+            index.settle(Ktime(0).plus_ms(at), &mut out);
+            out.pop().map(|input| input.what)
+        };
+        let pods = || "pods".to_owned();
+        let mut index = Index::default();
+        listed(&mut index, 1, &["a"]);
+        index.doubt(Ktime(5), Ktime(3), &mut Vec::new());
+        assert_eq!(settled(&mut index, 9_000), None, "it has not answered yet");
+        index.doubt_ends(Ktime(0).plus_ms(9_000));
+        assert_eq!(settled(&mut index, 9_400), None);
+        assert_eq!(
+            settled(&mut index, 9_500),
+            Some(What::WatchWhole { resource: pods() })
+        );
+        let (at, since) = (Ktime(0).plus_ms(20_000), Ktime(0).plus_ms(19_000));
+        index.doubt(at, since, &mut Vec::new());
+        let mut late = Vec::new();
+        index.step(at, Event::Apply(pod("a", "Failed")), &mut late);
+        index.doubt_ends(Ktime(0).plus_ms(25_000));
+        assert_eq!((late.len(), settled(&mut index, 20_499)), (1, None));
+        let gap = What::WatchGap {
+            resource: pods(),
+            since,
+        };
+        assert_eq!(settled(&mut index, 20_500), Some(gap));
     }
 
     #[test]

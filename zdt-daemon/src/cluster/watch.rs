@@ -50,8 +50,13 @@ const STIRRED_MS: f64 = 5_000.0;
 const PULSE: Duration = Duration::from_millis(250);
 /// How long it may take to say so.
 const ANSWER: Duration = Duration::from_secs(5);
-/// The same while pods of this node are going.
-const ANSWER_NOW: Duration = Duration::from_secs(1);
+/// While pods of this node are going it is in doubt after this: what fails then waits. Slow is not away: an API server has
+/// such seconds when everything is rolled out, and the watches go on from there.
+const DOUBTED_MS: f64 = 1_000.0;
+
+/// What zdt itself may take for one event; what comes later than this is late. Attaching to a kernel that is busy verifying
+/// others' programs has taken seconds.
+const HELD_UP_MS: f64 = 1_000.0;
 
 /// What stops the watches: the API server has answered, and waiting will not change its answer.
 #[derive(Debug, Error)]
@@ -91,6 +96,14 @@ pub struct Watched {
     pub reachable: Box<dyn Fn(bool) + Send>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, on the stack")]
+enum Woken {
+    Arrived(Arrived),
+    Look,
+    Pulse,
+    Answered(bool),
+}
+
 enum Arrived {
     Pod(Result<Seen<Pod>, Broken>),
     Slice(Result<Seen<EndpointSlice>, Broken>),
@@ -126,6 +139,7 @@ pub async fn watch(watched: Watched) -> Result<(), WatchError> {
         map_broken: false,
         heard: clock::now(),
         asked: Ktime::default(),
+        doubted: false,
         stirred: watched.stirred,
         anew,
         changes: Vec::new(),
@@ -139,13 +153,19 @@ pub async fn watch(watched: Watched) -> Result<(), WatchError> {
     pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut asking: Pin<Box<Fuse<BoxFuture<'static, bool>>>> = Box::pin(Fuse::terminated());
     loop {
-        tokio::select! {
+        let woken = tokio::select! {
             arrived = arrivals.next() => {
                 let Some(arrived) = arrived else { return Ok(()) };
-                state.arrived(clock::now(), arrived)?;
+                Woken::Arrived(arrived)
             }
-            _ = look.tick() => {
-                let now = clock::now();
+            _ = look.tick() => Woken::Look,
+            _ = pulse.tick() => Woken::Pulse,
+            answered = &mut asking => Woken::Answered(answered),
+        };
+        let now = clock::now();
+        match woken {
+            Woken::Arrived(arrived) => state.arrived(now, arrived)?,
+            Woken::Look => {
                 state.set.node(now, &(watched.node_addrs)(), &mut state.changes);
                 state.set.expire(now, &mut state.changes);
                 state.transit.expire(now, &mut state.changes);
@@ -154,19 +174,16 @@ pub async fn watch(watched: Watched) -> Result<(), WatchError> {
                 state.unseen(now);
                 state.apply_changes(now);
             }
-            _ = pulse.tick() => {
-                if state.to_be_asked(clock::now()) && futures::future::FusedFuture::is_terminated(&*asking) {
-                    state.asked = clock::now();
-                    asking.set(answers(client.clone(), state.patience()).boxed().fuse());
+            Woken::Pulse => {
+                if !futures::future::FusedFuture::is_terminated(&*asking) {
+                    state.doubt(now);
+                } else if state.to_be_asked(now) {
+                    state.asked = now;
+                    asking.set(answers(client.clone()).boxed().fuse());
                 }
             }
-            answered = &mut asking => {
-                if answered {
-                    state.answered(clock::now());
-                } else {
-                    state.silent(clock::now());
-                }
-            }
+            Woken::Answered(true) => state.answered(now),
+            Woken::Answered(false) => state.silent(now),
         }
         if state.listed()
             && let Some(synced) = synced.take()
@@ -184,13 +201,14 @@ pub async fn watch(watched: Watched) -> Result<(), WatchError> {
                 return Ok(());
             }
         }
+        state.held_up(now, clock::now());
         (watched.reachable)(synced.is_none() && !state.reach.away());
     }
 }
 
 /// Whether the API server says anything at all.
-async fn answers(client: Client, patience: Duration) -> bool {
-    match timeout(patience, client.apiserver_version()).await {
+async fn answers(client: Client) -> bool {
+    match timeout(ANSWER, client.apiserver_version()).await {
         // A refusal is an answer.
         Ok(Ok(_) | Err(kube::Error::Api(_) | kube::Error::SerdeError(_))) => true,
         Ok(Err(_)) | Err(_) => false,
@@ -212,6 +230,8 @@ struct Watches {
     heard: Ktime,
     /// When it was last asked for one.
     asked: Ktime,
+    /// It has not said so yet.
+    doubted: bool,
     stirred: watch::Receiver<Ktime>,
     /// Tells the watches to connect anew.
     anew: watch::Sender<()>,
@@ -306,16 +326,22 @@ impl Watches {
         self.transit.own() || now.ms_since(*self.stirred.borrow()) < STIRRED_MS
     }
 
-    fn patience(&self) -> Duration {
-        if self.going(clock::now()) {
-            ANSWER_NOW
-        } else {
-            ANSWER
+    /// It has been asked, and takes its time.
+    fn doubt(&mut self, now: Ktime) {
+        if self.doubted || self.reach.away() || !self.going(now) || now.ms_since(self.asked) < DOUBTED_MS {
+            return;
         }
+        self.doubted = true;
+        let (since, inputs) = (self.heard, &mut self.inputs);
+        self.pods.doubt(now, since, inputs);
+        self.slices.doubt(now, since, inputs);
+        self.services.doubt(now, since, inputs);
+        self.replica_sets.doubt(now, since, inputs);
     }
 
     /// It does not answer: what it has said since it was last heard may have been lost, and more than that will be.
     fn silent(&mut self, at: Ktime) {
+        self.doubted = false;
         if self.reach.away() {
             return;
         }
@@ -330,7 +356,27 @@ impl Watches {
         self.anew.send_replace(());
     }
 
+    /// From `since` on nothing was read.
+    fn held_up(&mut self, since: Ktime, at: Ktime) {
+        if at.ms_since(since) < HELD_UP_MS {
+            return;
+        }
+        let inputs = &mut self.inputs;
+        self.pods.held_up(at, since, inputs);
+        self.slices.held_up(at, since, inputs);
+        self.services.held_up(at, since, inputs);
+        self.replica_sets.held_up(at, since, inputs);
+    }
+
     fn answered(&mut self, at: Ktime) {
+        if std::mem::take(&mut self.doubted) {
+            // What a network had swallowed is sent again after at most as long as it was away (RFC 6298, 5.5).
+            let by = Ktime(at.0 + at.0.saturating_sub(self.heard.0));
+            self.pods.doubt_ends(by);
+            self.slices.doubt_ends(by);
+            self.services.doubt_ends(by);
+            self.replica_sets.doubt_ends(by);
+        }
         self.heard = at;
         if let Some(text) = self.reach.answered(at) {
             tracing::info!("{text}");

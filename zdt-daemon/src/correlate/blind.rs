@@ -38,6 +38,13 @@ impl Blind {
         if self.broken.is_empty() { self.take() } else { None }
     }
 
+    /// It was not interrupted after all. Returns what was not seen of others, once nothing is missing any more.
+    pub(super) fn not_broken(&mut self, resource: &str) -> Option<Unseen> {
+        self.broken.remove(resource)?;
+        self.all.remove(resource);
+        if self.broken.is_empty() { self.take() } else { None }
+    }
+
     /// What is not seen still, at the end.
     pub(super) fn take(&mut self) -> Option<Unseen> {
         let all = std::mem::take(&mut self.all);

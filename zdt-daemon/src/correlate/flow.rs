@@ -176,6 +176,16 @@ impl Flow {
         self.seen_as.or_else(translated).unwrap_or(self.client)
     }
 
+    /// The client as every node that saw the connection calls it. What this node dropped before any server saw it has come to
+    /// no other, and its translation may have been another connection's a moment before: it failed for want of a free one.
+    pub fn client_to_all(&self) -> SocketAddr {
+        if self.drops.is_empty() {
+            self.client_as_seen()
+        } else {
+            self.seen_as.unwrap_or(self.client)
+        }
+    }
+
     /// The connection was never established.
     pub fn failed_to_connect(&self) -> bool {
         self.told_by_packets.is_some()

@@ -241,7 +241,7 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
     Some(Verdict {
         id: format!(
             "{}>{}@{}{}",
-            flow.client_as_seen(),
+            flow.client_to_all(),
             server.map_or_else(|| "?".to_owned(), |s| s.to_string()),
             began.div_euclid(1_000),
             request.unwrap_or_default()

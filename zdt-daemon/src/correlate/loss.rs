@@ -142,6 +142,13 @@ impl Losses {
         }
     }
 
+    /// A watch was not interrupted after all.
+    pub(super) fn not_broken(&mut self, resource: &str) {
+        let of = watched(resource);
+        self.windows
+            .retain(|window| Some(window.of) != of || window.to != OPEN);
+    }
+
     /// All first lists are in.
     pub(super) fn synced(&mut self, at: Ktime) {
         self.add(Window {

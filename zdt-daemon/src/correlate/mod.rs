@@ -228,6 +228,11 @@ impl Correlator {
                 let unseen = self.blind.whole(resource, *since);
                 self.not_seen(at, unseen, out);
             }
+            What::WatchWhole { resource } => {
+                self.losses.not_broken(resource);
+                let unseen = self.blind.not_broken(resource);
+                self.not_seen(at, unseen, out);
+            }
             What::Synced => {
                 self.losses.synced(at);
                 self.pods.synced(at, self.start.as_ref());

@@ -28,6 +28,8 @@ struct State {
     /// They get it as the response's status; else as an event of the watch, as kube-apiserver does.
     gone_by_status: bool,
     refuse: BTreeMap<&'static str, u16>,
+    /// Who asks for its version waits.
+    slow: bool,
     /// Of zdt's own pods, by name. None: the kubelet does not answer.
     logs: BTreeMap<String, Option<String>>,
     stopped: bool,
@@ -76,6 +78,12 @@ impl Store {
     /// Answers everything about `resource` with this HTTP status.
     pub fn refuse(&self, resource: &'static str, status: u16) {
         self.lock().refuse.insert(resource, status);
+    }
+
+    /// Makes who asks for its version wait, or answers them.
+    pub fn slow(&self, slow: bool) {
+        self.lock().slow = slow;
+        self.state.1.notify_all();
     }
 
     /// Answers again.
@@ -202,6 +210,8 @@ fn serve(store: &Store, stream: &TcpStream) -> Option<()> {
         return daemons(store, stream, own);
     }
     let Some((_, resource)) = RESOURCES.iter().find(|(p, _)| *p == path) else {
+        let waits = |s: &mut State| s.slow && !s.stopped;
+        drop(store.state.1.wait_while(store.lock(), waits).unwrap());
         let version = json!({"major": "1", "minor": "36", "gitVersion": "v1.36.2", "gitCommit": "", "gitTreeState": "",
             "buildDate": "", "goVersion": "", "compiler": "", "platform": ""});
         return answer(stream, 200, &version);

@@ -149,6 +149,39 @@ fn what_fails_while_the_watch_is_away_waits_for_it_and_is_marked() {
 }
 
 #[test]
+fn what_fails_while_the_api_server_is_only_slow_waits_and_is_not_marked() {
+    let watch = || "pods".to_owned();
+    let mut world = ended_pod();
+    world.reset(140, "NO_SOCKET", true);
+    let broken = What::WatchBroken {
+        resource: watch(),
+        since: ms(130),
+    };
+    world.at(139, broken);
+    for t in (250..20_000).step_by(250) {
+        world.at(t, What::Tick);
+    }
+    world.inputs.sort_by_key(|i| i.at);
+    let mut correlator = Correlator::new(Settings::default());
+    let mut out = Vec::new();
+    for input in &world.inputs {
+        correlator.step(input, &mut out);
+    }
+    assert!(out.is_empty(), "{out:?}");
+    for what in [What::WatchWhole { resource: watch() }, What::Tick] {
+        correlator.step(&Input { at: ms(20_000), what }, &mut out);
+    }
+    let Some(Output::Verdict(verdict)) = out.first() else {
+        panic!("{out:?}");
+    };
+    assert_eq!(verdict.cause(), "endpoint-removal-race");
+    assert_eq!(verdict.confidence, Confidence::Full);
+    assert!(verdict.gaps.is_empty());
+    let unseen = |o: &Output| matches!(o, Output::NotSeen(_));
+    assert!(!out.iter().any(unseen), "{out:?}");
+}
+
+#[test]
 fn a_pod_that_was_gone_when_the_watch_came_back_was_not_deleted_by_force() {
     let world = deleted_unseen(20_000, |world, back| {
         world.at(
