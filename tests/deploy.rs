@@ -8,12 +8,15 @@
     reason = "clippy knows tests by their attribute; this whole file is one"
 )]
 
+#[path = "deploy/components.rs"]
+mod components;
+
 use std::{fs, path::Path};
 
 use clap::Parser as _;
 use k8s_openapi::api::{
     apps::v1::DaemonSet,
-    core::v1::{Namespace, ServiceAccount},
+    core::v1::{Container, Namespace, ServiceAccount},
     rbac::v1::{ClusterRole, ClusterRoleBinding},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -98,6 +101,13 @@ fn the_daemon_may_only_read_and_create_events() {
     assert_eq!(creates, 1);
 }
 
+/// The container's command line on a node with this address.
+fn parsed(container: &Container, ip: &str) -> Cli {
+    let args = container.args.iter().flatten();
+    let args = args.map(|a| a.replace("$(POD_IP)", ip));
+    Cli::try_parse_from(["zdt".to_owned()].into_iter().chain(args)).unwrap()
+}
+
 #[test]
 fn the_daemon_takes_its_arguments_and_the_probes_ask_where_it_listens() {
     let [document] = documents("daemonset.yaml").try_into().unwrap();
@@ -105,16 +115,10 @@ fn the_daemon_takes_its_arguments_and_the_probes_ask_where_it_listens() {
     let template = daemon_set.spec.unwrap().template;
     let container = template.spec.unwrap().containers.remove(0);
     for ip in ["10.0.0.7", "fd00::7"] {
-        let args = container
-            .args
-            .iter()
-            .flatten()
-            .map(|a| a.replace("$(POD_IP)", ip));
-        let cli = Cli::try_parse_from(["zdt".to_owned()].into_iter().chain(args)).unwrap();
-        let Verb::Run(run) = cli.verb else {
+        let Verb::Run(run) = parsed(&container, ip).verb else {
             panic!("the DaemonSet does not run `zdt run`")
         };
-        assert!(run.events);
+        assert!(run.events && !run.guard.token_review && run.guard.tls().is_none());
         let listens = run.listen.unwrap();
         assert_eq!((listens.ip().to_string().as_str(), listens.port()), (ip, PORT));
     }

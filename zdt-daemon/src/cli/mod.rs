@@ -15,6 +15,7 @@ mod replay;
 mod report;
 mod run;
 mod serve_gate;
+mod version;
 mod watch;
 
 pub use ask::Server;
@@ -52,6 +53,7 @@ pub fn main() -> ExitCode {
         Verb::Watch(args) => watch::watch(args),
         Verb::Causes(args) => causes::causes(args),
         Verb::Doctor(args) => doctor::doctor(args),
+        Verb::Version => version::version(),
     };
     match done {
         Ok(code) => code,

@@ -9,7 +9,7 @@ use crate::{
     app::{self, Serving, Ways},
     cluster::Telling,
     config,
-    serve::Server,
+    serve::{Server, Tls},
     sink::{
         FanOut, Sink,
         events::EventsSink,
@@ -22,19 +22,24 @@ pub(super) fn run(args: &config::Run) -> anyhow::Result<ExitCode> {
     let mut sinks: Vec<Box<dyn Sink + Send>> = Vec::new();
     let serving = match args.listen {
         Some(addr) => {
-            let server = Server::bind(addr)?;
+            let mut server = Server::bind(addr)?;
+            if let Some((cert, key)) = args.guard.tls() {
+                server = server.with_tls(Tls::open(cert, key)?);
+            }
             let (metrics, sink) = Metrics::new().context("the metrics cannot be set up")?;
             // Before standard output: whoever reads there may be slow.
             sinks.push(Box::new(sink));
             let (recent, sink) = Recent::new(args.node.name.as_deref().unwrap_or_default());
             sinks.push(Box::new(sink));
             tracing::info!(
-                "serving the page, /api/v1, /metrics, /healthz and /readyz on http://{}",
+                "serving the page, /api/v1, /metrics, /healthz and /readyz on {}://{}",
+                server.scheme(),
                 server.addr()?
             );
             let metrics = Arc::new(metrics);
             Some(Serving {
                 server,
+                token_review: args.guard.token_review,
                 metrics,
                 recent,
             })

@@ -1,3 +1,5 @@
+//! Tests of `index`: what a watch leads to, told in order, again, late, and after an interruption.
+
 use proptest::prelude::*;
 
 use super::*;
