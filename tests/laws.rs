@@ -160,7 +160,7 @@ fn a_wall_clock_that_is_stepped_changes_no_verdict() {
             let all = outputs(&inputs).into_iter().filter_map(|o| match o {
                 Output::Verdict(v) => Some((
                     v.client,
-                    v.at,
+                    v.ended,
                     v.cause().to_owned(),
                     v.outcome,
                     v.blame,

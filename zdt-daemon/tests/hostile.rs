@@ -219,7 +219,7 @@ fn names_do_no_harm_in_what_the_program_prints() {
             &["gate", "deployment/web", "--record", file],
             &["gate", &format!("deployment/{hostile}"), "--record", file],
             &["explain", "10.", "--record", file],
-            &["explain", &format!("{hostile}"), "--record", file],
+            &["explain", hostile, "--record", file],
         ] {
             // An argument cannot have one, so nobody can give it.
             if args.iter().any(|a| a.contains('\0')) {
@@ -256,7 +256,9 @@ fn names_that_are_very_long_cost_no_more_than_their_length() {
     );
     let (telling, mut told) = EventsSink::new(EventCounts::new().unwrap());
     let mut telling = FanOut(vec![Box::new(telling)]);
-    outputs.iter().for_each(|o| telling.deliver(o).unwrap());
+    for output in &outputs {
+        telling.deliver(output).unwrap();
+    }
     let mut events = 0;
     while let Ok(event) = told.try_recv() {
         assert!(

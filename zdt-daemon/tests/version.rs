@@ -5,23 +5,24 @@
     reason = "clippy.toml allows them in tests only by `#[test]`; what fails here must fail the test"
 )]
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{fmt::Write as _, fs, path::PathBuf, process::Command};
 
 use sha2::{Digest as _, Sha256};
 
 #[test]
 fn version_names_the_ebpf_object_by_its_hash() {
-    let built = std::env::var_os("ZDT_EBPF_OBJECT")
-        .map(PathBuf::from)
-        .unwrap_or_else(|| {
+    let built = std::env::var_os("ZDT_EBPF_OBJECT").map_or_else(
+        || {
             PathBuf::from(env!("CARGO_MANIFEST_DIR"))
                 .join("../target/ebpf/bpfel-unknown-none/release/zdt-ebpf")
-        });
+        },
+        PathBuf::from,
+    );
     let bytes = fs::read(built).expect("the kernel half is built: cargo xtask build");
-    let hex: String = Sha256::digest(&bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let mut hex = String::new();
+    for byte in Sha256::digest(&bytes) {
+        write!(hex, "{byte:02x}").unwrap();
+    }
     let output = Command::new(env!("CARGO_BIN_EXE_zdt"))
         .arg("version")
         .output()

@@ -82,7 +82,7 @@ impl Tls {
                 match read(&self.cert, &self.key) {
                     Ok(acceptor) => now.acceptor = acceptor,
                     Err(error) => {
-                        tracing::warn!("{error}; the certificate that was read before is served on")
+                        tracing::warn!("{error}; the certificate that was read before is served on");
                     }
                 }
             }
