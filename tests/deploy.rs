@@ -8,6 +8,9 @@
     reason = "clippy knows tests by their attribute; this whole file is one"
 )]
 
+#[path = "deploy/components.rs"]
+mod components;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -16,7 +19,7 @@ use std::{
 use clap::Parser as _;
 use k8s_openapi::api::{
     apps::v1::DaemonSet,
-    core::v1::{Namespace, ServiceAccount},
+    core::v1::{Container, Namespace, ServiceAccount},
     rbac::v1::{ClusterRole, ClusterRoleBinding},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -105,29 +108,35 @@ fn the_daemon_may_only_read_and_create_events() {
     assert_eq!(creates, 1);
 }
 
+/// The container's command line on a node with this address.
+fn parsed(container: &Container, ip: &str) -> Cli {
+    let args = container.args.iter().flatten();
+    let args = args.map(|a| a.replace("$(POD_IP)", ip));
+    Cli::try_parse_from(["zdt".to_owned()].into_iter().chain(args)).unwrap()
+}
+
 #[test]
 fn the_daemon_takes_its_arguments_and_the_probes_ask_where_it_listens() {
     let [document] = documents("daemonset.yaml").try_into().unwrap();
     let daemon_set: DaemonSet = serde_json::from_value(document).unwrap();
     let template = daemon_set.spec.unwrap().template;
-    let container = template.spec.unwrap().containers.remove(0);
+    let mut container = template.spec.unwrap().containers.remove(0);
     let text = fs::read_to_string(base("daemonset.yaml")).unwrap();
     // What a comment says to append.
     let more = text
         .lines()
-        .find_map(|l| l.trim().strip_prefix("# --otlp-endpoint, "));
+        .find_map(|l| l.trim().strip_prefix("# --otlp-endpoint, "))
+        .unwrap();
+    container
+        .args
+        .get_or_insert_default()
+        .extend(["--otlp-endpoint", more].map(str::to_owned));
     for ip in ["10.0.0.7", "fd00::7"] {
-        let args = container
-            .args
-            .iter()
-            .flatten()
-            .map(|a| a.replace("$(POD_IP)", ip))
-            .chain(["--otlp-endpoint".to_owned(), more.unwrap().to_owned()]);
-        let cli = Cli::try_parse_from(["zdt".to_owned()].into_iter().chain(args)).unwrap();
-        let Verb::Run(run) = cli.verb else {
+        let Verb::Run(run) = parsed(&container, ip).verb else {
             panic!("the DaemonSet does not run `zdt run`")
         };
         assert!(run.events && run.otlp_endpoint.is_some());
+        assert!(!run.guard.token_review && run.guard.tls().is_none());
         let listens = run.listen.unwrap();
         assert_eq!((listens.ip().to_string().as_str(), listens.port()), (ip, PORT));
     }

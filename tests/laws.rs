@@ -137,6 +137,48 @@ fn a_stream_that_is_split_anywhere_says_the_same() {
     }
 }
 
+/// Nothing is ordered or measured by a wall clock: it may be stepped, or wrong from the start, by a day. Only what is shown of it
+/// moves, and what is dated by the API server alone: a deletion that was told after an interruption.
+#[test]
+fn a_wall_clock_that_is_stepped_changes_no_verdict() {
+    let mut tried = 0;
+    for fixture in fixtures() {
+        if fixture
+            .inputs
+            .iter()
+            .any(|i| matches!(i.what, What::WatchGap { .. }))
+        {
+            continue;
+        }
+        let told = |by_ms: i64| {
+            let mut inputs = fixture.inputs.clone();
+            for input in &mut inputs {
+                if let What::Start(start) = &mut input.what {
+                    start.wall.0 += by_ms;
+                }
+            }
+            let all = outputs(&inputs).into_iter().filter_map(|o| match o {
+                Output::Verdict(v) => Some((
+                    v.client,
+                    v.ended,
+                    v.cause().to_owned(),
+                    v.outcome,
+                    v.blame,
+                    v.trigger,
+                )),
+                _ => None,
+            });
+            all.collect::<Vec<_>>()
+        };
+        let before = told(0);
+        for by_ms in [-86_400_000, 3_600_000, 86_400_000] {
+            assert_eq!(told(by_ms), before, "{} by {by_ms} ms", fixture.path.display());
+            tried += before.len();
+        }
+    }
+    assert!(tried > 100, "only {tried} verdicts");
+}
+
 /// I7: what was lost is counted; a verdict may become unexplained or vanish, but never another cause. Every kernel event
 /// of every fixture, and every two of them.
 #[test]

@@ -45,7 +45,7 @@ enum Verb {
     E2e(e2e::Args),
     /// Measure what zdt costs, beside what is measured and beside others who look on.
     Bench(bench::Args),
-    /// Run the fuzz targets of fuzz/: what parses the kernel's bytes.
+    /// Run the fuzz targets of fuzz/: what reads bytes that others wrote.
     Fuzz(fuzz::Args),
     /// Pack a static zdt as a container image: an OCI archive and the list of what is inside, without a registry.
     Image(image::Args),

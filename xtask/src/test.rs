@@ -24,7 +24,7 @@ const STEPS: &[Step] = &[
         "test: units, architecture, laws, fixtures, the kernel half, the lab",
         tests,
     ),
-    ("fuzz: the parsers of the kernel's bytes, 10 s each", fuzz::short),
+    ("fuzz: what comes from outside, 5 s each", fuzz::short),
     ("build: the daemon and the lab", || build::all(false)),
     ("score: one run of each scenario, and of the advice", score),
 ];

@@ -47,7 +47,7 @@ use self::{
     conntrack::{Conntrack, QUESTIONS},
     lookup::Lookups,
     maps::Maps,
-    meter::{Meter, Served},
+    meter::Meter,
     questions::Questions,
     rules::{LostRules, Rules},
     tick::tick,
@@ -130,7 +130,7 @@ async fn observe_async(node: &config::Node, mut pipe: Pipe, ways: Ways) -> anyho
     let meter = Meter::new(ways.serving.as_ref());
     if let Some(serving) = ways.serving {
         // Before the hooks: loading them may take a while, and the kubelet asks at once. Ends with the runtime.
-        tokio::spawn(serve(serving));
+        tokio::spawn(serving.run(client.clone()));
     }
 
     let mut kernel = Loaded::load(&Options {
@@ -331,17 +331,6 @@ fn send(to: &mpsc::Sender<Input>, input: Input, lost: &Lost) {
     if to.try_send(input).is_err() {
         lost.channel.fetch_add(1, Relaxed);
     }
-}
-
-/// Runs until the port cannot be served any more; verdicts do not depend on it.
-async fn serve(serving: Serving) {
-    let Serving {
-        server,
-        metrics,
-        recent,
-    } = serving;
-    let Err(error) = server.run(Arc::new(Served { metrics, recent })).await;
-    tracing::warn!("the HTTP interface broke down: {error}");
 }
 
 fn consume(

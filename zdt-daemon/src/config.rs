@@ -1,5 +1,7 @@
 //! The only reader of arguments and environment.
 
+mod guard;
+
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
@@ -7,6 +9,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 
+pub use self::guard::Guard;
 use crate::{
     cli::Server,
     sink::{Format, otlp::Collector},
@@ -77,6 +80,8 @@ pub enum Verb {
     Causes(Causes),
     /// Say what this kernel and these permissions allow, and what each missing thing costs
     Doctor(Doctor),
+    /// Print the version, and the SHA-256 of the eBPF object inside
+    Version,
 }
 
 #[derive(Debug, Args)]
@@ -90,10 +95,13 @@ pub struct Run {
     pub record: Option<PathBuf>,
     /// Serve the page (/), what it is made of (/api/v1), /metrics, /healthz and /readyz on this address of this machine.
     ///
-    /// Without it nothing is served. The port is 9734 unless it is given. Whoever can reach the address can read it: there
-    /// are names and addresses of pods and clients, and no passwords; nothing can be changed there.
+    /// Without it nothing is served. The port is 9734 unless it is given. Whoever can reach the address can read it
+    /// unless --token-review is given: there are names and addresses of pods and clients, and no passwords; nothing can be
+    /// changed there.
     #[arg(long, value_name = "ADDR[:PORT]", value_parser = listen)]
     pub listen: Option<SocketAddr>,
+    #[command(flatten)]
+    pub guard: Guard,
     /// Write a Kubernetes Event on the workload after a rollout that lost requests, one for each cause
     #[arg(long)]
     pub events: bool,
@@ -357,34 +365,12 @@ impl Cli {
             | Verb::ServeGate(_)
             | Verb::Watch(_)
             | Verb::Causes(_)
-            | Verb::Doctor(_) => {}
+            | Verb::Doctor(_)
+            | Verb::Version => {}
         }
         cli
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::CommandFactory as _;
-
-    #[test]
-    fn arguments_are_well_formed() {
-        super::Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn address_to_listen_on_needs_no_port_and_no_name() {
-        for (text, wanted) in [
-            ("127.0.0.1", "127.0.0.1:9734"),
-            ("10.0.0.7:80", "10.0.0.7:80"),
-            ("::1", "[::1]:9734"),
-            ("[::1]", "[::1]:9734"),
-            ("[fd00::7]:80", "[fd00::7]:80"),
-        ] {
-            assert_eq!(super::listen(text).unwrap().to_string(), wanted);
-        }
-        for text in ["", "localhost", ":9734", "127.0.0.1:", "127.0.0.1:70000", "[::1"] {
-            assert!(super::listen(text).unwrap_err().contains("127.0.0.1"), "{text}");
-        }
-    }
-}
+mod tests;

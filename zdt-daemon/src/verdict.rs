@@ -3,6 +3,7 @@
 mod gap;
 mod propagation;
 mod read;
+mod sink;
 mod switch;
 mod under_way;
 
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap as _};
 pub use self::{
     gap::{AFTER_END, BEFORE_START, Gap, NotSeen},
     propagation::{Change, PodSteps, Propagation, Since},
+    sink::Sink,
     switch::SelectorSwitch,
     under_way::{PodCount, UnderWay},
 };

@@ -9,6 +9,8 @@
     reason = "a test as a whole; the modules are shared with others that use more of them"
 )]
 
+#[path = "corpus/others.rs"]
+mod others;
 #[path = "nftables/seed.rs"]
 mod seed;
 

@@ -7,6 +7,10 @@
 )]
 
 mod api;
+#[path = "serve/guard.rs"]
+mod guard;
+#[path = "serve/limits.rs"]
+mod limits;
 #[path = "serve/live.rs"]
 mod live;
 mod zdt;

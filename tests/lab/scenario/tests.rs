@@ -1,5 +1,7 @@
 //! Tests of the schema.
 
+use proptest::{prelude::*, sample::Index};
+
 use super::*;
 use crate::api::fault::{Asked, Fault};
 
@@ -241,4 +243,39 @@ fn the_scenarios_of_this_repository_are_valid_and_named_as_their_files() {
         }
     }
     assert!(suites > 0);
+}
+
+/// Real ones, to be bent.
+fn written() -> Vec<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/core");
+    let files = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
+    let mut files: Vec<_> = files
+        .filter(|f| f.extension().is_some_and(|e| e == "yaml"))
+        .collect();
+    files.sort();
+    files
+        .iter()
+        .take(12)
+        .map(|f| std::fs::read_to_string(f).unwrap())
+        .collect()
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_a_scenario_or_an_error_that_names_the_file(
+        which in any::<Index>(),
+        edits in prop::collection::vec((any::<Index>(), any::<Index>(), prop_oneof!["[-:{}&*!|>%@ \\[\\]\"'a-z0-9\n]{0,6}", ".{0,3}"]), 0..12),
+    ) {
+        let all = written();
+        let mut text: Vec<char> = which.get(&all).chars().collect();
+        for (from, length, instead) in edits {
+            let from = from.index(text.len() + 1);
+            let to = (from + length.index(12)).min(text.len());
+            text.splice(from..to, instead.chars());
+        }
+        let text: String = text.into_iter().collect();
+        if let Err(refused) = parse(&text) {
+            prop_assert!(refused.to_string().contains("x.yaml"), "{}", refused);
+        }
+    }
 }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use crate::{
     clock,
+    cluster::{Client, Reviewer},
     input::{Input, What},
     kernel::{Attached, Costs, Losses},
     pipe::Pipe,
-    serve::{Aside, Pages, Server, Text, Told},
+    serve::{Admission, Admitted, Aside, Pages, Server, Text, Told},
     sink::{
         metrics::{Metrics, Own, TEXT_FORMAT},
         recent::Recent,
@@ -17,8 +18,24 @@ use crate::{
 /// What is served, and where.
 pub struct Serving {
     pub server: Server,
+    /// Who reads what names pods is asked of the API server.
+    pub token_review: bool,
     pub metrics: Arc<Metrics>,
     pub recent: Arc<Recent>,
+}
+
+impl Serving {
+    /// Runs until the port cannot be served any more; verdicts do not depend on it.
+    pub(super) async fn run(self, client: Client) {
+        let reviewer = self.token_review.then(|| Arc::new(Reviewer::new(client)));
+        let served = Served {
+            metrics: self.metrics,
+            recent: self.recent,
+            reviewer,
+        };
+        let Err(error) = self.server.run(Arc::new(served)).await;
+        tracing::warn!("the HTTP interface broke down: {error}");
+    }
 }
 
 /// Nothing is kept where nothing is served.
@@ -82,9 +99,10 @@ impl Meter {
 }
 
 /// The pages of `serve`.
-pub(super) struct Served {
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) recent: Arc<Recent>,
+struct Served {
+    metrics: Arc<Metrics>,
+    recent: Arc<Recent>,
+    reviewer: Option<Arc<Reviewer>>,
 }
 
 impl Pages for Served {
@@ -119,6 +137,13 @@ impl Pages for Served {
 
     fn aside(&self, work: Box<dyn FnOnce() -> Told + Send>) -> Aside {
         Box::pin(super::aside(work))
+    }
+
+    fn admits(&self, token: Option<&str>, verb: &str, page: &str) -> Admission {
+        match &self.reviewer {
+            Some(reviewer) => reviewer.admits(token, verb, page),
+            None => Box::pin(async { Admitted::Yes }),
+        }
     }
 
     fn dropped_listener(&self) {

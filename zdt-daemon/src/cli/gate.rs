@@ -119,7 +119,7 @@ fn print(gate: &Gate, args: &config::Gate) -> anyhow::Result<()> {
         GateFormat::Text => report::gate_text(gate, style),
         GateFormat::Markdown => report::gate_markdown(gate, &args.of.workload),
         GateFormat::Junit => report::junit(gate, &args.of.workload),
-        GateFormat::Json => gate.json().to_string() + "\n",
+        GateFormat::Json => report::json(&gate.json())? + "\n",
     };
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;

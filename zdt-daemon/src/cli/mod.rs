@@ -7,6 +7,7 @@ mod doctor;
 mod explain;
 mod follow;
 mod gate;
+mod log;
 mod propagation;
 mod read;
 mod record;
@@ -14,6 +15,7 @@ mod replay;
 mod report;
 mod run;
 mod serve_gate;
+mod version;
 mod watch;
 
 pub use ask::Server;
@@ -22,8 +24,6 @@ use std::{
     io::{self, IsTerminal as _, Write as _},
     process::ExitCode,
 };
-
-use tracing_subscriber::EnvFilter;
 
 use crate::{
     config::{Cli, OutputFormat, Verb},
@@ -40,7 +40,7 @@ const ERROR: u8 = 2;
 /// Runs the verb of the command line.
 pub fn main() -> ExitCode {
     let cli = Cli::read();
-    log_to_stderr(&cli.log);
+    log::to_stderr(&cli.log);
     let done = match &cli.verb {
         Verb::Run(args) => run::run(args),
         Verb::Record(args) => record::record(args),
@@ -53,6 +53,7 @@ pub fn main() -> ExitCode {
         Verb::Watch(args) => watch::watch(args),
         Verb::Causes(args) => causes::causes(args),
         Verb::Doctor(args) => doctor::doctor(args),
+        Verb::Version => version::version(),
     };
     match done {
         Ok(code) => code,
@@ -60,24 +61,9 @@ pub fn main() -> ExitCode {
         Err(error) if broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // A closed stderr leaves only the exit code to say it.
-            let _ = writeln!(io::stderr(), "zdt: {error:#}");
+            let _ = io::stderr().write_all(log::last_words(&error).as_bytes());
             ExitCode::from(ERROR)
         }
-    }
-}
-
-fn log_to_stderr(filter: &str) {
-    let plain = EnvFilter::try_new(filter);
-    let complaint = plain.as_ref().err().map(ToString::to_string);
-    tracing_subscriber::fmt()
-        .with_env_filter(plain.unwrap_or_else(|_| EnvFilter::new("info")))
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
-        .log_internal_errors(false)
-        .init();
-    if let Some(complaint) = complaint {
-        tracing::warn!("--log {filter:?} is not a filter ({complaint}); logging at info");
     }
 }
 

@@ -36,7 +36,7 @@ pub(super) fn propagation(args: &config::Propagation) -> anyhow::Result<ExitCode
                 writeln!(
                     out,
                     "{}",
-                    serde_json::to_string(&Output::Propagation(Box::new(one.clone())))?
+                    report::json(&Output::Propagation(Box::new(one.clone())))?
                 )?;
             }
         }

@@ -40,7 +40,7 @@ pub(super) fn report(args: &config::Report) -> anyhow::Result<ExitCode> {
             let colour = io::stdout().is_terminal();
             report::screen(&told, Style { colour })
         }
-        ReportFormat::Json => serde_json::to_string(&told)? + "\n",
+        ReportFormat::Json => report::json(&told)? + "\n",
         ReportFormat::Markdown => report::markdown(&told),
         ReportFormat::Html => report::html(&told),
     };

@@ -9,7 +9,7 @@ use crate::{
     app::{self, Serving, Ways},
     cluster::Telling,
     config,
-    serve::Server,
+    serve::{Server, Tls},
     sink::{
         FanOut, Sink, Stdout,
         events::EventsSink,
@@ -26,17 +26,22 @@ pub(super) fn run(args: &config::Run) -> anyhow::Result<ExitCode> {
     let mut sinks: Vec<Box<dyn Sink + Send>> = Vec::new();
     let mut ways = Ways::default();
     if let Some(addr) = args.listen {
-        let server = Server::bind(addr)?;
+        let mut server = Server::bind(addr)?;
+        if let Some((cert, key)) = args.guard.tls() {
+            server = server.with_tls(Tls::open(cert, key)?);
+        }
         let (metrics, sink) = Metrics::new().context(NO_METRICS)?;
         sinks.push(Box::new(sink));
         let (recent, sink) = Recent::new(args.node.name.as_deref().unwrap_or_default());
         sinks.push(Box::new(sink));
         tracing::info!(
-            "serving the page, /api/v1, /metrics, /healthz and /readyz on http://{}",
+            "serving the page, /api/v1, /metrics, /healthz and /readyz on {}://{}",
+            server.scheme(),
             server.addr()?
         );
         ways.serving = Some(Serving {
             server,
+            token_review: args.guard.token_review,
             metrics: Arc::new(metrics),
             recent,
         });

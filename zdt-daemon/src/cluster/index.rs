@@ -1,15 +1,27 @@
 //! What one watch has said so far: turns its events into inputs, drops repetitions, finds out after a new list what
 //! has gone, and marks interruptions.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use k8s_openapi::api::{
-    apps::v1::ReplicaSet, core::v1::Pod, core::v1::Service, discovery::v1::EndpointSlice,
-};
-use kube::runtime::watcher::Event;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{pod_state, replica_set_state, service_state, slice_state};
 use crate::input::{Input, Ktime, NsName, PodState, PodUid, ReplicaSetState, ServiceState, SliceState, What};
+use k8s_openapi::api::{
+    apps::v1::ReplicaSet, core::v1::Pod, core::v1::Service, discovery::v1::EndpointSlice,
+};
+
+/// What a watch says.
+#[derive(Clone, Debug)]
+pub(super) enum Event<K> {
+    /// A list begins.
+    Init,
+    /// It has this.
+    InitApply(K),
+    /// That was all of it.
+    InitDone,
+    /// New, or changed.
+    Apply(K),
+    Delete(K),
+}
 
 /// A state that one watch delivers.
 pub(super) trait Tracked: Clone + PartialEq {
@@ -22,6 +34,8 @@ pub(super) trait Tracked: Clone + PartialEq {
     const RULE: &'static str;
 
     fn read(object: &Self::Object) -> Self;
+    /// Its `resourceVersion`; None: it has none, or it is no number.
+    fn version(object: &Self::Object) -> Option<u64>;
     fn key(&self) -> Self::Key;
     fn applied(self) -> What;
     fn gone(key: Self::Key) -> What;
@@ -37,6 +51,10 @@ macro_rules! tracked {
 
             fn read(object: &$object) -> Self {
                 $read(object)
+            }
+
+            fn version(object: &$object) -> Option<u64> {
+                object.metadata.resource_version.as_deref()?.parse().ok()
             }
 
             fn key(&self) -> $key_type {
@@ -66,10 +84,20 @@ tracked!(ReplicaSetState: ReplicaSet, replica_set_state, replica_set: NsName, Re
 /// A watch that goes on where it broke sends at once what it has missed: a choice with room for a loaded API server.
 const BACKLOG_MS: u64 = 500;
 
+/// Deletions remembered, to know a late word of what is gone: more than go between two lists while one is on its way.
+const MOST_GONE: usize = 1_024;
+
 /// The objects of one resource as they were last seen.
+///
+/// A watch tells each object's states in their order, once. One that does not (a proxy or an API server that is out of step with
+/// itself) changes nothing here: an older `resourceVersion` of an object says nothing new, also when it is gone by now. They can
+/// be compared in the API servers that there are (KEP-5504); only a new list may go back, since after a restore they do.
 #[derive(Debug)]
 pub(super) struct Index<S: Tracked> {
-    known: BTreeMap<S::Key, S>,
+    known: BTreeMap<S::Key, Known<S>>,
+    /// Versions at which objects went, and their keys in that order.
+    gone: BTreeMap<S::Key, u64>,
+    went: VecDeque<S::Key>,
     /// Keys seen in the list that runs.
     listing: Option<BTreeSet<S::Key>>,
     /// The first list is complete.
@@ -82,10 +110,18 @@ pub(super) struct Index<S: Tracked> {
     doubted: bool,
 }
 
+#[derive(Debug)]
+struct Known<S> {
+    state: S,
+    version: Option<u64>,
+}
+
 impl<S: Tracked> Default for Index<S> {
     fn default() -> Self {
         Self {
             known: BTreeMap::new(),
+            gone: BTreeMap::new(),
+            went: VecDeque::new(),
             listing: None,
             listed: false,
             broken: None,
@@ -103,7 +139,7 @@ impl<S: Tracked> Index<S> {
 
     /// The objects as they were last seen.
     pub(super) fn states(&self) -> impl Iterator<Item = &S> {
-        self.known.values()
+        self.known.values().map(|known| &known.state)
     }
 
     /// Something may be missing.
@@ -194,19 +230,26 @@ impl<S: Tracked> Index<S> {
                 if let Some(listing) = &mut self.listing {
                     listing.insert(state.key());
                 }
-                self.apply(state).map(say);
+                self.apply(state, S::version(&object)).map(say);
             }
             Event::Apply(object) => {
-                self.apply(S::read(&object)).map(say);
+                let (state, version) = (S::read(&object), S::version(&object));
+                if !self.is_old(&state.key(), version) {
+                    self.apply(state, version).map(say);
+                }
             }
             Event::Delete(object) => {
-                let key = S::read(&object).key();
-                if self.known.remove(&key).is_some() {
+                let (key, version) = (S::read(&object).key(), S::version(&object));
+                if !self.is_old(&key, version) && self.known.remove(&key).is_some() {
+                    self.bury(key.clone(), version);
                     say(S::gone(key));
                 }
             }
             Event::InitDone => {
                 self.listed = true;
+                // What it says is so, whatever was before it.
+                self.gone.clear();
+                self.went.clear();
                 if let Some(listing) = self.listing.take() {
                     let missing: Vec<_> = self
                         .known
@@ -224,166 +267,43 @@ impl<S: Tracked> Index<S> {
         }
     }
 
+    /// Something newer was said of it.
+    fn is_old(&self, key: &S::Key, version: Option<u64>) -> bool {
+        let said = match self.known.get(key) {
+            Some(known) => known.version,
+            None => self.gone.get(key).copied(),
+        };
+        version.zip(said).is_some_and(|(version, said)| version < said)
+    }
+
+    fn bury(&mut self, key: S::Key, version: Option<u64>) {
+        let Some(version) = version else { return };
+        if self.gone.insert(key.clone(), version).is_none() {
+            self.went.push_back(key);
+        }
+        if self.went.len() > MOST_GONE
+            && let Some(oldest) = self.went.pop_front()
+        {
+            self.gone.remove(&oldest);
+        }
+    }
+
     /// The input for a state, unless it is what was last said.
-    fn apply(&mut self, state: S) -> Option<What> {
+    fn apply(&mut self, state: S, version: Option<u64>) -> Option<What> {
         let key = state.key();
-        if self.known.get(&key) == Some(&state) {
+        let said = self.known.get_mut(&key);
+        if let Some(known) = said
+            && known.state == state
+        {
+            known.version = version;
             return None;
         }
-        self.known.insert(key, state.clone());
-        Some(state.applied())
+        let what = state.clone().applied();
+        self.known.insert(key, Known { state, version });
+        Some(what)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn pod(uid: &str, phase: &str) -> Pod {
-        serde_json::from_value(serde_json::json!({
-            "metadata": {"uid": uid, "name": uid, "namespace": "n", "resourceVersion": "1"},
-            "status": {"phase": phase}
-        }))
-        .unwrap()
-    }
-
-    fn broke(index: &mut Index<PodState>, at: u64) -> usize {
-        let mut out = Vec::new();
-        index.interrupted(Ktime(at), Ktime(at), &mut out);
-        out.len()
-    }
-
-    /// What each event led to: `+uid phase`, `-uid`, `gap`.
-    fn said(index: &mut Index<PodState>, at: u64, events: Vec<Event<Pod>>) -> Vec<String> {
-        let mut out = Vec::new();
-        for event in events {
-            index.step(Ktime(at), event, &mut out);
-        }
-        out.into_iter()
-            .map(|input| match input.what {
-                What::Pod(p) => format!("+{} {}", p.uid, p.phase),
-                What::PodGone { uid } => format!("-{uid}"),
-                What::WatchBroken { since, .. } => format!("broken {}", since.0),
-                What::WatchGap { since, .. } => format!("gap {}..{}", since.0, input.at.0),
-                other => panic!("{other:?}"),
-            })
-            .collect()
-    }
-
-    fn listed(index: &mut Index<PodState>, at: u64, pods: &[&str]) -> Vec<String> {
-        let mut events = vec![Event::Init];
-        events.extend(pods.iter().map(|uid| Event::InitApply(pod(uid, "Running"))));
-        events.push(Event::InitDone);
-        said(index, at, events)
-    }
-
-    #[test]
-    fn first_list_is_no_gap_and_says_every_object() {
-        let mut index = Index::default();
-        assert_eq!(listed(&mut index, 1, &["a", "b"]), ["+a Running", "+b Running"]);
-        assert!(index.listed());
-    }
-
-    #[test]
-    fn unchanged_state_is_not_said_again() {
-        let mut index = Index::default();
-        listed(&mut index, 1, &["a"]);
-        let mut again = pod("a", "Running");
-        again.metadata.resource_version = Some("2".into());
-        assert!(said(&mut index, 2, vec![Event::Apply(again)]).is_empty());
-        assert_eq!(
-            said(&mut index, 2, vec![Event::Apply(pod("a", "Failed"))]),
-            ["+a Failed"]
-        );
-    }
-
-    #[test]
-    fn new_list_after_an_interruption_marks_the_gap_and_what_went_in_it() {
-        let mut index = Index::default();
-        listed(&mut index, 1, &["a", "b", "c"]);
-        assert_eq!((broke(&mut index, 5), broke(&mut index, 6)), (1, 0), "said once");
-        assert_eq!(
-            listed(&mut index, 9, &["b", "d"]),
-            ["+d Running", "-a", "-c", "gap 5..9"]
-        );
-    }
-
-    #[test]
-    fn watch_that_resumes_where_it_was_is_a_gap_that_ends_behind_what_it_had_missed() {
-        let settled = |index: &mut Index<PodState>, ms: u64| {
-            let mut out = Vec::new();
-            index.settle(Ktime(0).plus_ms(ms), &mut out);
-            out.len()
-        };
-        let mut index = Index::default();
-        listed(&mut index, 1, &["a"]);
-        broke(&mut index, 5);
-        assert_eq!(settled(&mut index, 9_000), 0, "it is not there yet");
-        index.began(Ktime(0).plus_ms(9_000));
-        assert_eq!(
-            said(&mut index, 9, vec![Event::Delete(pod("a", "Running"))]),
-            ["-a"]
-        );
-        assert_eq!(settled(&mut index, 9_499), 0);
-        broke(&mut index, 7);
-        assert_eq!(settled(&mut index, 9_600), 0, "it broke again");
-        index.began(Ktime(0).plus_ms(9_700));
-        assert_eq!((settled(&mut index, 10_200), settled(&mut index, 20_000)), (1, 0));
-        assert!(
-            said(&mut index, 10, vec![Event::Delete(pod("a", "Running"))]).is_empty(),
-            "gone only once"
-        );
-    }
-
-    #[test]
-    fn server_that_was_only_slow_leaves_a_gap_only_where_something_came_late() {
-        let settled = |index: &mut Index<PodState>, at: u64| {
-            let mut out = Vec::new();
-            index.settle(Ktime(0).plus_ms(at), &mut out);
-            out.pop().map(|input| input.what)
-        };
-        let pods = || "pods".to_owned();
-        let mut index = Index::default();
-        listed(&mut index, 1, &["a"]);
-        index.doubt(Ktime(5), Ktime(3), &mut Vec::new());
-        assert_eq!(settled(&mut index, 9_000), None, "it has not answered yet");
-        index.doubt_ends(Ktime(0).plus_ms(9_000));
-        assert_eq!(settled(&mut index, 9_400), None);
-        assert_eq!(
-            settled(&mut index, 9_500),
-            Some(What::WatchWhole { resource: pods() })
-        );
-        let (at, since) = (Ktime(0).plus_ms(20_000), Ktime(0).plus_ms(19_000));
-        index.doubt(at, since, &mut Vec::new());
-        let mut late = Vec::new();
-        index.step(at, Event::Apply(pod("a", "Failed")), &mut late);
-        index.doubt_ends(Ktime(0).plus_ms(25_000));
-        assert_eq!((late.len(), settled(&mut index, 20_499)), (1, None));
-        let gap = What::WatchGap {
-            resource: pods(),
-            since,
-        };
-        assert_eq!(settled(&mut index, 20_500), Some(gap));
-    }
-
-    #[test]
-    fn errors_before_the_first_list_are_no_gap() {
-        let mut index = Index::default();
-        said(&mut index, 1, vec![Event::Init]);
-        assert_eq!(broke(&mut index, 2), 0);
-        assert_eq!(listed(&mut index, 3, &["a"]), ["+a Running"]);
-    }
-
-    #[test]
-    fn pod_of_the_same_name_is_another_pod() {
-        let mut index = Index::default();
-        listed(&mut index, 1, &["a"]);
-        let mut again = pod("a2", "Running");
-        again.metadata.name = Some("a".into());
-        assert_eq!(said(&mut index, 2, vec![Event::Apply(again)]), ["+a2 Running"]);
-        assert_eq!(
-            said(&mut index, 3, vec![Event::Delete(pod("a", "Running"))]),
-            ["-a"]
-        );
-    }
-}
+#[path = "index_tests.rs"]
+mod tests;

@@ -12,7 +12,6 @@ use futures::{
 use kube::{
     Api, Client, Resource,
     api::{ListParams, WatchEvent, WatchParams},
-    runtime::watcher::Event,
 };
 use serde::de::DeserializeOwned;
 use thiserror::Error;
@@ -21,7 +20,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::reach::Retry;
+use super::{index::Event, reach::Retry};
 use crate::clock;
 
 /// Objects in one answer to a list, as client-go's reflector asks for.

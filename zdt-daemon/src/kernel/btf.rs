@@ -30,6 +30,12 @@ const TASK_PT_REGS: (&str, &str) = ("bpf_func_id", "BPF_FUNC_task_pt_regs");
 /// The struct of an entry of conntrack, and the module that has it.
 const CONNTRACK: (&str, &str) = ("nf_conn", "nf_conntrack");
 
+/// CONFIG_HZ of most distributions.
+const MOST_KERNELS_HZ: u32 = 250;
+
+/// Names and qualifiers that one type may be behind: a chain without an end is no C type.
+const MOST_NAMES: usize = 64;
+
 /// Typedefs of the prototypes of raw tracepoints (include/trace/bpf_probe.h).
 const TRACEPOINT_PREFIX: &str = "btf_trace_";
 
@@ -68,7 +74,7 @@ pub struct KernelFacts {
     pub tracepoints: BTreeMap<String, Vec<Arg>>,
     /// The helper `bpf_task_pt_regs` exists.
     pub task_pt_regs: bool,
-    /// CONFIG_HZ where it can be found, else 250 (most distributions').
+    /// CONFIG_HZ where it can be found, else that of most distributions.
     pub hz: u32,
 }
 
@@ -88,8 +94,16 @@ impl KernelFacts {
                 source,
             },
         })?;
+        let module = || fs::read(path.with_file_name(CONNTRACK.1)).ok();
+        let mut facts = Self::of(&shown, &bytes, module)?;
+        facts.hz = config_hz().unwrap_or(facts.hz);
+        Ok(facts)
+    }
+
+    /// What `btf`, which is shown as that of `path`, and the module's tell.
+    pub fn of(path: &str, btf: &[u8], module: impl FnOnce() -> Option<Vec<u8>>) -> Result<Self, BtfError> {
         let parse = |reason| BtfError::Parse {
-            path: shown.clone(),
+            path: path.to_owned(),
             reason,
         };
         // Some 150,000 types: walk them once, keep little.
@@ -98,11 +112,11 @@ impl KernelFacts {
             let index = Index::new(&types);
             Ok((types, index))
         };
-        let (mut types, mut index) = walk(&bytes)?;
+        let (mut types, mut index) = walk(btf)?;
         // A kernel that does not use the struct itself leaves it to the module, which may not be loaded.
         if index.lacks(CONNTRACK.0)
-            && let Ok(module) = fs::read(path.with_file_name(CONNTRACK.1))
-            && let Some(both) = split_btf::join(&bytes, &module)
+            && let Some(module) = module()
+            && let Some(both) = split_btf::join(btf, &module)
         {
             (types, index) = walk(&both)?;
         }
@@ -116,13 +130,24 @@ impl KernelFacts {
             drop_reasons: index.drop_reasons,
             tracepoints: index.tracepoints,
             task_pt_regs: index.task_pt_regs,
-            hz: config_hz().unwrap_or(250),
+            hz: MOST_KERNELS_HZ,
         })
     }
 
     /// Number of arguments of a tracepoint; None: the kernel has no such tracepoint.
     pub fn arity(&self, tracepoint: &str) -> Option<usize> {
         self.tracepoints.get(tracepoint).map(Vec::len)
+    }
+}
+
+/// Reads names and arguments of both, and says nothing: for the fuzzer. Not the offsets, since the parser goes round in types
+/// that hold themselves, which no compiler writes.
+pub fn walk(kernel: &[u8], module: &[u8]) {
+    let both = split_btf::join(kernel, module).unwrap_or_default();
+    for table in [kernel, &both] {
+        if let Ok(types) = TypeInformation::new(&Bytes(table)) {
+            Index::new(&types);
+        }
     }
 }
 
@@ -237,7 +262,7 @@ fn prototype(types: &TypeInformation, pointer: u32) -> Option<Vec<Arg>> {
 }
 
 fn arg(types: &TypeInformation, mut id: u32) -> Arg {
-    loop {
+    for _ in 0..MOST_NAMES {
         id = match types.get().get(&id) {
             Some(TypeVariant::Ptr(_)) => return Arg::Pointer,
             Some(TypeVariant::Const(t)) => *t.tid(),
@@ -248,6 +273,7 @@ fn arg(types: &TypeInformation, mut id: u32) -> Arg {
             _ => return Arg::Number,
         }
     }
+    Arg::Number
 }
 
 fn offsets(types: &TypeInformation, index: &Index) -> Result<(Vec<u16>, Vec<&'static str>), BtfError> {

@@ -10,6 +10,7 @@ use aya::{
 };
 use nix::libc;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+use sha2::{Digest as _, Sha256};
 use zdt_common::Hook;
 use zerocopy::IntoBytes;
 
@@ -24,6 +25,11 @@ use super::{
 
 /// The object as `build.rs` embedded it; empty where there was none.
 static OBJECT: &[u8] = include!(concat!(env!("OUT_DIR"), "/ebpf_object.rs"));
+
+/// Length and SHA-256 of what is loaded into the kernel. None: this zdt was built without it.
+pub fn object() -> Option<(usize, [u8; 32])> {
+    (!OBJECT.is_empty()).then(|| (OBJECT.len(), Sha256::digest(OBJECT).into()))
+}
 
 /// Why nothing was loaded.
 #[derive(Debug, thiserror::Error)]

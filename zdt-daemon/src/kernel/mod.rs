@@ -19,7 +19,7 @@ mod translate;
 
 pub use attached::{Attached, AttachedHook, MissingHook, TransitError};
 pub use cost::{Costs, RunTime};
-pub use load::{LoadError, Loaded, Options};
+pub use load::{LoadError, Loaded, Options, object};
 pub use loss::{LossError, Losses};
 pub use map::MapError;
 pub use place::cgroup_root;

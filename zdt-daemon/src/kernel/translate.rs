@@ -263,10 +263,13 @@ fn pod_uid(name: &str) -> Option<String> {
     plausible.then_some(uid)
 }
 
-/// `<id>` (cgroupfs driver) or `<runtime>-<id>.scope` (systemd driver). CRI-O's monitor is no container.
+/// `<id>` (cgroupfs driver; CRI-O: `crio-<id>`) or `<runtime>-<id>.scope` (systemd driver). CRI-O's monitor is no container.
 fn container_id(name: &str) -> &str {
     let Some(scope) = name.strip_suffix(".scope") else {
-        return name;
+        if name.starts_with("crio-conmon-") {
+            return "";
+        }
+        return name.strip_prefix("crio-").unwrap_or(name);
     };
     if scope.starts_with("crio-conmon-") {
         return "";

@@ -36,6 +36,78 @@ fn systemd_names_give_uid_and_container() {
     }
 }
 
+/// The pod's directory and the one below it, as the kernel half finds them on its way up (zdt-ebpf/src/cgroup.rs, `pod_of` and
+/// `is_pod`): seven levels at most.
+fn climbed(path: &str) -> (String, String) {
+    let mut below = "";
+    for name in path.rsplit('/').take(7) {
+        let seen = name.get(..name.len().min(39)).unwrap_or(name);
+        let slice = seen.find("pods").is_some_and(|at| seen[at..].contains("-pod"));
+        if seen.starts_with("pod") || slice {
+            return (name.to_owned(), below.to_owned());
+        }
+        below = name;
+    }
+    (String::new(), String::new())
+}
+
+#[test]
+fn each_runtime_and_driver_is_known_by_its_path() {
+    let under = UID.replace('-', "_");
+    for path in [
+        // containerd, cgroupfs (config.toml SystemdCgroup = false), each QoS class.
+        format!("/kubepods/pod{UID}/{ID}"),
+        format!("/kubepods/burstable/pod{UID}/{ID}"),
+        format!("/kubepods/besteffort/pod{UID}/{ID}"),
+        // containerd, systemd.
+        format!("/kubepods.slice/kubepods-pod{under}.slice/cri-containerd-{ID}.scope"),
+        format!(
+            "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{under}.slice/cri-containerd-{ID}.scope"
+        ),
+        // CRI-O; with crun a container has a directory of its own below its scope.
+        format!(
+            "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod{under}.slice/crio-{ID}.scope"
+        ),
+        format!(
+            "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{under}.slice/crio-{ID}.scope/container"
+        ),
+        format!("/kubepods/burstable/pod{UID}/crio-{ID}"),
+        // Docker behind cri-dockerd.
+        format!("/kubepods/burstable/pod{UID}/{ID}"),
+        format!(
+            "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{under}.slice/docker-{ID}.scope"
+        ),
+        // kind, and a kubelet with --cgroup-root.
+        format!(
+            "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod{under}.slice/cri-containerd-{ID}.scope"
+        ),
+        format!("/kubelet/kubepods/besteffort/pod{UID}/{ID}"),
+        // systemd, or a container runtime, inside of the container.
+        format!(
+            "/kubepods.slice/kubepods-pod{under}.slice/cri-containerd-{ID}.scope/system.slice/nginx.service"
+        ),
+        format!("/kubepods/pod{UID}/{ID}/init.scope"),
+    ] {
+        let (of_pod, leaf) = climbed(&path);
+        assert_eq!(attribution(&of_pod, &leaf), pod(UID, ID), "{path}");
+    }
+}
+
+#[test]
+fn version_1_and_hybrid_hosts_have_no_pod_in_version_2s_tree() {
+    // There every process is in the root of version 2 (v1), or where systemd put its unit (hybrid): it is told by its network
+    // namespace and address instead.
+    for path in [
+        "/",
+        "/system.slice/containerd.service",
+        "/init.scope",
+        "/user.slice/user-0.slice/session-1.scope",
+    ] {
+        assert_eq!(climbed(path), (String::new(), String::new()), "{path}");
+    }
+    assert!(matches!(attribution("", ""), Attribution::Unknown(_)));
+}
+
 #[test]
 fn static_pods_have_a_hash_for_a_uid() {
     let uid = "5b1f2f3f4c5d6e7f8091a2b3c4d5e6f7";

@@ -21,7 +21,7 @@ mod switch;
 mod timeline;
 mod verdict;
 
-pub use escape::escape;
+pub use escape::{escape, json};
 pub use explain::explanation;
 pub use gate::{Answer, Gate, Looked, gate_text};
 pub use html::{html, lanes_key};

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::json;
 use crate::verdict::RolloutSummary;
 
 /// The patch of the settings that have a value and a place in the template; None: there is none, or it is not known which
@@ -39,7 +40,8 @@ pub fn patch(rollout: &RolloutSummary) -> Option<String> {
     }
     if let Some((sleep, container)) = container {
         // A JSON string is a YAML string, whatever is in it.
-        let name = serde_json::Value::from(container.as_str());
+        // JSON's strings are YAML's (YAML 1.2, 1.3).
+        let name = json(container).unwrap_or_default();
         let _ = write!(
             text,
             "      containers:\n        - name: {name}\n          lifecycle:\n            preStop:\n              sleep:\n                \

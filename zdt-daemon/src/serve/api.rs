@@ -88,7 +88,7 @@ pub(super) fn outputs(recent: &Recent, asked: Option<&str>) -> Answer {
 }
 
 pub(super) fn state(recent: &Recent) -> Answer {
-    let text = serde_json::to_vec(&recent.state().1).unwrap_or_default();
+    let text = report::json(&recent.state().1).unwrap_or_default();
     typed(StatusCode::OK, JSON, Bytes::from(text))
 }
 
@@ -179,7 +179,7 @@ fn asked_by_get(nodes: Nodes<'_>, question: &Question) -> Told {
     Told {
         status: question.status(gate.answer, StatusCode::OK),
         media: JSON,
-        text: gate.json().to_string() + "\n",
+        text: report::json(&gate.json()).unwrap_or_default() + "\n",
     }
 }
 
@@ -256,7 +256,7 @@ fn told(recent: &Recent, wanted: &Wanted, format: &str) -> Told {
         "html" => ("text/html; charset=utf-8", report::html(&report)),
         "text" => (TEXT, report::screen(&report, report::Style::PLAIN)),
         "markdown" => ("text/markdown; charset=utf-8", report::markdown(&report)),
-        "json" => (JSON, serde_json::to_string(&report).unwrap_or_default() + "\n"),
+        "json" => (JSON, report::json(&report).unwrap_or_default() + "\n"),
         _ => return Told::wrong("format is html, text, markdown or json"),
     };
     Told {

@@ -26,7 +26,7 @@ use super::{
     answer::{Answer, bodied},
     query::query,
 };
-use crate::{clock, input::Ktime, sink::recent::Recent};
+use crate::{clock, input::Ktime, report, sink::recent::Recent};
 
 pub(super) const EVENTS: &str = "/api/v1/events";
 
@@ -207,7 +207,7 @@ impl Listener {
         self.since = behind.next;
         let (number, state) = self.recent.state();
         if self.state != Some(number)
-            && let Ok(state) = serde_json::to_string(&state)
+            && let Ok(state) = report::json(&state)
         {
             self.state = Some(number);
             let _ = write!(piece, "event: state\ndata: {state}\n\n");

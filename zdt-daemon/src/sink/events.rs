@@ -16,6 +16,7 @@ use super::{
 use crate::{
     causes::UNEXPLAINED,
     input::Workload,
+    report::escape,
     verdict::{Advice, Output, RolloutSummary, Trigger},
 };
 
@@ -137,7 +138,8 @@ fn note(rollout: &RolloutSummary, count: usize, summary: &str) -> String {
     if let Some(gap) = rollout.gaps.first() {
         let _ = write!(note, " Not all of it was seen: {gap}.");
     }
-    shortened(note)
+    // `kubectl describe` prints it as it is.
+    shortened(escape(&note).into_owned())
 }
 
 /// The advice is the whole rollout's, as its number says.

@@ -9,18 +9,7 @@ pub mod queued;
 pub mod recent;
 mod stdout;
 
-use std::io;
-
 pub use fan_out::FanOut;
 pub use stdout::{Format, Stdout};
 
-use crate::verdict::Output;
-
-/// Takes outputs in order.
-pub trait Sink {
-    /// Delivers one output. An error of kind `BrokenPipe` means that nobody reads any more.
-    fn deliver(&mut self, output: &Output) -> io::Result<()>;
-
-    /// Makes everything delivered so far visible.
-    fn flush(&mut self) -> io::Result<()>;
-}
+pub use crate::verdict::Sink;

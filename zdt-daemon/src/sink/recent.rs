@@ -18,6 +18,7 @@ use crate::{
     clock,
     input::{Ktime, Wall},
     live::{Health, State},
+    report,
     verdict::{Output, UnderWay},
 };
 
@@ -206,7 +207,7 @@ impl Recent {
     }
 
     fn keep(&self, output: &Output) -> io::Result<()> {
-        let mut line = serde_json::to_vec(output)?;
+        let mut line = report::json(output)?.into_bytes();
         let about = Arc::new(About::of(output));
         let mut ring = self.ring();
         ring.newest += 1;

@@ -42,7 +42,7 @@ impl Stdout<Vec<u8>> {
 impl<W: Write> Sink for Stdout<W> {
     fn deliver(&mut self, output: &Output) -> io::Result<()> {
         let mut text = match self.format {
-            Format::Json => serde_json::to_string(output)?,
+            Format::Json => report::json(output)?,
             Format::Text => match output {
                 // A refused probe is no news to somebody who reads; machines get it.
                 Output::Verdict(verdict) if verdict.blame == Blame::NotARequest => return Ok(()),

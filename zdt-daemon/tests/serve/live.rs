@@ -14,7 +14,7 @@ use zdt_daemon::{
 use super::{ask, connect, get, serve, serve_with_sink, status};
 
 /// An output that says nothing.
-fn output() -> Output {
+pub fn output() -> Output {
     let switch = r#"{"kind":"selector-switch","node":"n1","service":{"namespace":"shop","name":"web"},"at":1,"wall":1,"left":0,"ready":0,"stayed":null}"#;
     serde_json::from_str(switch).unwrap()
 }

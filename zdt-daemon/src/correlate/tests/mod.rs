@@ -5,6 +5,7 @@ mod answers;
 mod bounds;
 mod containers;
 mod data_plane;
+mod faults;
 mod identity;
 mod losses;
 mod node_rules;

@@ -5,6 +5,7 @@
 //! `job/x` are one series there; and it has no bound.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -14,6 +15,8 @@ use prometheus::{
     core::{Collector, Desc, Metric},
     proto::{MetricFamily, MetricType},
 };
+
+use crate::report::escape;
 
 /// Namespace and workload of what found no room in a family. No object of Kubernetes has such a name.
 pub(super) const OTHER: &str = "(other)";
@@ -112,6 +115,12 @@ impl<M: Kind> Family<M> {
     pub(super) fn of(&mut self, mut values: Vec<String>) -> Option<&M> {
         if values.len() != self.described.labels.len() {
             return None;
+        }
+        // The text format has its own escapes for quotes and line breaks; the rest would be shown as it is.
+        for value in &mut values {
+            if let Cow::Owned(safe) = escape(value) {
+                *value = safe;
+            }
         }
         if !self.series.contains_key(&values) {
             if self.named >= self.described.most {
