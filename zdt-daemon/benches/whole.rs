@@ -49,8 +49,8 @@ mod world;
 use std::{path::Path, thread, time::Duration};
 
 use figures::Args;
-use nix::sys::signal::{SigSet, Signal};
 use report::{Correlator, Report};
+use tokio::signal::unix::{SignalKind, signal};
 use world::World;
 
 #[global_allocator]
@@ -109,17 +109,27 @@ fn correlate(quick: bool) -> Correlator {
 
 /// Ctrl-C, and what a job runner sends: the processes end with this one, the namespaces with them, and the cgroup here.
 fn clean_up_when_told() {
-    let mut told = SigSet::empty();
-    told.add(Signal::SIGINT);
-    told.add(Signal::SIGTERM);
-    // Threads that start later have it blocked, too; processes have not (std resets it).
-    told.thread_block().unwrap();
+    // Handlers, not a mask: the observers would inherit that, and hear of no end.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let (mut interrupt, mut terminate) = {
+        let _here = runtime.enter();
+        let listen = |kind| signal(kind).unwrap();
+        (listen(SignalKind::interrupt()), listen(SignalKind::terminate()))
+    };
     thread::spawn(move || {
-        let signal = told.wait().unwrap();
+        let code = runtime.block_on(async {
+            tokio::select! {
+                _ = interrupt.recv() => 130,
+                _ = terminate.recv() => 143,
+            }
+        });
         eprintln!("interrupted");
         world::end_processes();
         world::forget();
-        std::process::exit(128 + signal as i32);
+        std::process::exit(code);
     });
 }
 
@@ -129,7 +139,11 @@ fn main() {
         return;
     }
     let args = Args::read(10);
-    let rounds = if args.quick { args.rounds.min(2) } else { args.rounds };
+    let rounds = if args.quick {
+        args.rounds.min(2)
+    } else {
+        args.rounds
+    };
     clean_up_when_told();
     let wanted = |part: &str| args.only.as_deref().is_none_or(|only| only == part);
     let mut report = Report {
@@ -139,7 +153,10 @@ fn main() {
     if wanted("correlator") {
         report.correlator = Some(correlate(args.quick));
     }
-    if ["application", "kernel", "latency", "start"].into_iter().any(wanted) {
+    if ["application", "kernel", "latency", "start"]
+        .into_iter()
+        .any(wanted)
+    {
         let mut world = World::start();
         thread::sleep(Duration::from_millis(200));
         if wanted("latency") {

@@ -114,7 +114,10 @@ fn whole() -> Report {
             ..Correlator::default()
         }),
         kernel: Some(Kernel {
-            idle: vec![program("inet_sock_set_state", 200.0), program("tcp_send_reset", 50.0)],
+            idle: vec![
+                program("inet_sock_set_state", 200.0),
+                program("tcp_send_reset", 50.0),
+            ],
             in_transition: vec![program("net_dev_queue", 400.0)],
         }),
         latency: Some(Latency {
@@ -142,7 +145,10 @@ fn json_has_the_promised_shape() {
     }
     assert_eq!(rows[1]["load"], "short");
     assert_eq!(rows[1]["throughput_ratio"], 0.99);
-    assert_eq!(rows[1]["throughput_ratio_spread"], serde_json::json!([0.98, 1.01]));
+    assert_eq!(
+        rows[1]["throughput_ratio_spread"],
+        serde_json::json!([0.98, 1.01])
+    );
     assert_eq!(json["correlator"]["inputs_per_s"], 2e6);
     assert_eq!(json["correlator"]["bytes_per_flow"], 200.0);
     assert_eq!(json["kernel"]["ns_per_connection"], 250.0);
@@ -164,11 +170,12 @@ fn part_alone_says_nothing_of_the_others() {
 }
 
 #[test]
-fn text_has_a_table_for_each_load_and_names_who_is_left_out() {
+fn text_has_a_row_for_each_load_and_observer_and_names_who_is_left_out() {
     let text = whole().text();
     for wanted in [
-        "short (median",
-        "keep-alive (median",
+        "of 3 rounds",
+        "| short | zdt, nothing <in> transition | 1 | 0.990 [0.980 .. 1.010] |",
+        "| keep-alive | nobody | 1 | 1.000 [1.000 .. 1.000] |",
         "bcc tcplife is left out: tcplife-bpfcc is not installed",
         "250 ns for each connection",
         "p99 30 ms (3 verdicts of 3 failures)",

@@ -150,7 +150,11 @@ impl Node {
     }
 
     /// One event of each of these connections. What the correlator does is counted, not what makes the events.
-    fn each(&mut self, flows: std::ops::Range<usize>, event: fn(Cluster, usize, Ktime) -> Input) -> Allocated {
+    fn each(
+        &mut self,
+        flows: std::ops::Range<usize>,
+        event: fn(Cluster, usize, Ktime) -> Input,
+    ) -> Allocated {
         let mut all = Allocated::default();
         for n in flows {
             self.at.0 += 20_000;
@@ -181,7 +185,10 @@ fn second_event_of_a_known_connection_allocates_nothing() {
     let mut node = Node::new();
     node.each(0..FLOWS, Cluster::retransmit);
     let again = node.each(0..FLOWS, Cluster::retransmit);
-    holds("correlate.allocations_per_known_event", again.calls as f64 / FLOWS as f64);
+    holds(
+        "correlate.allocations_per_known_event",
+        again.calls as f64 / FLOWS as f64,
+    );
 }
 
 #[test]
@@ -206,16 +213,26 @@ fn failed_connection_costs_what_it_may() {
         calls += node.each(flows, Cluster::end).calls;
         calls += node.ticks(20).calls;
     }
-    let verdicts = node.out.iter().filter(|o| matches!(o, Output::Verdict(_))).count();
+    let verdicts = node
+        .out
+        .iter()
+        .filter(|o| matches!(o, Output::Verdict(_)))
+        .count();
     assert_eq!(verdicts, FLOWS);
-    holds("correlate.allocations_per_failed_connection", calls as f64 / FLOWS as f64);
+    holds(
+        "correlate.allocations_per_failed_connection",
+        calls as f64 / FLOWS as f64,
+    );
 }
 
 #[test]
 fn quiet_tick_allocates_nothing() {
     let mut node = Node::new();
     node.ticks(10);
-    holds("correlate.allocations_per_quiet_tick", node.ticks(100).calls as f64 / 100.0);
+    holds(
+        "correlate.allocations_per_quiet_tick",
+        node.ticks(100).calls as f64 / 100.0,
+    );
 }
 
 #[test]

@@ -56,7 +56,7 @@ impl Figures {
         (end(sorted.first()), end(sorted.last()))
     }
 
-    fn text(&self, digits: usize) -> String {
+    pub fn text(&self, digits: usize) -> String {
         let (least, greatest) = self.spread();
         format!(
             "{:.digits$} [{least:.digits$} .. {greatest:.digits$}]",

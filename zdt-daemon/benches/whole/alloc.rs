@@ -45,7 +45,10 @@ fn note(calls: u64, more: usize, less: usize) {
 /// The system's allocator, with a count.
 pub struct Counting;
 
-#[expect(unsafe_code, reason = "an allocator is unsafe by its trait; each call goes on to the system's")]
+#[expect(
+    unsafe_code,
+    reason = "an allocator is unsafe by its trait; each call goes on to the system's"
+)]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         note(1, layout.size(), 0);

@@ -22,7 +22,11 @@ const SETTLED: Duration = Duration::from_millis(2_600);
 
 fn metrics() -> String {
     let mut stream = TcpStream::connect(LISTEN).unwrap();
-    write!(stream, "GET /metrics HTTP/1.1\r\nhost: zdt\r\nconnection: close\r\n\r\n").unwrap();
+    write!(
+        stream,
+        "GET /metrics HTTP/1.1\r\nhost: zdt\r\nconnection: close\r\n\r\n"
+    )
+    .unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     text

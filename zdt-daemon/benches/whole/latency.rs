@@ -36,7 +36,10 @@ pub fn measure(world: &mut World, quick: bool) -> Latency {
     let failures = world.clients.iter_mut().map(|c| c.done().latencies.count()).sum();
     // The last of them is ripe then.
     thread::sleep(Duration::from_millis(grace_ms + 1_500));
-    let printed: Figures = zdt.lines().filter_map(|(read, line)| printed_ms(read, &line)).collect();
+    let printed: Figures = zdt
+        .lines()
+        .filter_map(|(read, line)| printed_ms(read, &line))
+        .collect();
     Latency {
         grace_ms: grace_ms as f64,
         printed_ms: printed,

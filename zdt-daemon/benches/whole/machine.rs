@@ -32,7 +32,11 @@ impl Process {
     /// Zero for one that has ended.
     pub fn look(pid: u32) -> Self {
         let mut all = Self::default();
-        for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().map_while(Result::ok) {
+        for task in fs::read_dir(format!("/proc/{pid}/task"))
+            .into_iter()
+            .flatten()
+            .map_while(Result::ok)
+        {
             let read = |file| fs::read_to_string(task.path().join(file)).unwrap_or_default();
             // Nanoseconds, where /proc/PID/stat has ticks of 10 ms (Documentation/scheduler/sched-stats.rst).
             let ran = read("schedstat").split(' ').next().and_then(|ns| ns.parse().ok());
@@ -47,14 +51,18 @@ impl Process {
 
 /// A number of /proc/PID/status.
 pub fn field(status: &str, name: &str) -> Option<u64> {
-    let line = status.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':'))?;
+    let line = status
+        .lines()
+        .find_map(|l| l.strip_prefix(name)?.strip_prefix(':'))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
 /// What the figures are of: kernel and CPUs.
 pub fn describe() -> serde_json::Value {
     let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpus.lines().find_map(|l| l.strip_prefix("model name")?.split_once(": "));
+    let model = cpus
+        .lines()
+        .find_map(|l| l.strip_prefix("model name")?.split_once(": "));
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     serde_json::json!({
         "kernel": fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim(),

@@ -48,7 +48,16 @@ struct Tool {
 const TOOLS: [Tool; 6] = [
     Tool {
         name: "tcpdump, RST filter",
-        command: &["tcpdump", "-i", "any", "-nn", "-l", "-Z", "root", "tcp[tcpflags] & tcp-rst != 0"],
+        command: &[
+            "tcpdump",
+            "-i",
+            "any",
+            "-nn",
+            "-l",
+            "-Z",
+            "root",
+            "tcp[tcpflags] & tcp-rst != 0",
+        ],
     },
     Tool {
         name: "conntrack -E",
@@ -59,7 +68,7 @@ const TOOLS: [Tool; 6] = [
         command: &[
             "bpftrace",
             "-e",
-            "tracepoint:tcp:tcp_send_reset, tracepoint:tcp:tcp_receive_reset { @[args->sport, args->dport] = count(); }",
+            "tracepoint:tcp:tcp_send_reset, tracepoint:tcp:tcp_receive_reset { @[probe] = count(); }",
         ],
     },
     Tool {
@@ -114,7 +123,9 @@ impl Observer {
 /// It ends with this process, however that ends.
 pub fn with_us(program: &str) -> Command {
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", program]).stdin(Stdio::null());
+    command
+        .args(["--pdeathsig", "KILL", program])
+        .stdin(Stdio::null());
     command
 }
 
@@ -141,8 +152,10 @@ fn tool(tool: &Tool) -> Result<Running, String> {
     let log = fs::read_to_string(&said).unwrap_or_default();
     let _ = fs::remove_file(&said);
     settled.map_err(|why| {
-        let last = log.lines().rfind(|l| !l.trim().is_empty()).unwrap_or(why);
-        format!("it {why}: {last}")
+        // Compilers say the reason first and show the place behind it.
+        let error = |l: &&str| l.to_lowercase().contains("error");
+        let reason = log.lines().find(error).or_else(|| log.lines().last());
+        format!("it {why}: {}", reason.unwrap_or("without a word").trim())
     })?;
     Ok(running)
 }
@@ -188,7 +201,9 @@ impl Running {
 
     /// Whether it has ended by itself.
     pub fn has_ended(&mut self) -> bool {
-        self.child.as_mut().is_some_and(|c| c.try_wait().unwrap().is_some())
+        self.child
+            .as_mut()
+            .is_some_and(|c| c.try_wait().unwrap().is_some())
     }
 }
 
@@ -208,9 +223,7 @@ impl Drop for Running {
 
 /// The endpoints of the loaded service: the server, one that nobody has come to yet, and maybe one that goes.
 fn slice(going: Option<u8>) -> Value {
-    let endpoint = |addr: String, ends: bool| {
-        json!({"addresses": [addr], "conditions": {"ready": !ends, "serving": true, "terminating": ends}})
-    };
+    let endpoint = |addr: String, ends: bool| json!({"addresses": [addr], "conditions": {"ready": !ends, "serving": true, "terminating": ends}});
     let mut endpoints = vec![endpoint(world::SERVER.to_string(), false)];
     endpoints.extend(going.map(|n| endpoint(format!("10.244.2.{n}"), true)));
     json!({
@@ -260,7 +273,16 @@ fn zdt(moving: bool) -> Running {
 /// `zdt run`, when it says that it is ready.
 pub fn spawn_zdt(kubeconfig: &std::path::Path, node: &str) -> Running {
     let mut child = with_us(env!("CARGO_BIN_EXE_zdt"))
-        .args(["run", "-o", "json", "--node", node, "--listen", LISTEN, "--kubeconfig"])
+        .args([
+            "run",
+            "-o",
+            "json",
+            "--node",
+            node,
+            "--listen",
+            LISTEN,
+            "--kubeconfig",
+        ])
         .arg(kubeconfig)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -16,13 +16,19 @@ pub fn x(ratio: f64) -> f64 {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }
 
 fn bar(out: &mut String, y: f64, row: &Row) {
     let (least, greatest) = row.throughput_ratio.spread();
     let median = row.throughput_ratio.median();
-    let colour = if row.observer.starts_with("zdt") { "#0a7d57" } else { "#8a8f98" };
+    let colour = if row.observer.starts_with("zdt") {
+        "#0a7d57"
+    } else {
+        "#8a8f98"
+    };
     let (middle, text) = (y + LINE / 2.0, y + LINE * 0.7);
     // Writing to a String cannot fail.
     let _ = write!(
@@ -43,7 +49,11 @@ fn bar(out: &mut String, y: f64, row: &Row) {
 /// A whole SVG document.
 pub fn svg(report: &Report) -> String {
     let (mut body, mut y, mut load) = (String::new(), 30.0, "");
-    for row in report.rows.iter().filter(|r| r.throughput_ratio.median().is_finite()) {
+    for row in report
+        .rows
+        .iter()
+        .filter(|r| r.throughput_ratio.median().is_finite())
+    {
         if load != row.load {
             load = &row.load;
             y += LINE;

@@ -204,7 +204,14 @@ impl Report {
 
     /// Tables for people, to paste.
     pub fn text(&self) -> String {
-        let mut parts: Vec<String> = self.by_load().iter().map(Table::text).collect();
+        let mut parts = Vec::new();
+        if !self.rows.is_empty() {
+            parts.push(format!(
+                "Median [least .. greatest] of {} rounds (tools: a quarter of them):\n\n{}",
+                self.rounds,
+                self.table()
+            ));
+        }
         for absent in &self.absent {
             parts.push(format!("{} is left out: {}", absent.observer, absent.why));
         }
@@ -238,48 +245,42 @@ impl Report {
         parts.join("\n\n")
     }
 
-    fn by_load(&self) -> Vec<Table> {
-        const COLUMNS: [crate::figures::Column; 8] = [
-            ("requests/s", 0),
-            ("ratio", 3),
-            ("p99 ms", 2),
-            ("p99 ratio", 2),
-            ("machine CPUs more", 2),
-            ("its CPU", 4),
-            ("wake-ups/s", 0),
-            ("RSS MiB", 1),
+    /// One row for each load and observer.
+    fn table(&self) -> String {
+        let mut lines = vec![
+            "| load | observer | requests/s | ratio | p50 ms | p99 ms | p99 ratio | machine's CPUs more | its CPU, % of one | wake-ups/s | RSS MiB |"
+                .to_owned(),
+            "|---|---|---|---|---|---|---|---|---|---|---|".to_owned(),
         ];
-        let mut tables: Vec<(&str, Table)> = Vec::new();
         for row in &self.rows {
-            if tables.last().is_none_or(|(load, _)| *load != row.load) {
-                tables.push((&row.load, Table::new(row.load.clone(), &COLUMNS)));
-            }
-            let columns = [
-                &row.throughput,
-                &row.throughput_ratio,
-                &row.p99_ms,
-                &row.p99_ratio,
-                &row.machine_cpu_extra,
-                &row.observer_cpu,
-                &row.wake_ups,
-                &row.rss_mib,
-            ];
-            if let Some((_, table)) = tables.last_mut() {
-                table.row(row.observer.clone(), columns.map(Clone::clone).into());
-            }
+            lines.push(format!(
+                "| {} | {} | {:.0} | {} | {:.2} | {:.2} | {} | {} | {:.2} | {:.0} | {:.1} |",
+                row.load,
+                row.observer,
+                row.throughput.median(),
+                row.throughput_ratio.text(3),
+                row.p50_ms.median(),
+                row.p99_ms.median(),
+                row.p99_ratio.text(2),
+                row.machine_cpu_extra.text(2),
+                row.observer_cpu.median() * 100.0,
+                row.wake_ups.median(),
+                row.rss_mib.median(),
+            ));
         }
-        tables.into_iter().map(|(_, table)| table).collect()
+        lines.join("\n")
     }
 }
 
 fn correlator_text(correlator: &Correlator) -> String {
     let mut lines = vec![
-        "    flows     pods  inputs/s  open ns  translate ns  end+judge ns  ticks %  bytes/flow  bytes/pod  allocations/input"
+        "| flows | pods | inputs/s | open ns | translate ns | end and judge ns | ticks % | bytes/flow | bytes/pod | allocations/input |"
             .to_owned(),
+        "|---|---|---|---|---|---|---|---|---|---|".to_owned(),
     ];
     for s in &correlator.sizes {
         lines.push(format!(
-            "{:>9}{:>9}{:>10.0}{:>9.0}{:>14.0}{:>14.0}{:>9.1}{:>12.0}{:>11.0}{:>19.2}",
+            "| {} | {} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} | {:.1} |",
             s.flows,
             s.pods,
             s.inputs_per_s,
@@ -294,7 +295,7 @@ fn correlator_text(correlator: &Correlator) -> String {
     }
     let r = &correlator.replayed;
     lines.push(format!(
-        "a recorded rollout, repeated: {:.0} inputs/s, {:.2} allocations/input ({} inputs, {} verdicts)",
+        "\nA recorded rollout, repeated: {:.0} inputs/s, {:.2} allocations/input ({} inputs, {} verdicts)",
         r.inputs_per_s, r.allocations_per_input, r.inputs, r.verdicts
     ));
     lines.join("\n")

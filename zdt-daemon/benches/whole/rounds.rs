@@ -102,7 +102,9 @@ fn window(world: &mut World, load: Load, running: &Running, lasts: Duration) -> 
 fn beside(world: &mut World, observer: Observer, shrink: u32) -> Result<Vec<Window>, String> {
     let mut running = observer.start()?;
     thread::sleep(Duration::from_millis(300));
-    let windows = LOADS.iter().map(|load| window(world, *load, &running, load.lasts / shrink));
+    let windows = LOADS
+        .iter()
+        .map(|load| window(world, *load, &running, load.lasts / shrink));
     let windows = windows.collect();
     if running.has_ended() {
         return Err("it ended under the load".to_owned());

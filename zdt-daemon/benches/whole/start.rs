@@ -67,7 +67,9 @@ fn once(endpoints: usize, into: &mut Start) {
         .spawn()
         .unwrap();
     let mut line = String::new();
-    BufReader::new(serving.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    BufReader::new(serving.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
     let addr: SocketAddr = line.trim().parse().unwrap();
     let dir = std::env::temp_dir().join(format!("zdt-bench-start-{}", std::process::id()));
     fs::create_dir_all(&dir).unwrap();
@@ -86,7 +88,11 @@ fn once(endpoints: usize, into: &mut Start) {
 }
 
 pub fn measure(quick: bool) -> Vec<Start> {
-    let sizes = if quick { &[100, 10_000][..] } else { &[100, 10_000, 150_000] };
+    let sizes = if quick {
+        &[100, 10_000][..]
+    } else {
+        &[100, 10_000, 150_000]
+    };
     let measured = sizes.iter().map(|&endpoints| {
         let mut start = Start {
             endpoints,

@@ -144,7 +144,9 @@ fn obey(order: Order) -> Done {
 fn due(order: Order, began: Instant, next: &AtomicU64) -> Option<Instant> {
     let end = began + order.lasts;
     let due = match order.pace {
-        Pace::Rate(rate) | Pace::RefusedRate(rate) => began + Duration::from_secs_f64(next.fetch_add(1, Relaxed) as f64 / rate),
+        Pace::Rate(rate) | Pace::RefusedRate(rate) => {
+            began + Duration::from_secs_f64(next.fetch_add(1, Relaxed) as f64 / rate)
+        }
         _ => Instant::now(),
     };
     (due < end).then_some(due)

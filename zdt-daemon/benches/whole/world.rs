@@ -72,7 +72,13 @@ fn enter() {
         let _ = mount(Some("tracefs"), tracing, Some("tracefs"), MsFlags::empty(), none);
     }
     if !Path::new("/sys/kernel/debug/tracing").exists() {
-        let _ = mount(Some("debugfs"), "/sys/kernel/debug", Some("debugfs"), MsFlags::empty(), none);
+        let _ = mount(
+            Some("debugfs"),
+            "/sys/kernel/debug",
+            Some("debugfs"),
+            MsFlags::empty(),
+            none,
+        );
     }
     run("ip link set lo up");
     run("sysctl -qw net.ipv4.ip_forward=1");
@@ -97,7 +103,9 @@ fn enter() {
     assert!(loaded.is_ok_and(|s| s.success()), "the node's rules");
     // The table would fill in its usual two minutes.
     for timeout in ["time_wait", "close", "fin_wait", "last_ack"] {
-        run(&format!("sysctl -qw net.netfilter.nf_conntrack_tcp_timeout_{timeout}=1"));
+        run(&format!(
+            "sysctl -qw net.netfilter.nf_conntrack_tcp_timeout_{timeout}=1"
+        ));
     }
 }
 
@@ -124,7 +132,9 @@ impl Pod {
         if let Some(cgroup) = cgroup {
             fs::write(cgroup.join("cgroup.procs"), pid.to_string()).unwrap();
         }
-        run(&format!("ip link add veth{n} type veth peer name eth0 netns {pid}"));
+        run(&format!(
+            "ip link add veth{n} type veth peer name eth0 netns {pid}"
+        ));
         if n == 0 {
             run(&format!("ip addr add {GATEWAY}/32 dev veth0"));
         }
@@ -177,7 +187,9 @@ impl World {
         enter();
         let cgroup = Cgroup::make();
         let server = Pod::start(0, "serve", SERVER, Some(&cgroup.container()));
-        let clients = (1..).zip(CLIENTS).map(|(n, addr)| Pod::start(n, "client", addr, None));
+        let clients = (1..)
+            .zip(CLIENTS)
+            .map(|(n, addr)| Pod::start(n, "client", addr, None));
         Self {
             clients: clients.collect(),
             flooder: Pod::start(9, "client", FLOODER, None),
@@ -196,7 +208,9 @@ pub struct Cgroup(PathBuf);
 fn root() -> PathBuf {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     let v2 = mounts.lines().find(|l| l.split(' ').nth(2) == Some("cgroup2"));
-    v2.and_then(|l| l.split(' ').nth(1)).expect("cgroup v2 is mounted").into()
+    v2.and_then(|l| l.split(' ').nth(1))
+        .expect("cgroup v2 is mounted")
+        .into()
 }
 
 impl Cgroup {
@@ -208,7 +222,8 @@ impl Cgroup {
     }
 
     fn container(&self) -> PathBuf {
-        self.0.join(format!("kubepods/pod{SERVER_UID}/{}", "a1".repeat(32)))
+        self.0
+            .join(format!("kubepods/pod{SERVER_UID}/{}", "a1".repeat(32)))
     }
 }
 
