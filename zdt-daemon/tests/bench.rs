@@ -25,7 +25,7 @@ use std::{fs::File, io::BufReader, time::Duration};
 
 use figures::Figures;
 use histogram::Histogram;
-use report::{Absent, Correlator, Kernel, Latency, Program, Report, Row, Size, Start};
+use report::{Absent, Correlator, Kernel, Latency, Program, Programs, Report, Row, Size, Start};
 use serde_json::Value;
 use zdt_daemon::{
     correlate::{Correlator as Pure, Settings},
@@ -114,11 +114,17 @@ fn whole() -> Report {
             ..Correlator::default()
         }),
         kernel: Some(Kernel {
-            idle: vec![
-                program("inet_sock_set_state", 200.0),
-                program("tcp_send_reset", 50.0),
-            ],
-            in_transition: vec![program("net_dev_queue", 400.0)],
+            idle: Programs {
+                programs: vec![
+                    program("inet_sock_set_state", 200.0),
+                    program("tcp_send_reset", 50.0),
+                ],
+                events_per_connection: 0.0,
+            },
+            in_transition: Programs {
+                programs: vec![program("net_dev_queue", 400.0)],
+                events_per_connection: 0.5,
+            },
         }),
         latency: Some(Latency {
             grace_ms: 2_000.0,
@@ -153,6 +159,7 @@ fn json_has_the_promised_shape() {
     assert_eq!(json["correlator"]["bytes_per_flow"], 200.0);
     assert_eq!(json["kernel"]["ns_per_connection"], 250.0);
     assert_eq!(json["kernel"]["ns_per_connection_in_transition"], 400.0);
+    assert_eq!(json["kernel"]["in_transition"]["events_per_connection"], 0.5);
     assert_eq!(json["latency"]["beyond_grace_p50_ms"], 20.0);
     assert_eq!(json["start"][0]["endpoints"], 100);
     // What was not measured is no number.

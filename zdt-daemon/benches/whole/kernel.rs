@@ -12,7 +12,7 @@ use aya::sys::{Stats, enable_stats};
 
 use crate::{
     observer::{LISTEN, Observer},
-    report::{Kernel, Program},
+    report::{Kernel, Program, Programs},
     traffic::Pace,
     world::{self, World},
 };
@@ -44,7 +44,7 @@ pub fn by_hook(text: &str, metric: &str) -> BTreeMap<String, f64> {
 }
 
 /// Beside short connections as fast as they come. The kernel counts only meanwhile: counting costs, too.
-fn beside(world: &mut World, moving: bool, lasts: Duration) -> Vec<Program> {
+fn beside(world: &mut World, moving: bool, lasts: Duration) -> Programs {
     // Ends when this is dropped.
     let _counting = enable_stats(Stats::RunTime).expect("the kernel counts the run time of programs");
     let _zdt = Observer::Zdt(moving).start().unwrap();
@@ -78,7 +78,11 @@ fn beside(world: &mut World, moving: bool, lasts: Duration) -> Vec<Program> {
         })
         .collect();
     programs.sort_by(|a, b| b.ns_per_connection.total_cmp(&a.ns_per_connection));
-    programs
+    let events: f64 = more("zdt_events_total").values().sum();
+    Programs {
+        programs,
+        events_per_connection: events / connections as f64,
+    }
 }
 
 pub fn measure(world: &mut World, quick: bool) -> Kernel {

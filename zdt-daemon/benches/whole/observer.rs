@@ -188,7 +188,11 @@ impl Running {
                 return Err("did not settle");
             }
             let now = machine::Process::look(child.id()).cpu;
-            quiet = if now - before < LOOK / 50 { quiet + 1 } else { 0 };
+            quiet = if now.saturating_sub(before) < LOOK / 50 {
+                quiet + 1
+            } else {
+                0
+            };
             before = now;
         }
         Ok(())

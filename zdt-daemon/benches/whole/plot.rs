@@ -31,10 +31,9 @@ fn bar(out: &mut String, y: f64, row: &Row) {
     };
     let (middle, text) = (y + LINE / 2.0, y + LINE * 0.7);
     // Writing to a String cannot fail.
-    let _ = write!(
+    let _ = writeln!(
         out,
-        r##"<text x="{}" y="{text}" text-anchor="end">{}</text><rect x="{LEFT}" y="{}" width="{:.1}" height="{}" fill="{colour}"/><line x1="{:.1}" x2="{:.1}" y1="{middle}" y2="{middle}" stroke="#111" stroke-width="1.5"/><text x="{:.1}" y="{text}">{median:.3}</text>
-"##,
+        r##"<text x="{}" y="{text}" text-anchor="end">{}</text><rect x="{LEFT}" y="{}" width="{:.1}" height="{}" fill="{colour}"/><line x1="{:.1}" x2="{:.1}" y1="{middle}" y2="{middle}" stroke="#111" stroke-width="1.5"/><text x="{:.1}" y="{text}">{median:.3}</text>"##,
         LEFT - 8.0,
         escape(&row.observer),
         y + 3.0,

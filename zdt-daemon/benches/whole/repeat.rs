@@ -54,7 +54,7 @@ impl Repeated {
             }
             Value::String(text) => {
                 if key == NAMESPACE || is_uid(text) {
-                    text.push_str(&format!("-{n}"));
+                    *text = format!("{text}-{n}");
                 } else if let Some(other) = address(text, n) {
                     *text = other;
                 }

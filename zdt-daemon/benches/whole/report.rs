@@ -91,12 +91,20 @@ pub struct Program {
 
 #[derive(Clone, Debug, Default)]
 pub struct Kernel {
-    pub idle: Vec<Program>,
-    pub in_transition: Vec<Program>,
+    pub idle: Programs,
+    pub in_transition: Programs,
 }
 
-pub fn ns_per_connection(programs: &[Program]) -> f64 {
-    programs.iter().map(|p| p.ns_per_connection).sum()
+/// All of them, in one state.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Programs {
+    pub programs: Vec<Program>,
+    /// Events that they wrote to the ring.
+    pub events_per_connection: f64,
+}
+
+pub fn ns_per_connection(all: &Programs) -> f64 {
+    all.programs.iter().map(|p| p.ns_per_connection).sum()
 }
 
 /// From a failure in the kernel to its verdict.
@@ -301,12 +309,13 @@ fn correlator_text(correlator: &Correlator) -> String {
     lines.join("\n")
 }
 
-fn kernel_text(when: &str, programs: &[Program]) -> String {
+fn kernel_text(when: &str, all: &Programs) -> String {
     let mut lines = vec![format!(
-        "kernel half, {when}: {:.0} ns for each connection (both ends on this kernel)",
-        ns_per_connection(programs)
+        "kernel half, {when}: {:.0} ns for each connection (both ends on this kernel), {:.4} events",
+        ns_per_connection(all),
+        all.events_per_connection
     )];
-    for p in programs {
+    for p in &all.programs {
         lines.push(format!(
             "  {:<24}{:>6.2} runs of {:>5.0} ns = {:>5.0} ns",
             p.program, p.runs_per_connection, p.ns_per_run, p.ns_per_connection
