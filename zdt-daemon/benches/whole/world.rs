@@ -285,5 +285,10 @@ pub fn end_processes() {
 
 /// On Ctrl-C: what is left of this benchmark's when all its processes have ended.
 pub fn forget() {
-    remove(&root().join(format!("{OURS}{}", std::process::id())));
+    let me = std::process::id();
+    remove(&root().join(format!("{OURS}{me}")));
+    for name in ["", "start-"] {
+        // Only the part that ran has one.
+        let _ = fs::remove_dir_all(std::env::temp_dir().join(format!("{OURS}{name}{me}")));
+    }
 }
