@@ -1,15 +1,17 @@
 //! `cargo xtask bench`: what zdt costs, as ratios with their spread. Needs root and a machine that does nothing else.
 
-use std::process::ExitCode;
+use std::{fs, path::PathBuf, process::ExitCode};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 
-use crate::{build, child, setup};
+use crate::{build, child, layout, setup};
 
 #[derive(clap::Args)]
 pub struct Args {
-    what: What,
+    /// One question; without it the benchmark of the whole: the application beside zdt and beside what people use instead,
+    /// zdt itself, its kernel half, the correlator, latency and start.
+    what: Option<What>,
     /// Exactly one JSON object on stdout.
     #[arg(long)]
     json: bool,
@@ -19,6 +21,41 @@ pub struct Args {
     /// So many times smaller than it is meant, to try the benchmark itself (`watches`).
     #[arg(long)]
     shrink: Option<usize>,
+    /// A short run of the whole, whose figures are rough.
+    #[arg(long, conflicts_with = "what")]
+    quick: bool,
+    /// One part of the whole.
+    #[arg(long, conflicts_with = "what")]
+    only: Option<Part>,
+    /// Where the plot of the whole goes; without it target/bench/cost.svg.
+    #[arg(long, conflicts_with = "what")]
+    plot: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Part {
+    /// Throughput and latency beside each observer, and what that costs.
+    Application,
+    /// Nanoseconds in the kernel half for each connection.
+    Kernel,
+    /// Inputs a second, and bytes for each flow and pod.
+    Correlator,
+    /// From a failure to its verdict.
+    Latency,
+    /// From start to ready, with up to 150,000 endpoints.
+    Start,
+}
+
+impl Part {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Application => "application",
+            Self::Kernel => "kernel",
+            Self::Correlator => "correlator",
+            Self::Latency => "latency",
+            Self::Start => "start",
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -35,9 +72,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     setup::lab()?;
     build::ebpf()?;
     let name = match args.what {
-        What::Rules => "rules",
-        What::Conntrack => "conntrack",
-        What::Watches => "watches",
+        Some(What::Rules) => "rules",
+        Some(What::Conntrack) => "conntrack",
+        Some(What::Watches) => "watches",
+        None => {
+            setup::tools();
+            "whole"
+        }
     };
     let mut cargo = child::cargo_as_root()?;
     cargo.args([
@@ -59,5 +100,26 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if let Some(shrink) = args.shrink {
         cargo.arg("--shrink").arg(shrink.to_string());
     }
+    if args.what.is_none() {
+        let plot = plot(args)?;
+        cargo.arg("--plot").arg(plot);
+        if args.quick {
+            cargo.arg("--quick");
+        }
+        if let Some(part) = args.only {
+            cargo.args(["--only", part.name()]);
+        }
+    }
     child::status(&mut cargo)
+}
+
+/// Cargo starts the benchmark in its package's folder, so the path is absolute.
+fn plot(args: &Args) -> Result<PathBuf> {
+    let plot = match &args.plot {
+        Some(plot) => std::path::absolute(plot)?,
+        None => layout::target().join("bench/cost.svg"),
+    };
+    let dir = plot.parent().context("the plot is a file")?;
+    fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    Ok(plot)
 }

@@ -83,6 +83,25 @@ pub const LAB: &[Need] = &[
     },
 ];
 
+/// For the benchmark of the whole: what an engineer would reach for instead.
+pub const TOOLS: &[Need] = &[
+    Need {
+        what: "tcpdump",
+        package: "tcpdump",
+        why: "the benchmark compares zdt with it",
+    },
+    Need {
+        what: "bpftrace",
+        package: "bpftrace",
+        why: "the same",
+    },
+    Need {
+        what: "tcplife-bpfcc",
+        package: "bpfcc-tools",
+        why: "the same",
+    },
+];
+
 /// To build bpf-linker.
 pub const LINKER: &[Need] = &[
     Need {

@@ -84,6 +84,14 @@ pub fn lab() -> Result<()> {
     install(&missing, false)
 }
 
+/// What the benchmark compares zdt with. It leaves out what is not there, so this cannot fail.
+pub fn tools() {
+    let missing = unmet(needs::TOOLS);
+    if let Err(error) = install(&missing, false) {
+        eprintln!("setup: some tools are left out of the comparison: {error:#}");
+    }
+}
+
 /// Only a C++ compiler: libFuzzer is built from its source.
 pub fn cxx() -> Result<()> {
     let missing = unmet(needs::FUZZ);
@@ -185,7 +193,8 @@ fn elsewhere(os_release: &str, packages: &[&str], rust_missing: bool) -> String 
     let mut lines = vec![format!(
         "this is {name}, and setup can install packages on Debian only. Install:"
     )];
-    for need in needs::LAB.iter().filter(|n| packages.contains(&n.package)) {
+    let known = needs::LAB.iter().chain(needs::TOOLS);
+    for need in known.filter(|n| packages.contains(&n.package)) {
         lines.push(format!(
             "  {:<22} {} (Debian's package {})",
             need.what, need.why, need.package

@@ -30,15 +30,7 @@ correlator run as in `zdt run`, in a fresh process each round, without a kernel 
 First lists: from the start until all are in. Then 500 pods a second change, in their slices; lag is from the server's writing of
 an event until the correlator has taken it in.";
 
-/// What a large cluster has.
-#[derive(Clone, Copy, Debug)]
-pub struct Size {
-    pub nodes: usize,
-    pub services: usize,
-    pub pods_of_each: usize,
-    pub changes_a_second: u32,
-    pub seconds: u32,
-}
+pub use server::Size;
 
 impl Size {
     fn shrunk(by: usize) -> Self {

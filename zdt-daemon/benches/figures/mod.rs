@@ -1,6 +1,8 @@
 //! Figures of a benchmark: a median with its spread, as a table for people or as one JSON object.
 #![allow(dead_code, reason = "each benchmark uses its part")]
 
+use std::path::PathBuf;
+
 use serde_json::{Value, json};
 
 /// What was measured, several times.
@@ -27,14 +29,34 @@ impl Figures {
         }
     }
 
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What `share` of all do not exceed; NaN where there are none.
+    pub fn quantile(&self, share: f64) -> f64 {
+        let sorted = self.sorted();
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "an index of the list"
+        )]
+        let rank = (sorted.len() as f64 * share).ceil().max(1.0) as usize;
+        sorted.get(rank - 1).copied().unwrap_or(f64::NAN)
+    }
+
     /// Least and greatest.
-    fn spread(&self) -> (f64, f64) {
+    pub fn spread(&self) -> (f64, f64) {
         let sorted = self.sorted();
         let end = |value: Option<&f64>| value.copied().unwrap_or(f64::NAN);
         (end(sorted.first()), end(sorted.last()))
     }
 
-    fn text(&self, digits: usize) -> String {
+    pub fn text(&self, digits: usize) -> String {
         let (least, greatest) = self.spread();
         format!(
             "{:.digits$} [{least:.digits$} .. {greatest:.digits$}]",
@@ -45,6 +67,12 @@ impl Figures {
     fn json(&self) -> Value {
         let (least, greatest) = self.spread();
         json!({"median": self.median(), "min": least, "max": greatest, "runs": self.0.len()})
+    }
+}
+
+impl Extend<f64> for Figures {
+    fn extend<I: IntoIterator<Item = f64>>(&mut self, values: I) {
+        self.0.extend(values);
     }
 }
 
@@ -59,15 +87,15 @@ pub type Column = (&'static str, usize);
 
 /// Rows of figures under common columns.
 pub struct Table {
-    name: &'static str,
+    name: String,
     columns: Vec<Column>,
     rows: Vec<(String, Vec<Figures>)>,
 }
 
 impl Table {
-    pub fn new(name: &'static str, columns: &[Column]) -> Self {
+    pub fn new(name: impl Into<String>, columns: &[Column]) -> Self {
         Self {
-            name,
+            name: name.into(),
             columns: columns.to_vec(),
             rows: Vec::new(),
         }
@@ -131,24 +159,38 @@ pub struct Args {
     pub rounds: usize,
     /// So many times smaller than what is meant, to try the benchmark itself.
     pub shrink: usize,
+    /// A short run, whose figures are rough.
+    pub quick: bool,
+    /// One part alone.
+    pub only: Option<String>,
+    /// Where the plot goes.
+    pub plot: Option<PathBuf>,
 }
 
 impl Args {
-    /// `--json`, `--rounds N`, `--shrink N`; cargo's own `--bench` is no argument of ours.
+    /// What `cargo xtask bench` passes on; cargo's own `--bench` is no argument of ours.
     pub fn read(rounds: usize) -> Self {
         let mut args = Self {
             json: false,
             rounds,
             shrink: 1,
+            quick: false,
+            only: None,
+            plot: None,
         };
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
+            let mut next = || words.next().unwrap_or_else(|| panic!("{word} wants a value"));
+            let number = |text: String| text.parse().unwrap_or_else(|_| panic!("{text} is no number"));
             match word.as_str() {
                 "--bench" => {}
                 "--json" => args.json = true,
-                "--rounds" => args.rounds = words.next().and_then(|n| n.parse().ok()).expect("--rounds N"),
-                "--shrink" => args.shrink = words.next().and_then(|n| n.parse().ok()).expect("--shrink N"),
-                other => panic!("unknown argument {other}; there are --json, --rounds N and --shrink N"),
+                "--quick" => args.quick = true,
+                "--rounds" => args.rounds = number(next()),
+                "--shrink" => args.shrink = number(next()),
+                "--only" => args.only = Some(next()),
+                "--plot" => args.plot = Some(next().into()),
+                other => panic!("unknown argument {other}: see `cargo xtask bench --help`"),
             }
         }
         args

@@ -10,7 +10,15 @@ use std::{
 
 use zdt_daemon::{clock, input::Ktime};
 
-use super::Size;
+/// What a large cluster has.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    pub nodes: usize,
+    pub services: usize,
+    pub pods_of_each: usize,
+    pub changes_a_second: u32,
+    pub seconds: u32,
+}
 
 /// Pods of the observer's node; a node's usual limit is 110.
 const OWN_PODS: usize = 30;

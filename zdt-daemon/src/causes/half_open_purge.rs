@@ -41,7 +41,7 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
         .filter(|r| !r.has_socket && !r.to_syn)?;
     let own = |client: &End| client.nothing_came_back() && client.old == TcpState::Established;
     // A client elsewhere has no socket here.
-    if !flow.half_open() && (flow.server_end.is_some() || !flow.client_end.as_ref().is_some_and(own)) {
+    if !flow.half_open() && (flow.server_end.is_some() || !flow.client_end.as_deref().is_some_and(own)) {
         return None;
     }
     let pod = case.target.pod?;

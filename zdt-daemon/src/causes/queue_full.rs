@@ -52,7 +52,7 @@ fn unacknowledged(case: &Case<'_>) -> bool {
 /// It got through in the end, when its client had already waited for longer than it then would.
 fn heard_too_late(case: &Case<'_>) -> bool {
     let flow = case.flow;
-    let silence = flow.client_end.as_ref().is_some_and(End::nothing_came_back);
+    let silence = flow.client_end.as_deref().is_some_and(End::nothing_came_back);
     let waited = |syn: Ktime| syn.ms_since(flow.began) > case.ended.ms_since(syn);
     silence && flow.last_syn.is_some_and(waited)
 }

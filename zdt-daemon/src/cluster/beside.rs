@@ -77,16 +77,17 @@ impl Beside {
 
     fn beside(&self) -> BTreeSet<IpAddr> {
         let own: BTreeSet<IpAddr> = self.pods.values().flat_map(|(_, ips)| ips).copied().collect();
+        // Nothing is while the first lists come, slice by slice: a look at all of them for each would take minutes.
+        let slices = Some(&self.slices).filter(|_| !self.transit.is_empty());
+        let slices = || slices.into_iter().flatten();
         // A service of many endpoints has several slices.
         let mut moving = BTreeSet::new();
-        for (name, (service, addrs)) in &self.slices {
-            if addrs.iter().any(|addr| self.transit.contains(addr)) {
+        for (name, (service, addrs)) in slices() {
+            if !addrs.is_disjoint(&self.transit) {
                 moving.insert((name.namespace.as_str(), service.as_str()));
             }
         }
-        let behind = self
-            .slices
-            .iter()
+        let behind = slices()
             .filter(|(name, (service, _))| moving.contains(&(name.namespace.as_str(), service.as_str())));
         let mut beside: BTreeSet<IpAddr> = behind
             .flat_map(|(_, (_, addrs))| addrs.intersection(&own))

@@ -1,6 +1,7 @@
 //! Services and endpoint slices: which service an address belongs to, and which pod stood behind an endpoint then.
 
 mod choice;
+mod forget;
 mod news;
 
 use std::{
@@ -64,6 +65,10 @@ pub struct Endpoints {
     selector_changed: BTreeMap<NsName, Ktime>,
     /// Since when each service's slices are known.
     known_since: BTreeMap<NsName, Ktime>,
+    /// No endpoint that is remembered was removed before: until then there is none to forget, and none to look through.
+    removed_since: Ktime,
+    /// A slice or a service has gone since the last look at what is left of both.
+    let_go: bool,
     /// What each slice holds now, and for which service.
     slices: BTreeMap<NsName, Held>,
     /// The slices of each service.
@@ -84,6 +89,8 @@ impl Endpoints {
             addrs_of: BTreeMap::new(),
             selector_changed: BTreeMap::new(),
             known_since: BTreeMap::new(),
+            removed_since: Ktime(u64::MAX),
+            let_go: false,
             slices: BTreeMap::new(),
             slices_of: BTreeMap::new(),
             max,
@@ -229,6 +236,7 @@ impl Endpoints {
     }
 
     pub(super) fn service_gone(&mut self, name: &NsName) {
+        self.let_go = true;
         if let Some(service) = self.services.remove(name) {
             for port in &service.ports {
                 for vip in &service.vips {
@@ -328,6 +336,7 @@ impl Endpoints {
     }
 
     pub(super) fn slice_gone(&mut self, at: Ktime, slice: &NsName) -> Vec<News> {
+        self.let_go = true;
         let before = self.slices.remove(slice);
         if let Some(of) = before.as_ref().and_then(|b| self.slices_of.get_mut(&b.service)) {
             of.remove(slice);
@@ -355,6 +364,7 @@ impl Endpoints {
                 let owner = history.pod.as_ref().map(|(u, _)| u);
                 if history.service == service && owner == endpoint.1.as_ref() && history.removed.is_none() {
                     history.removed = Some(at);
+                    self.removed_since = self.removed_since.min(at);
                     if history.terminating.is_none() {
                         news.extend(News::of(Told::Ending, endpoint.0, history));
                     }
@@ -362,26 +372,5 @@ impl Endpoints {
                 }
             }
         }
-    }
-
-    pub(super) fn forget(&mut self, before: Ktime) {
-        self.selector_changed.retain(|_, at| *at >= before);
-        self.by_addr.retain(|_, all| {
-            all.retain(|e| e.removed.is_none_or(|r| r >= before));
-            !all.is_empty()
-        });
-        let by_addr = &self.by_addr;
-        self.addrs_of.retain(|service, addrs| {
-            addrs.retain(|ip| {
-                by_addr
-                    .get(ip)
-                    .is_some_and(|all| all.iter().any(|e| e.service == *service))
-            });
-            !addrs.is_empty()
-        });
-        self.slices_of.retain(|_, slices| !slices.is_empty());
-        let (services, slices_of) = (&self.services, &self.slices_of);
-        self.known_since
-            .retain(|name, _| services.contains_key(name) || slices_of.contains_key(name));
     }
 }

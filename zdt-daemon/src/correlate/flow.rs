@@ -65,13 +65,14 @@ pub struct Flow {
     pub last: Ktime,
     /// When its SYN was sent again for the last time.
     pub last_syn: Option<Ktime>,
-    pub client_end: Option<End>,
-    pub server_end: Option<End>,
+    /// Boxed, as all that comes with a failure: most flows that live have none of it yet.
+    pub client_end: Option<Box<End>>,
+    pub server_end: Option<Box<End>>,
     /// The first RST that the server's side sent, and the first that the client's side sent.
-    pub server_reset: Option<ResetSeen>,
-    pub client_reset: Option<ResetSeen>,
+    pub server_reset: Option<Box<ResetSeen>>,
+    pub client_reset: Option<Box<ResetSeen>>,
     /// A RST to the SYN that the server's side sent and the client did not get.
-    pub lost_reset: Option<ResetSeen>,
+    pub lost_reset: Option<Box<ResetSeen>>,
     pub client_got_reset: Option<Ktime>,
     pub server_got_reset: Option<Ktime>,
     /// An ICMP error reached the client's socket while connect(2) still held it: the socket lives on with `sk_err_soft` set,
@@ -85,7 +86,7 @@ pub struct Flow {
     /// What the server's kernel could not send any more.
     pub lost_answer: Option<LostAnswer>,
     /// The client closed, and nobody acknowledged even that.
-    pub given_up: Option<GivenUp>,
+    pub given_up: Option<Box<GivenUp>>,
     pub syn_retransmits: u32,
     pub request_retransmits: u32,
     pub answer_retransmits: u32,
@@ -283,8 +284,8 @@ impl Flow {
                 }
             }
             Side::Client => {
-                let unanswered = self.server_end.as_ref().is_some_and(End::request_unanswered)
-                    || self.client_end.as_ref().is_some_and(End::nothing_came_back);
+                let unanswered = self.server_end.as_deref().is_some_and(End::request_unanswered)
+                    || self.client_end.as_deref().is_some_and(End::nothing_came_back);
                 match self.client_end.as_ref().map(|e| e.err) {
                     _ if !unanswered => None,
                     Some(EHOSTUNREACH | ENETUNREACH) => Some(Outcome::Unreachable),
@@ -300,7 +301,7 @@ impl Flow {
     pub fn cut_by_server(&self) -> bool {
         match self.server_reset.as_ref().filter(|r| r.has_socket) {
             Some(reset) => reset.reason.as_deref().is_none_or(|r| r.starts_with("TCP_ABORT")),
-            None => self.server_end.as_ref().is_some_and(End::closed_first),
+            None => self.server_end.as_deref().is_some_and(End::closed_first),
         }
     }
 

@@ -172,8 +172,8 @@ pub(super) fn note(flow: &mut Flow, seen: &Seen<'_>, observation: &Observation) 
                 tcp: sock.tcp.unwrap_or_default(),
             };
             match side {
-                Side::Server => flow.server_end = Some(end),
-                Side::Client => flow.client_end = Some(end),
+                Side::Server => flow.server_end = Some(Box::new(end)),
+                Side::Client => flow.client_end = Some(Box::new(end)),
             }
             ends = true;
         }
@@ -185,8 +185,8 @@ pub(super) fn note(flow: &mut Flow, seen: &Seen<'_>, observation: &Observation) 
             };
             match side {
                 // A failed connection can draw several RSTs; the first one tells.
-                Side::Server => drop(flow.server_reset.get_or_insert(reset)),
-                Side::Client => drop(flow.client_reset.get_or_insert(reset)),
+                Side::Server => drop(flow.server_reset.get_or_insert_with(|| Box::new(reset))),
+                Side::Client => drop(flow.client_reset.get_or_insert_with(|| Box::new(reset))),
             }
             ends = *to_syn || *has_socket;
         }
@@ -216,12 +216,12 @@ pub(super) fn note(flow: &mut Flow, seen: &Seen<'_>, observation: &Observation) 
                     && tcp.retransmits <= 1
                     && flow.given_up.is_none()
                 {
-                    flow.given_up = Some(GivenUp {
+                    flow.given_up = Some(Box::new(GivenUp {
                         at,
                         state,
                         tcp,
                         silent_ms: *silent_ms,
-                    });
+                    }));
                     ends = true;
                 }
             }

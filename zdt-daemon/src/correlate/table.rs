@@ -17,13 +17,16 @@ use crate::input::{Ktime, Observation, Protocol, Side, Sock, TcpState, Translati
 
 #[derive(Debug)]
 pub(super) struct Flows {
-    flows: BTreeMap<u64, Flow>,
+    /// Boxed: a tree moves its values about, and fills its nodes by half when keys only grow.
+    flows: BTreeMap<u64, Box<Flow>>,
     /// By the client's address, and by the address the server saw instead.
     by_client: HashMap<SocketAddr, Vec<u64>>,
     /// By the initial sequence number of the client's SYN.
     by_isn: HashMap<u32, u64>,
     due: BTreeSet<(Ktime, u64)>,
     next: u64,
+    /// No flow's last event was before: until then there is nothing to forget, and nothing to look through.
+    silent_since: Ktime,
     max: usize,
     evicted: u64,
     unowned: Unowned,
@@ -37,6 +40,7 @@ impl Flows {
             by_isn: HashMap::new(),
             due: BTreeSet::new(),
             next: 0,
+            silent_since: Ktime(u64::MAX),
             max,
             evicted: 0,
             unowned: Unowned::default(),
@@ -117,7 +121,7 @@ impl Flows {
                 |server| flow.server.is_none_or(|s| s == server) && leads_to(endpoints, other, server);
             if let Some((server, reset)) = self.unowned.take(client, at, may_be) {
                 flow.server = Some(server);
-                flow.server_reset = Some(reset);
+                flow.server_reset = Some(Box::new(reset));
             }
         }
         if let Some(alias) = alias {
@@ -155,7 +159,7 @@ impl Flows {
         let found = ids
             .into_iter()
             .rev()
-            .find(|id| self.flows.get(id).is_some_and(matches));
+            .find(|id| self.flows.get(id).is_some_and(|f| matches(f)));
         let Some(id) = found else {
             self.unmask(at, translation);
             return None;
@@ -188,7 +192,7 @@ impl Flows {
         let other = seen
             .into_iter()
             .rev()
-            .find(|o| *o != id && self.flows.get(o).is_some_and(alone));
+            .find(|o| *o != id && self.flows.get(o).is_some_and(|f| alone(f)));
         let Some(server_view) = other.and_then(|o| self.remove(o)) else {
             return sent;
         };
@@ -222,7 +226,9 @@ impl Flows {
                 && f.ended.is_none_or(|e| at.ms_since(e) < 1_000.0)
         };
         let ids = self.by_client.get(&reply.to).into_iter().flatten().rev();
-        let found = ids.copied().find(|id| self.flows.get(id).is_some_and(masked));
+        let found = ids
+            .copied()
+            .find(|id| self.flows.get(id).is_some_and(|f| masked(f)));
         let Some(flow) = found.and_then(|id| self.flows.get_mut(&id)) else {
             return;
         };
@@ -273,7 +279,8 @@ impl Flows {
         }
         let id = self.next;
         self.next += 1;
-        self.flows.insert(id, Flow::new(client, began));
+        self.flows.insert(id, Box::new(Flow::new(client, began)));
+        self.silent_since = self.silent_since.min(began);
         self.by_client.entry(client).or_default().push(id);
         id
     }
@@ -289,7 +296,7 @@ impl Flows {
             let id = self.open(left.client, at);
             if let Some(flow) = self.flows.get_mut(&id) {
                 flow.server = Some(left.server);
-                flow.server_reset = Some(left.reset);
+                flow.server_reset = Some(Box::new(left.reset));
                 flow.ended = Some(at);
                 self.due.insert((at.plus_ms(grace_ms), id));
             }
@@ -316,6 +323,7 @@ impl Flows {
         let flows = due
             .into_iter()
             .filter_map(|(_, id)| self.flows.remove(&id))
+            .map(|flow| *flow)
             .collect();
         self.flows.clear();
         self.by_client.clear();
@@ -325,6 +333,9 @@ impl Flows {
 
     /// Forgets flows without an end whose last event is before `before`; returns how many the bound has evicted since.
     pub(super) fn forget(&mut self, before: Ktime) -> u64 {
+        if before <= self.silent_since {
+            return std::mem::take(&mut self.evicted);
+        }
         let old: Vec<u64> = self
             .flows
             .iter()
@@ -334,11 +345,13 @@ impl Flows {
         for id in old {
             self.remove(id);
         }
+        let silent_since = self.flows.values().map(|f| f.last).min();
+        self.silent_since = silent_since.unwrap_or(Ktime(u64::MAX));
         std::mem::take(&mut self.evicted)
     }
 
     fn remove(&mut self, id: u64) -> Option<Flow> {
-        let flow = self.flows.remove(&id)?;
+        let flow = *self.flows.remove(&id)?;
         if let Some(isn) = flow.isn
             && self.by_isn.get(&isn) == Some(&id)
         {

@@ -74,7 +74,7 @@ pub(super) struct Attempt {
     forwarded: Option<ForwardedSeen>,
     look: Look,
     /// A RST to a SYN of it, which its client did not get.
-    pub lost_reset: Option<ResetSeen>,
+    pub lost_reset: Option<Box<ResetSeen>>,
     /// The first datagram's entry had been answered before.
     replied_before: bool,
     /// Its verdict is out, or its sockets tell all of it: further packets make no other one.

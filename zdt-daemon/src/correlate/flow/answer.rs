@@ -51,6 +51,6 @@ impl Flow {
 
     /// The server's side ended with a request in and no whole answer out.
     pub(super) fn server_left_unanswered(&self) -> bool {
-        self.server_end.as_ref().is_some_and(End::request_unanswered) || self.cut_answer().is_some()
+        self.server_end.as_deref().is_some_and(End::request_unanswered) || self.cut_answer().is_some()
     }
 }

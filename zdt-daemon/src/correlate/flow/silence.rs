@@ -62,7 +62,7 @@ impl Flow {
     /// Bytes that the server's process had written when it closed, where its kernel tells.
     fn written(&self) -> Option<u64> {
         let lost = self.lost_answer.map(|l| l.acked + u64::from(l.bytes));
-        let closed = self.server_end.as_ref().filter(|e| e.closed_first());
+        let closed = self.server_end.as_deref().filter(|e| e.closed_first());
         lost.or_else(|| closed.map(End::written))
     }
 

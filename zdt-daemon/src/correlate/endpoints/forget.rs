@@ -1,0 +1,40 @@
+//! What is no longer remembered. Asked with every tick, so it looks only where something has gone.
+
+use super::Endpoints;
+use crate::input::Ktime;
+
+impl Endpoints {
+    /// Forgets what was gone before `before`.
+    pub(in crate::correlate) fn forget(&mut self, before: Ktime) {
+        self.selector_changed.retain(|_, at| *at >= before);
+        if self.removed_since < before {
+            self.forget_removed(before);
+        }
+        if !std::mem::take(&mut self.let_go) {
+            return;
+        }
+        self.slices_of.retain(|_, slices| !slices.is_empty());
+        let (services, slices_of) = (&self.services, &self.slices_of);
+        self.known_since
+            .retain(|name, _| services.contains_key(name) || slices_of.contains_key(name));
+    }
+
+    fn forget_removed(&mut self, before: Ktime) {
+        self.removed_since = Ktime(u64::MAX);
+        self.by_addr.retain(|_, all| {
+            all.retain(|e| e.removed.is_none_or(|r| r >= before));
+            let removed = all.iter().filter_map(|e| e.removed);
+            self.removed_since = removed.fold(self.removed_since, Ktime::min);
+            !all.is_empty()
+        });
+        let by_addr = &self.by_addr;
+        self.addrs_of.retain(|service, addrs| {
+            addrs.retain(|ip| {
+                by_addr
+                    .get(ip)
+                    .is_some_and(|all| all.iter().any(|e| e.service == *service))
+            });
+            !addrs.is_empty()
+        });
+    }
+}
