@@ -10,7 +10,7 @@ use super::{
     Costs, EventRing, Losses, Translator,
     btf::KernelFacts,
     map::{Map, MapError},
-    place::Link,
+    place::{self, Link},
     table::{DETAILS, Detail, Place, Program},
 };
 
@@ -182,7 +182,7 @@ impl Attached {
     /// The reader of what each program costs.
     pub fn costs(&self) -> Costs {
         let fds = self.running.iter().filter_map(|a| {
-            let fd = self.ebpf.program(a.program.name)?.fd().ok()?;
+            let fd = place::running(&self.ebpf, a.program)?;
             Some((a.program.name, fd.as_fd().try_clone_to_owned().ok()?))
         });
         Costs::new(fds.collect())

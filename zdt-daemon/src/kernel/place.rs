@@ -5,8 +5,9 @@ use std::{fs::File, os::unix::fs::MetadataExt as _, path::PathBuf};
 use aya::{
     Btf, Ebpf,
     programs::{
-        BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, KProbe, ProgramError,
-        cgroup_skb::CgroupSkbLinkId, kprobe::KProbeLinkId, tp_btf::BtfTracePointLinkId,
+        BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, FEntry, KProbe, ProgramError,
+        ProgramFd, cgroup_skb::CgroupSkbLinkId, fentry::FEntryLinkId, kprobe::KProbeLinkId,
+        tp_btf::BtfTracePointLinkId,
     },
 };
 
@@ -19,7 +20,8 @@ use super::{
 #[derive(Debug)]
 pub(in crate::kernel) enum Link {
     Tracepoint(BtfTracePointLinkId),
-    Function(KProbeLinkId),
+    Trampoline(FEntryLinkId),
+    Probe(KProbeLinkId),
     Cgroup(CgroupSkbLinkId),
 }
 
@@ -27,7 +29,13 @@ pub(in crate::kernel) enum Link {
 pub(in crate::kernel) fn load(ebpf: &mut Ebpf, program: &'static Program, btf: &Btf) -> Result<(), String> {
     let loaded = match program.place() {
         Place::Tracepoint => of_tracepoint(ebpf, program)?.load(program.tracepoint, btf),
-        Place::Function { .. } => of_function(ebpf, program)?.load(),
+        Place::Function { .. } => {
+            let loaded = of_trampoline(ebpf, program)?.load(program.tracepoint, btf);
+            return loaded.or_else(|error| {
+                let probe = of_probe(ebpf, program)?.load();
+                probe.map_err(|e| format!("{}; {}", chain(&error), chain(&e)))
+            });
+        }
         Place::CgroupEgress | Place::CgroupIngress => of_cgroup(ebpf, program)?.load(),
     };
     loaded.map_err(|e| chain(&e))
@@ -40,8 +48,13 @@ pub(in crate::kernel) fn attach(ebpf: &mut Ebpf, program: &'static Program) -> R
             return link.map(Link::Tracepoint).map_err(|e| chain(&e));
         }
         Place::Function { .. } => {
-            let link = of_function(ebpf, program)?.attach(program.tracepoint, 0);
-            return link.map(Link::Function).map_err(|e| chain(&e));
+            let trampoline = of_trampoline(ebpf, program)?;
+            return if trampoline.fd().is_ok() {
+                let link = trampoline.attach().map(Link::Trampoline);
+                link.or_else(|error| probe(ebpf, program).map_err(|e| format!("{}; {e}", chain(&error))))
+            } else {
+                probe(ebpf, program)
+            };
         }
         Place::CgroupEgress => CgroupSkbAttachType::Egress,
         Place::CgroupIngress => CgroupSkbAttachType::Ingress,
@@ -60,7 +73,8 @@ pub(in crate::kernel) fn detach(
 ) -> Result<(), String> {
     let detached = match link {
         Link::Tracepoint(link) => of_tracepoint(ebpf, program)?.detach(link),
-        Link::Function(link) => of_function(ebpf, program)?.detach(link),
+        Link::Trampoline(link) => of_trampoline(ebpf, program)?.detach(link),
+        Link::Probe(link) => of_probe(ebpf, program)?.detach(link),
         Link::Cgroup(link) => of_cgroup(ebpf, program)?.detach(link),
     };
     detached.map_err(|e| chain(&e))
@@ -72,10 +86,35 @@ fn of_tracepoint<'a>(ebpf: &'a mut Ebpf, program: &'static Program) -> Result<&'
         .map_err(|e: ProgramError| chain(&e))
 }
 
-fn of_function<'a>(ebpf: &'a mut Ebpf, program: &'static Program) -> Result<&'a mut KProbe, String> {
+fn of_trampoline<'a>(ebpf: &'a mut Ebpf, program: &'static Program) -> Result<&'a mut FEntry, String> {
     named(ebpf, program)?
         .try_into()
         .map_err(|e: ProgramError| chain(&e))
+}
+
+/// Of the program that does the same as a trampoline, as a probe.
+fn probe_name(program: &Program) -> String {
+    format!("{}_probe", program.name)
+}
+
+fn of_probe<'a>(ebpf: &'a mut Ebpf, program: &'static Program) -> Result<&'a mut KProbe, String> {
+    of_name(ebpf, &probe_name(program))?
+        .try_into()
+        .map_err(|e: ProgramError| chain(&e))
+}
+
+/// Instead of a trampoline, where the kernel has none: some load one and cannot attach it (64-bit ARM before 6.0).
+fn probe(ebpf: &mut Ebpf, program: &'static Program) -> Result<Link, String> {
+    let probe = of_probe(ebpf, program)?;
+    let loaded = if probe.fd().is_ok() { Ok(()) } else { probe.load() };
+    let link = loaded.and_then(|()| probe.attach(program.tracepoint, 0));
+    link.map(Link::Probe).map_err(|e| chain(&e))
+}
+
+/// The file of the program that the kernel runs for it.
+pub(in crate::kernel) fn running<'a>(ebpf: &'a Ebpf, program: &'static Program) -> Option<&'a ProgramFd> {
+    let fd = |name: &str| ebpf.program(name)?.fd().ok();
+    fd(&probe_name(program)).or_else(|| fd(program.name))
 }
 
 fn of_cgroup<'a>(ebpf: &'a mut Ebpf, program: &'static Program) -> Result<&'a mut CgroupSkb, String> {
@@ -88,7 +127,11 @@ fn named<'a>(
     ebpf: &'a mut Ebpf,
     program: &'static Program,
 ) -> Result<&'a mut aya::programs::Program, String> {
-    ebpf.program_mut(program.name)
+    of_name(ebpf, program.name)
+}
+
+fn of_name<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut aya::programs::Program, String> {
+    ebpf.program_mut(name)
         .ok_or_else(|| "the eBPF object has no such program, run `cargo xtask build`".to_owned())
 }
 
