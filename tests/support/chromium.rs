@@ -113,6 +113,13 @@ impl Chromium {
 
     /// One method; its result.
     pub fn call(&mut self, method: &str, params: &Value) -> Value {
+        let answer = self.ask(method, params);
+        assert!(answer.get("error").is_none(), "{method}: {answer}");
+        answer["result"].clone()
+    }
+
+    /// One method; the whole answer.
+    fn ask(&mut self, method: &str, params: &Value) -> Value {
         self.next += 1;
         let id = self.next;
         let mut message = json!({"id": id, "method": method, "params": params});
@@ -126,8 +133,7 @@ impl Chromium {
             let answer = self.from.recv_timeout(left);
             let answer = answer.unwrap_or_else(|_| panic!("Chromium does not answer {method}"));
             if answer["id"] == id {
-                assert!(answer.get("error").is_none(), "{method}: {answer}");
-                return answer["result"].clone();
+                return answer;
             }
             self.notice(&answer);
         }
@@ -148,9 +154,12 @@ impl Chromium {
         }
     }
 
+    /// Loads a page; all of it is there then.
     pub fn open(&mut self, url: &str) {
         let opened = self.call("Page.navigate", &json!({"url": url}));
         assert!(opened.get("errorText").is_none(), "{opened}");
+        let there = format!("location.href === '{url}' && document.readyState === 'complete'");
+        self.until(&there, PATIENCE);
     }
 
     /// The value of an expression in the page.
@@ -161,11 +170,18 @@ impl Chromium {
         answer["result"]["value"].clone()
     }
 
+    /// Whether an expression is true by now: a page that is still being loaded has no such element, or is another one.
+    fn is_true(&mut self, expression: &str) -> bool {
+        let params = json!({"expression": expression, "returnByValue": true});
+        let answer = self.ask("Runtime.evaluate", &params);
+        answer["result"]["result"]["value"] == true
+    }
+
     /// Waits until an expression is true.
     #[track_caller]
     pub fn until(&mut self, expression: &str, within: Duration) {
         let began = Instant::now();
-        while self.value(expression) != true {
+        while !self.is_true(expression) {
             let text = || "document.body.innerText";
             if began.elapsed() > within {
                 let shown = self.value(text());
