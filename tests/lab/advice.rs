@@ -50,9 +50,15 @@ pub fn with(scenario: &Scenario, seconds: u64) -> Scenario {
 }
 
 /// The run that tries the advice, where it says that nothing would have failed. None: other settings are needed, too, or the
-/// scenario rolls out a workload of its own, or one that has a hook.
+/// scenario rolls out a workload of its own, or one that has a hook, or zdt is not let see all of it: what a longer rollout than
+/// the fault's would show then is nobody's expectation.
 pub fn trial(scenario: &Scenario, ran: &Ran) -> Option<Scenario> {
-    let own = |a: &crate::scenario::Action| matches!(a.what, Step::Apply(_) | Step::SwitchSelector(_));
+    let own = |a: &crate::scenario::Action| {
+        matches!(
+            a.what,
+            Step::Apply(_) | Step::SwitchSelector(_) | Step::Api(_) | Step::RestartDaemon(_)
+        )
+    };
     let workload = &scenario.workload;
     let hooked = workload.pre_stop_exec.is_some() || workload.pre_stop_http.is_some();
     if hooked || scenario.actions.iter().any(own) || !prevents_all(&ran.rollouts) {
