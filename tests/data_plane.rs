@@ -24,7 +24,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use zdt_lab::{
     api::store::{Change, begin_deletion},
     node::{Backend, CgroupDriver, Delay, Timings},
-    truth::{Outcome, Truth},
+    truth::{Outcome, Request, Truth},
 };
 
 /// Rules that follow 1 s late, and nothing else changed.
@@ -125,12 +125,24 @@ async fn a_deleted_pod_refuses_and_then_is_silent_until_the_rules_follow() {
         mix(&truth)
     );
     assert!(begun(Outcome::Refused).all(|ms| (5.0..=120.0).contains(&ms)));
-    assert!(
-        (60..=130).contains(&begun(Outcome::TimedOut).count()),
-        "{}",
-        mix(&truth)
-    );
-    assert!(begun(Outcome::TimedOut).all(|ms| (30.0..=1200.0).contains(&ms)));
+    // Conntrack maps a source port whose SYN nobody answered to the dead pod for another 120 s
+    // (nf_conntrack_tcp_timeout_syn_sent): a request from it times out too, whatever the rules say by then.
+    let timed_out: Vec<_> = truth
+        .requests
+        .iter()
+        .filter(|r| r.outcome == Outcome::TimedOut)
+        .collect();
+    let stale = |r: &Request| {
+        let before = |e: &&Request| e.local == r.local && e.began_ns < r.began_ns;
+        timed_out.iter().any(before)
+    };
+    let (again, first): (Vec<&Request>, Vec<&Request>) = timed_out.iter().partition(|r| stale(r));
+    eprintln!("{} more from a port that timed out before", again.len());
+    assert!((60..=130).contains(&first.len()), "{}", mix(&truth));
+    for request in first {
+        let ms = since(request.began_ns);
+        assert!((30.0..=1200.0).contains(&ms), "{ms:.0} ms: {request:?}");
+    }
     cluster.stop().await;
 }
 
