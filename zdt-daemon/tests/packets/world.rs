@@ -35,16 +35,16 @@ pub struct Family {
     pub other_vip: IpAddr,
 }
 
-/// The same in every world: each has namespaces of its own.
+/// The same in every world: each has namespaces of its own. Not the lab's: a zdt that runs beside must not take them for its pods.
 pub fn v4() -> Family {
     Family::of([
         "198.18.0.2",
         "198.18.0.1",
-        "10.244.1.1",
-        "10.244.1.5",
-        "10.244.1.77",
-        "10.96.0.80",
-        "10.96.0.81",
+        "10.245.1.1",
+        "10.245.1.5",
+        "10.245.1.77",
+        "10.97.0.80",
+        "10.97.0.81",
     ])
 }
 
