@@ -11,7 +11,7 @@ use std::{
 };
 
 use self::one::{Attempt, Done, Fate, orig};
-use super::{endpoints::Endpoints, flow::Flow, pods::Pods, signs::Sent};
+use super::{early::Sent, endpoints::Endpoints, flow::Flow, pods::Pods};
 use crate::{
     input::{Ktime, Observation, Packet, Protocol, Start, Translation},
     verdict::Outcome,

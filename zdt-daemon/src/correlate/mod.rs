@@ -6,6 +6,7 @@ mod blind;
 mod bound;
 mod case;
 mod conntrack;
+mod early;
 mod endpoints;
 mod flow;
 mod foreign;
@@ -46,6 +47,8 @@ pub use pods::Pods;
 pub use queues::{QueueLook, Queues};
 pub use routes::{Routes, RoutesAsked};
 pub use tables::TableFill;
+
+use early::Early;
 
 use crate::{
     input::{Input, Ktime, Start, What},
@@ -137,6 +140,7 @@ pub struct Correlator {
     served: served::ServedErrors,
     conntrack: Conntrack,
     routes: Routes,
+    early: Early,
     losses: loss::Losses,
     blind: blind::Blind,
     rollouts: rollout::Rollouts,
@@ -162,6 +166,7 @@ impl Correlator {
             served: served::ServedErrors::default(),
             conntrack: Conntrack::default(),
             routes: Routes::new(settings.max_endpoints),
+            early: Early::default(),
             losses: loss::Losses::default(),
             blind: blind::Blind::default(),
             rollouts: rollout::Rollouts::new(settings.max_services),
@@ -218,7 +223,7 @@ impl Correlator {
                 let missed_since = self.blind.late("replicasets");
                 self.rollouts.replica_set_gone(at, replica_set, missed_since);
             }
-            What::Rules(rules) => self.routes.applied(at, rules),
+            What::Rules(rules) => self.rules_applied(at, rules),
             What::WatchBroken { resource, since } => {
                 self.losses.broke(resource, *since);
                 self.blind.broke(resource, *since);

@@ -1,9 +1,8 @@
 //! The signs that a pod is to get no more new connections, or may get some: where its propagation begins to be followed.
 
-use std::net::SocketAddr;
-
 use super::{
     Correlator,
+    early::Sent,
     endpoints::{News, Told},
     flow::Flow,
     pods::PodChange,
@@ -11,7 +10,7 @@ use super::{
     rollout::Elsewhere,
 };
 use crate::{
-    input::{Ktime, PodState, PodUid, Protocol},
+    input::{Ktime, PodState, PodUid, Protocol, RulesState},
     verdict::{Change, Since},
 };
 
@@ -117,10 +116,26 @@ impl Correlator {
     /// This node sent a new connection on, and its rules lead there: an old entry of conntrack would have taken it there after
     /// they had let go.
     pub(super) fn connected(&mut self, sent: Sent) {
-        let Sent { server, at } = sent;
-        if self.routes.routed(Protocol::Tcp, server, at) == Some(true) {
-            self.endpoints.connected(server, at);
+        if self.led(&sent) {
+            self.endpoints.connected(sent.server, sent.at);
+        } else {
+            self.early.keep(sent);
         }
+    }
+
+    /// What the rules turn out to have led to all along.
+    pub(super) fn rules_applied(&mut self, at: Ktime, rules: &RulesState) {
+        self.routes.applied(at, rules);
+        if rules.change.added.is_empty() {
+            return;
+        }
+        for sent in self.early.take() {
+            self.connected(sent);
+        }
+    }
+
+    fn led(&self, sent: &Sent) -> bool {
+        self.routes.routed(Protocol::Tcp, sent.server, sent.at) == Some(true)
     }
 
     /// The same of a connection that failed: this node sent it if it has the client's socket, or translated it. Where the rules
@@ -137,11 +152,4 @@ impl Correlator {
             self.endpoints.connected(server, at);
         }
     }
-}
-
-/// A new connection that this node sent to an endpoint.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Sent {
-    pub server: SocketAddr,
-    pub at: Ktime,
 }

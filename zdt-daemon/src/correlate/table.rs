@@ -7,10 +7,10 @@ use std::{
 };
 
 use super::{
+    early::Sent,
     endpoints::Endpoints,
     flow::{Flow, Translated, began},
     join::{Seen, isn, leads_to, note, reset_seen, same_attempt, same_connection, soft_error},
-    signs::Sent,
     unowned::{Reset, Unowned},
 };
 use crate::input::{Ktime, Observation, Protocol, Side, Sock, TcpState, Translation};

@@ -7,8 +7,8 @@ use super::{
 use crate::{
     correlate::{Correlator, Settings},
     input::{
-        EndpointState, Observation, Packet, PodState, PodUid, Protocol, ReplicaSetState, Route, RouteChange,
-        RulesState, SlicePort, SliceState, What,
+        EndpointState, Input, Observation, Packet, PodState, PodUid, Protocol, ReplicaSetState, Route,
+        RouteChange, RulesState, SlicePort, SliceState, What,
     },
     verdict::{Change, Output, Propagation, RolloutSummary, Since},
 };
@@ -21,9 +21,13 @@ fn said(world: &mut World, until: u64) -> (Vec<Propagation>, Vec<RolloutSummary>
         world.at(t, What::Tick);
     }
     world.inputs.sort_by_key(|i| i.at);
+    heard(&world.inputs)
+}
+
+fn heard(inputs: &[Input]) -> (Vec<Propagation>, Vec<RolloutSummary>) {
     let mut correlator = Correlator::new(Settings::default());
     let mut out = Vec::new();
-    for input in &world.inputs {
+    for input in inputs {
         correlator.step(input, &mut out);
     }
     let before_the_end = out.len();
@@ -197,6 +201,35 @@ fn a_new_pod_is_followed_from_ready_to_its_first_connection() {
             ("first-connection", 410.0)
         ]
     );
+}
+
+#[test]
+fn a_connection_that_comes_before_its_rule_has_been_read_counts() {
+    let mut world = World::new();
+    let new = |ready| {
+        What::Pod(PodState {
+            ready,
+            ..pod("new", "2", "10.244.1.6")
+        })
+    };
+    let at = "10.244.1.6:8080";
+    let ready = |ready| slice("web-new", vec![endpoint(at, "new", "n1", ready, false)]);
+    world.at(2_000, new(false));
+    world.at(2_005, ready(false));
+    world.at(3_000, new(true));
+    world.at(3_005, ready(true));
+    // By an entry that an earlier pod with this address has left: the rules lead there from 3,400 on.
+    sent(&mut world, 3_390, 1, at);
+    sent(&mut world, 3_401, 2, at);
+    sent(&mut world, 3_403, 3, at);
+    world.at(3_400, rules(at, true));
+    sent(&mut world, 3_500, 4, at);
+    for t in (3_750..9_000).step_by(250) {
+        world.at(t, What::Tick);
+    }
+    let (propagations, _) = heard(&world.inputs);
+    let first = propagations.first().and_then(|p| p.connection_ms);
+    assert_eq!(first, Some(401.0), "{propagations:#?}");
 }
 
 /// A pod of node n2 that this node's rules lead to; terminating at 2,000, gone at 3,000, out of the rules at 2,900.
