@@ -27,6 +27,9 @@ use zdt_lab::{
     truth::{Outcome, Request, Truth},
 };
 
+/// What a busy machine may add to any of the lab's times, milliseconds: a test of their order and length holds on it too.
+const BUSY_MS: f64 = 300.0;
+
 /// Rules that follow 1 s late, and nothing else changed.
 fn late() -> Timings {
     Timings {
@@ -86,7 +89,7 @@ async fn a_deleted_pod_refuses_and_then_is_silent_until_the_rules_follow() {
         ..Shape::default()
     })
     .await;
-    let load = cluster.load("delete", &["--rate", "300", "--seconds", "6"]);
+    let load = cluster.load("delete", &["--rate", "750", "--seconds", "5"]);
     let (truth, deleted_ns) = tokio::join!(load, cluster.delete_a_pod_after(Duration::from_secs(1)));
     let since = |ns: u64| (ns as f64 - deleted_ns as f64) / 1e6;
     for outcome in [
@@ -118,13 +121,9 @@ async fn a_deleted_pod_refuses_and_then_is_silent_until_the_rules_follow() {
             .filter(move |r| r.outcome == outcome)
             .map(|r| since(r.began_ns))
     };
-    // A third of 300 requests a second, from SIGTERM (+11 to +24 ms) to the teardown (+50 to +80 ms), then to +1 s.
-    assert!(
-        (1..=15).contains(&begun(Outcome::Refused).count()),
-        "{}",
-        mix(&truth)
-    );
-    assert!(begun(Outcome::Refused).all(|ms| (5.0..=120.0).contains(&ms)));
+    // A third of 750 requests a second, from SIGTERM (+11 to +24 ms) to the teardown (+50 to +80 ms): ten or so.
+    assert!(begun(Outcome::Refused).count() >= 1, "{}", mix(&truth));
+    assert!(begun(Outcome::Refused).all(|ms| (5.0..=120.0 + BUSY_MS).contains(&ms)));
     // Conntrack maps a source port whose SYN nobody answered to the dead pod for another 120 s
     // (nf_conntrack_tcp_timeout_syn_sent): a request from it times out too, whatever the rules say by then.
     let timed_out: Vec<_> = truth
@@ -138,10 +137,11 @@ async fn a_deleted_pod_refuses_and_then_is_silent_until_the_rules_follow() {
     };
     let (again, first): (Vec<&Request>, Vec<&Request>) = timed_out.iter().partition(|r| stale(r));
     eprintln!("{} more from a port that timed out before", again.len());
-    assert!((60..=130).contains(&first.len()), "{}", mix(&truth));
+    // Then to +1 s: 237 or so.
+    assert!((150..=325).contains(&first.len()), "{}", mix(&truth));
     for request in first {
         let ms = since(request.began_ns);
-        assert!((30.0..=1200.0).contains(&ms), "{ms:.0} ms: {request:?}");
+        assert!((30.0..=1200.0 + BUSY_MS).contains(&ms), "{ms:.0} ms: {request:?}");
     }
     cluster.stop().await;
 }
@@ -274,14 +274,17 @@ async fn a_deletion_is_reported_in_the_measured_order() {
     let first = |test: &dyn Fn(&Pod) -> bool| {
         seen.iter().find(|(_, c)| matches!(c, Change::Applied(p) if p.metadata.deletion_timestamp.is_some() && test(p))).unwrap().0
     };
-    assert!(first(&|_| true) < 10.0);
+    assert!(first(&|_| true) < 10.0 + BUSY_MS);
     // SIGTERM comes before it, but the report still says that all is well.
     let second = first(&|p| p.status.as_ref().unwrap().observed_generation == Some(2));
-    assert!((15.0..=60.0).contains(&second), "{second}");
+    assert!((15.0..=60.0 + BUSY_MS).contains(&second), "{second}");
     let (_, reported) = seen.iter().find(|(ms, _)| (ms - second).abs() < 1e-9).unwrap();
     assert!(container(reported).ready);
-    assert!((100.0..=200.0).contains(&first(&|p| phase(p) == "Succeeded")));
-    assert!((400.0..=1700.0).contains(&first(&|p| p.metadata.deletion_grace_period_seconds == Some(0))));
+    let succeeded = first(&|p| phase(p) == "Succeeded");
+    assert!((100.0..=200.0 + BUSY_MS).contains(&succeeded), "{succeeded}");
+    let gone = first(&|p| p.metadata.deletion_grace_period_seconds == Some(0));
+    assert!((400.0..=1700.0 + BUSY_MS).contains(&gone), "{gone}");
+    assert!(second < succeeded && succeeded < gone);
     cluster.stop().await;
 }
 
@@ -298,7 +301,7 @@ async fn an_app_that_ignores_sigterm_is_killed_when_its_grace_ends() {
     let failed = |change: &Change<Pod>| matches!(change, Change::Applied(pod) if phase(pod) == "Failed");
     let seen = cluster.follow_a_pod(delete, failed).await;
     let (ms, last) = seen.last().unwrap();
-    assert!((3000.0..=3400.0).contains(ms), "{ms}");
+    assert!((3000.0..=3400.0 + BUSY_MS).contains(ms), "{ms}");
     assert_eq!(container(last).state.unwrap().terminated.unwrap().exit_code, 137);
     cluster.stop().await;
 }

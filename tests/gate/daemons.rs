@@ -3,6 +3,7 @@
 use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
+    sync::atomic::Ordering::Relaxed,
     thread,
     time::Duration,
 };
@@ -24,9 +25,14 @@ fn gate(daemons: &[&Started], timeout: &str, more: &[&str]) -> std::process::Chi
         .map(|d| format!("--server=http://{}", d.addr))
         .collect();
     let mut command = zdt(&["gate", "deployment/web", "-n", "shop", "--timeout", timeout]);
-    let child = command.args(servers).args(more).spawn().unwrap();
-    // It looks at once, and then every second.
-    thread::sleep(Duration::from_millis(1500));
+    let asked = || -> Vec<usize> { daemons.iter().map(|d| d.asked.load(Relaxed)).collect() };
+    let before = asked();
+    let mut child = command.args(servers).args(more).spawn().unwrap();
+    // A look is two requests. After two looks the next comes in a second: what is set up until then is there as a whole.
+    let looked = || before.iter().zip(asked()).all(|(before, now)| now >= before + 4);
+    while !looked() && child.try_wait().unwrap().is_none() {
+        thread::sleep(Duration::from_millis(20));
+    }
     child
 }
 
@@ -41,7 +47,11 @@ fn gate_waits_for_every_node_and_adds_up_what_they_counted() {
     one.deliver(&summed_up("n1", 5, 0));
     let waits = gate(&[&one, &two], "60s", &[]);
     one.deliver(&summed_up("n1", 1, 1));
-    thread::sleep(Duration::from_millis(2500));
+    // It has looked since then, and waits on.
+    let seen = one.asked.load(Relaxed);
+    while one.asked.load(Relaxed) < seen + 5 {
+        thread::sleep(Duration::from_millis(20));
+    }
     two.deliver(&summed_up("n2", 2, 1));
     ends(
         &waits.wait_with_output().unwrap(),

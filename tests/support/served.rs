@@ -28,11 +28,16 @@ use zdt_daemon::{
 };
 
 /// A daemon's HTTP interface without a daemon.
-pub struct Served(Arc<Recent>, Arc<AtomicUsize>);
+pub struct Served {
+    recent: Arc<Recent>,
+    dropped: Arc<AtomicUsize>,
+    asked: Arc<AtomicUsize>,
+}
 
 impl Pages for Served {
     fn recent(&self) -> &Arc<Recent> {
-        &self.0
+        self.asked.fetch_add(1, Relaxed);
+        &self.recent
     }
 
     fn aside(&self, work: Box<dyn FnOnce() -> Told + Send>) -> Aside {
@@ -40,7 +45,7 @@ impl Pages for Served {
     }
 
     fn dropped_listener(&self) {
-        self.1.fetch_add(1, Relaxed);
+        self.dropped.fetch_add(1, Relaxed);
     }
 }
 
@@ -50,6 +55,8 @@ pub struct Started {
     pub recent: Arc<Recent>,
     /// Listeners that were dropped since they took nothing.
     pub dropped: Arc<AtomicUsize>,
+    /// Requests for how things stand or what was said.
+    pub asked: Arc<AtomicUsize>,
     stands: Arc<Mutex<(Health, Vec<UnderWay>)>>,
     sink: RecentSink,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
@@ -76,8 +83,12 @@ impl Started {
         let server = bound.expect("the port is in use");
         let addr = server.addr().unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel();
-        let dropped = Arc::default();
-        let pages = Arc::new(Served(Arc::clone(&recent), Arc::clone(&dropped)));
+        let (dropped, asked) = (Arc::default(), Arc::default());
+        let pages = Arc::new(Served {
+            recent: Arc::clone(&recent),
+            dropped: Arc::clone(&dropped),
+            asked: Arc::clone(&asked),
+        });
         let (looked, looks) = (Arc::clone(&recent), Arc::clone(&stands));
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -93,6 +104,7 @@ impl Started {
             addr,
             recent,
             dropped,
+            asked,
             stands,
             sink,
             stop: Some(stop),
