@@ -12,6 +12,7 @@
 
 #[path = "../tests/api/mod.rs"]
 mod api;
+mod beside;
 #[path = "conntrack/costs.rs"]
 mod costs;
 mod figures;

@@ -14,6 +14,7 @@
 mod alloc;
 #[path = "../tests/api/mod.rs"]
 mod api;
+mod beside;
 #[path = "whole/correlator.rs"]
 mod correlator;
 mod figures;

@@ -1,15 +1,10 @@
 //! Who looks on while the load runs: nobody, zdt's part that this benchmark is about, all of zdt, and conntrack's own tool.
 
 use std::{
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    io::{BufRead as _, BufReader, Write as _},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     process::{Child, Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -25,7 +20,10 @@ use zdt_daemon::{
     netfilter::{conntrack::Lookup, counters::Counters, dump::Counter, nftables::Watcher},
 };
 
-use crate::api::{self, Api, Store};
+use crate::{
+    api::{self, Api, Store},
+    beside::{Rollout, ready},
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Observer {
@@ -224,60 +222,17 @@ fn zdt(moving: bool) -> Running {
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    let mut log = BufReader::new(child.stderr.take().unwrap());
-    let mut line = String::new();
-    while !line.starts_with("ready:") {
-        line.clear();
-        assert!(
-            log.read_line(&mut line).unwrap() > 0,
-            "zdt ended before it was ready"
-        );
-    }
-    // Whatever it still has to say must not stop it.
-    thread::spawn(move || log.read_to_end(&mut Vec::new()));
+    ready(child.stderr.take().unwrap());
+    let step = |store: &Store, n: u64| {
+        let first = u8::try_from(1 + n % 239).unwrap();
+        if n > 0 {
+            store.put("endpointslices", slice(first, false));
+        }
+        store.put("endpointslices", slice(first, true));
+    };
     Running {
         child: Some(child),
-        rollout: Some(Rollout::start(store, server, moving)),
+        rollout: Some(Rollout::start(store, server, moving.then_some(step))),
         dir: Some(dir),
-    }
-}
-
-/// The API server, and what goes on in it.
-struct Rollout {
-    stopped: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-    _server: Api,
-}
-
-impl Rollout {
-    fn start(store: Store, server: Api, moving: bool) -> Self {
-        let stopped = Arc::new(AtomicBool::new(false));
-        let ends = Arc::clone(&stopped);
-        let rollout = move || {
-            for first in (1..240).cycle() {
-                store.put("endpointslices", slice(first, true));
-                for _ in 0..10 {
-                    if ends.load(Relaxed) {
-                        return;
-                    }
-                    thread::sleep(Duration::from_millis(100));
-                }
-                store.put("endpointslices", slice(first + 1, false));
-            }
-        };
-        Self {
-            stopped,
-            thread: moving.then(|| thread::spawn(rollout)),
-            _server: server,
-        }
-    }
-}
-
-impl Drop for Rollout {
-    fn drop(&mut self) {
-        self.stopped.store(true, Relaxed);
-        if let Some(thread) = self.thread.take() {
-            thread.join().unwrap();
-        }
     }
 }

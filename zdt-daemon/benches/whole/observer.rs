@@ -2,14 +2,10 @@
 
 use std::{
     fs::{self, File},
-    io::{BufRead as _, BufReader, Read as _},
+    io::{BufRead as _, BufReader},
     path::PathBuf,
     process::{Child, Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    thread::{self, JoinHandle},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -22,6 +18,7 @@ use zdt_daemon::{clock, input::Ktime};
 
 use crate::{
     api::{self, Api, Store},
+    beside::{Rollout, ready},
     machine, world,
 };
 
@@ -269,7 +266,11 @@ fn zdt(moving: bool) -> Running {
     fs::create_dir_all(&dir).unwrap();
     let kubeconfig = api::kubeconfig(&dir, server.addr);
     let mut running = spawn_zdt(&kubeconfig, "n1");
-    running.rollout = Some(Rollout::start(store, server, moving));
+    let step = |store: &Store, n: u64| {
+        let going = u8::try_from(1 + n % 249).unwrap();
+        store.put("endpointslices", slice(Some(going)));
+    };
+    running.rollout = Some(Rollout::start(store, server, moving.then_some(step)));
     running.dir = Some(dir);
     running
 }
@@ -300,56 +301,8 @@ pub fn spawn_zdt(kubeconfig: &std::path::Path, node: &str) -> Running {
             let _ = to.send((clock::now(), line));
         }
     });
-    let mut log = BufReader::new(child.stderr.take().unwrap());
-    let (mut line, mut all) = (String::new(), String::new());
-    while !line.starts_with("ready:") {
-        line.clear();
-        let read = log.read_line(&mut line).unwrap();
-        all.push_str(&line);
-        assert!(read > 0, "zdt ended before it was ready: {all}");
-    }
-    // Whatever it still has to say must not stop it.
-    thread::spawn(move || log.read_to_end(&mut Vec::new()));
+    ready(child.stderr.take().unwrap());
     let mut running = Running::default();
     (running.child, running.lines) = (Some(child), Some(lines));
     running
-}
-
-/// The API server, and what goes on in it.
-struct Rollout {
-    stopped: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-    _server: Api,
-}
-
-impl Rollout {
-    fn start(store: Store, server: Api, moving: bool) -> Self {
-        let stopped = Arc::new(AtomicBool::new(false));
-        let ends = Arc::clone(&stopped);
-        let rollout = move || {
-            for going in (2..250).cycle() {
-                for _ in 0..10 {
-                    if ends.load(Relaxed) {
-                        return;
-                    }
-                    thread::sleep(Duration::from_millis(100));
-                }
-                store.put("endpointslices", slice(Some(going)));
-            }
-        };
-        Self {
-            stopped,
-            thread: moving.then(|| thread::spawn(rollout)),
-            _server: server,
-        }
-    }
-}
-
-impl Drop for Rollout {
-    fn drop(&mut self) {
-        self.stopped.store(true, Relaxed);
-        if let Some(thread) = self.thread.take() {
-            thread.join().unwrap();
-        }
-    }
 }

@@ -291,10 +291,12 @@ fn full_queue_is_seen(opened_before_zdt: bool) {
     let mut server = early.unwrap_or_else(|| world.server("accept late"));
     server.says("busy");
     let pod = SocketAddr::new(world.pod4, PORT);
-    let connect = move || TcpStream::connect_timeout(&pod, Duration::from_millis(300));
+    let connect = move || TcpStream::connect_timeout(&pod, Duration::from_secs(10));
     let mut first = world.in_client(connect).unwrap();
     let _second = world.in_client(connect).unwrap();
-    let dropped = world.in_client(connect).unwrap_err();
+    // Before its SYN is sent again.
+    let in_vain = move || TcpStream::connect_timeout(&pod, Duration::from_millis(300));
+    let dropped = world.in_client(in_vain).unwrap_err();
     assert_eq!(dropped.kind(), std::io::ErrorKind::TimedOut);
     first.write_all(b"GET /").unwrap();
     server.says("read");
