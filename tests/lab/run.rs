@@ -140,6 +140,7 @@ async fn live(setup: &Setup, scenario: &Scenario, seed: u64, files: &Files) -> R
         noise::servers(&cluster).await?;
         progress("the background is there");
     }
+    nodes::policies_there(&cluster.nodes, scenario).await?;
     let zdt = setup.binaries.zdt();
     let mut lives = Lives::start(&cluster, &zdt, files, setup.hold).await?;
     if setup.hold {

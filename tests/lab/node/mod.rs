@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 
 pub use cgroup::CgroupDriver;
 pub use exhaust::{empty_conntrack, fill_conntrack, masquerade_ports};
+pub use policy::drops_something as policy_drops_something;
 pub use proxy::Backend;
 pub use timings::{Delay, Timings};
 

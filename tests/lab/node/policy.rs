@@ -47,3 +47,15 @@ pub(super) fn drop_at_first(node: &Node, ips: &PodIps, ms: u64) -> Result<()> {
     }
     Ok(())
 }
+
+/// Whether it still drops what is for some pod.
+pub fn drops_something(node: &Node) -> Result<bool> {
+    let mut command = Command::new("nft");
+    command.args(["list", "table", "inet", "podpolicy"]);
+    enter_on_exec(&mut command, node.net().netns())?;
+    let output = command
+        .output()
+        .context("cannot run nft: cargo xtask setup installs it")?;
+    // There is no table until the first pod of the node.
+    Ok(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("elements = {"))
+}

@@ -1,9 +1,12 @@
 //! How each node of a scenario behaves, and which of them get its pods.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc, time::Duration};
 
+use anyhow::Result;
+
+use super::cluster::within;
 use crate::{
-    node::{self, Delay},
+    node::{self, Delay, Node},
     scenario::{Backend, Place, Scenario},
 };
 
@@ -31,6 +34,23 @@ pub(super) fn settings(scenario: &Scenario, seed: u64, number: u8, lab: &Path, o
         timings.proxy_late_ms = Delay::fixed(network.rules_delay_ms as f64);
     }
     settings
+}
+
+/// Waits until the policy engines know every pod there is: what they drop from then on is for pods of the rollout.
+pub(super) async fn policies_there(nodes: &[Arc<Node>], scenario: &Scenario) -> Result<()> {
+    if scenario.network.policy_delay_ms == 0 {
+        return Ok(());
+    }
+    let limit = Duration::from_millis(scenario.network.policy_delay_ms) + Duration::from_secs(10);
+    let wait = async {
+        for node in nodes {
+            while node::policy_drops_something(node)? {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        Ok(())
+    };
+    within("the policy engine to know the pods", limit, wait).await?
 }
 
 /// The names of the nodes that get the workloads' pods.
