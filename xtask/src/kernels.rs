@@ -9,34 +9,30 @@ mod archive;
 mod btf;
 mod elf;
 mod report;
+mod scenarios;
+mod score;
 mod vm;
 
-use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    fs,
+    path::PathBuf,
+    process::ExitCode,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+    time::Duration,
+};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use clap::ValueEnum;
 
-use self::report::{Budget, Row};
+use self::{
+    archive::Kernel,
+    report::{Budget, Row},
+};
 use crate::{build, child, layout, setup};
 
 /// Debian's at this time: the long-term ones that it has, and the newest.
 const SERIES: [&str; 5] = ["5.10", "6.1", "6.12", "6.18", "7"];
-
-/// Of the core, and one for each hook beside it and each thing that older kernels tell in another way. The first are the few.
-const SCENARIOS: [&str; 11] = [
-    "core/rolling-update-no-prestop",
-    "core/immediate-exit",
-    "data-plane/no-endpoints",
-    "pods/accept-queue-flush",
-    "core/rolling-update-legacy",
-    "pods/accept-queue-overflow",
-    "pods/errors-while-draining",
-    "pods/oom-kill",
-    "pods/response-lost-in-teardown",
-    "topology/client-outside",
-    "data-plane/policy-drop",
-];
-const FEW: usize = 2;
 
 /// Tests on real packets, by binary: of each hook what it reports beside what the socket, /proc and conntrack say. Not those of
 /// floods, and of times that an emulated machine does not keep.
@@ -66,12 +62,6 @@ const TESTS: [(&str, &[&str]); 3] = [
     ("iptables_legacy", &["a_replaced_ipv4_table"]),
 ];
 
-/// A request each 25 ms is what an emulated machine can do.
-const RATE: &str = "s/rate: [0-9][0-9]*/rate: 40/";
-
-/// And the scanner and the rest of what happens beside are too much for it.
-const QUIET: &str = "sed -i -e '/^noise:/d' -e '$a noise: false'";
-
 /// For whoever reads what the machine said: one failure that has no cause there, and what was recorded of its client.
 const UNEXPLAINED: &str = r#"echo '== unexplained'
 v=$(grep -hm1 '"cause":"unexplained"' /tmp/out/*/verdicts*.jsonl | grep -v not-a-request | head -1); echo "$v"
@@ -93,6 +83,12 @@ pub struct Args {
     /// Optimised binaries for the lab: built once, and several times faster there
     #[arg(long)]
     release: bool,
+    /// A folder with zdt and zdt-lab for the lab, which are not built then
+    #[arg(long, value_name = "DIR", conflicts_with = "release")]
+    binaries: Option<PathBuf>,
+    /// Machines at a time: a scenario mostly waits
+    #[arg(long, default_value_t = 2)]
+    machines: usize,
     /// Exactly one JSON object on stdout.
     #[arg(long)]
     json: bool,
@@ -129,18 +125,24 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let qemu = archive::qemu()?;
-    build::all(args.release)?;
+    let lab = if let Some(dir) = &args.binaries {
+        build::ebpf()?;
+        let dir = dir.canonicalize().with_context(|| dir.display().to_string())?;
+        ["zdt", "zdt-lab"].map(|name| dir.join(name))
+    } else {
+        build::all(args.release)?;
+        ["zdt", "zdt-lab"].map(|name| layout::binary(name, args.release))
+    };
     let tests = test_binaries()?;
     let scenarios = match args.scenarios {
-        Scenarios::None => &[],
-        Scenarios::Few => SCENARIOS.get(..FEW).unwrap_or_default(),
-        Scenarios::All => &SCENARIOS,
+        Scenarios::None => Vec::new(),
+        Scenarios::Few => scenarios::few(),
+        Scenarios::All => scenarios::all(),
     };
-    let script = script(args.release, &tests, scenarios);
+    let script = script(&lab, &tests, &scenarios);
     let mut budget = Budget::read()?;
-    let mut rows = Vec::new();
-    for kernel in &kernels {
-        let limit = LIMIT + LIMIT_PER_SCENARIO * u32::try_from(scenarios.len()).unwrap_or_default();
+    let limit = LIMIT + LIMIT_PER_SCENARIO * u32::try_from(scenarios.len()).unwrap_or_default();
+    let one = |kernel: &Kernel| -> Result<Row> {
         let (outcome, seconds) = child::timed(|| vm::run(&qemu, kernel, &script, limit));
         let outcome = outcome?;
         let kept = kernel.root.join("said");
@@ -148,14 +150,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             &kept,
             format!("{}\n{}\n{}", outcome.stdout, outcome.stderr, outcome.console),
         )?;
-        let row = Row::of(
-            kernel,
-            &outcome,
-            seconds,
-            !scenarios.is_empty(),
-            &budget,
-            args.bless,
-        );
+        let row = Row::of(kernel, &outcome, seconds, scenarios.len(), &budget, args.bless);
         eprintln!(
             "kernels: {} in {seconds:.0} s: {}; what it said is in {}",
             kernel.release,
@@ -165,10 +160,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         for complaint in &row.complaints {
             eprintln!("kernels:   {complaint}");
         }
-        if args.bless {
-            budget.take(&row);
+        Ok(row)
+    };
+    let rows = side_by_side(&kernels, args.machines, one)?;
+    if args.bless {
+        for row in &rows {
+            budget.take(row);
         }
-        rows.push(row);
     }
     if args.bless {
         budget.write()?;
@@ -180,6 +178,35 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     let ok = rows.iter().all(|row| row.ok);
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// So many at a time; what came of them is in their order.
+fn side_by_side(
+    kernels: &[Kernel],
+    machines: usize,
+    one: impl Fn(&Kernel) -> Result<Row> + Sync,
+) -> Result<Vec<Row>> {
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<Vec<(usize, Row)>> {
+        let mut rows = Vec::new();
+        loop {
+            let n = next.fetch_add(1, Ordering::Relaxed);
+            match kernels.get(n) {
+                Some(kernel) => rows.push((n, one(kernel)?)),
+                None => return Ok(rows),
+            }
+        }
+    };
+    let done: Vec<_> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..machines.max(1)).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().map(thread::ScopedJoinHandle::join).collect()
+    });
+    let mut rows = Vec::new();
+    for worker in done {
+        rows.extend(worker.map_err(|_| anyhow!("a machine's thread panicked"))??);
+    }
+    rows.sort_by_key(|(n, _)| *n);
+    Ok(rows.into_iter().map(|(_, row)| row).collect())
 }
 
 /// The built test programs, in the order of [`TESTS`].
@@ -213,19 +240,24 @@ fn test_binaries() -> Result<Vec<PathBuf>> {
     TESTS.iter().map(|(name, _)| path(name)).collect()
 }
 
+/// Begins a part of the output, with the time.
+fn heading(name: &str) -> String {
+    format!("echo '== {name}'; cat /proc/uptime")
+}
+
 /// What runs in the machine. Its standard output is cut at the lines that begin with `== `.
-fn script(release: bool, tests: &[PathBuf], scenarios: &[&str]) -> String {
-    let (zdt, lab) = (layout::binary("zdt", release), layout::binary("zdt-lab", release));
+fn script([zdt, lab]: &[PathBuf; 2], tests: &[PathBuf], scenarios: &[&str]) -> String {
     // As on a node: kube-proxy and the container runtime have loaded these.
     let mut lines = vec![
         "modprobe -a nf_conntrack nf_conntrack_netlink nf_tables veth bridge br_netfilter >/dev/null 2>&1"
             .to_owned(),
-        "echo '== doctor'".to_owned(),
-        format!("{} doctor -o json", zdt.display()),
+        heading("doctor"),
+        // Built with the tests.
+        format!("{} doctor -o json", layout::binary("zdt", false).display()),
         "cd zdt-daemon".to_owned(),
     ];
     for (binary, (name, wanted)) in tests.iter().zip(TESTS) {
-        lines.push(format!("echo '== tests {name}'"));
+        lines.push(heading(&format!("tests {name}")));
         lines.push(format!(
             "{} --test-threads 1 --show-output {}",
             binary.display(),
@@ -233,16 +265,8 @@ fn script(release: bool, tests: &[PathBuf], scenarios: &[&str]) -> String {
         ));
     }
     if !scenarios.is_empty() {
-        lines.push("mkdir /tmp/scenarios".to_owned());
-        for scenario in scenarios {
-            let file = layout::scenarios().join(format!("{scenario}.yaml"));
-            let name = scenario.rsplit('/').next().unwrap_or(scenario);
-            lines.push(format!(
-                "sed '{RATE}' {} >/tmp/scenarios/{name}.yaml; {QUIET} /tmp/scenarios/{name}.yaml",
-                file.display()
-            ));
-        }
-        lines.push("echo '== score'".to_owned());
+        lines.extend(scenarios::copied(scenarios, "/tmp/scenarios"));
+        lines.push(heading("score"));
         lines.push(format!(
             "{} score --zdt {} --scenarios /tmp/scenarios --jobs 1 --out /tmp/out --json",
             lab.display(),
@@ -250,6 +274,6 @@ fn script(release: bool, tests: &[PathBuf], scenarios: &[&str]) -> String {
         ));
         lines.push(UNEXPLAINED.to_owned());
     }
-    lines.push("echo '== end'".to_owned());
+    lines.push(heading("end"));
     lines.join("\n") + "\n"
 }
