@@ -99,3 +99,14 @@ fn token_review_may_make_two_reviews_and_the_reader_may_read() {
     }
     assert_eq!(asked, ["tokenreviews", "subjectaccessreviews"]);
 }
+
+#[test]
+fn before_5_11_one_capability_more_raises_the_limit_of_locked_memory() {
+    let [base] = documents("daemonset.yaml").try_into().unwrap();
+    let patched = patched("before-5.11", base);
+    kept(&patched, &round_trip::<DaemonSet>(&patched), "DaemonSet");
+    let capabilities =
+        &patched["spec"]["template"]["spec"]["containers"][0]["securityContext"]["capabilities"];
+    let wanted = serde_json::json!({"drop": ["ALL"], "add": ["BPF", "PERFMON", "NET_ADMIN", "SYS_RESOURCE"]});
+    assert_eq!(capabilities, &wanted);
+}

@@ -121,7 +121,7 @@ fn architecture(target: &str) -> Result<&'static str> {
 /// Builds it with glibc inside, and with no path of this machine in it.
 fn binary(carries: &Carries, target: &str) -> Result<PathBuf> {
     let mut flags = vec!["-Ctarget-feature=+crt-static".to_owned()];
-    flags.extend(build::without_paths()?);
+    flags.extend(build::without_paths(&layout::root())?);
     let mut cargo = child::cargo();
     cargo
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))

@@ -9,34 +9,30 @@ mod archive;
 mod btf;
 mod elf;
 mod report;
+mod scenarios;
+mod score;
 mod vm;
 
-use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    fs,
+    path::PathBuf,
+    process::ExitCode,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+    time::Duration,
+};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use clap::ValueEnum;
 
-use self::report::{Budget, Row};
+use self::{
+    archive::Kernel,
+    report::{Budget, Row},
+};
 use crate::{build, child, layout, setup};
 
 /// Debian's at this time: the long-term ones that it has, and the newest.
 const SERIES: [&str; 5] = ["5.10", "6.1", "6.12", "6.18", "7"];
-
-/// Of the core, and one for each hook beside it and each thing that older kernels tell in another way. The first are the few.
-const SCENARIOS: [&str; 11] = [
-    "core/rolling-update-no-prestop",
-    "core/immediate-exit",
-    "data-plane/no-endpoints",
-    "pods/accept-queue-flush",
-    "core/rolling-update-legacy",
-    "pods/accept-queue-overflow",
-    "pods/errors-while-draining",
-    "pods/oom-kill",
-    "pods/response-lost-in-teardown",
-    "topology/client-outside",
-    "data-plane/policy-drop",
-];
-const FEW: usize = 2;
 
 /// Tests on real packets, by binary: of each hook what it reports beside what the socket, /proc and conntrack say. Not those of
 /// floods, and of times that an emulated machine does not keep.
@@ -66,12 +62,6 @@ const TESTS: [(&str, &[&str]); 3] = [
     ("iptables_legacy", &["a_replaced_ipv4_table"]),
 ];
 
-/// A request each 25 ms is what an emulated machine can do.
-const RATE: &str = "s/rate: [0-9][0-9]*/rate: 40/";
-
-/// And the scanner and the rest of what happens beside are too much for it.
-const QUIET: &str = "sed -i -e '/^noise:/d' -e '$a noise: false'";
-
 /// For whoever reads what the machine said: one failure that has no cause there, and what was recorded of its client.
 const UNEXPLAINED: &str = r#"echo '== unexplained'
 v=$(grep -hm1 '"cause":"unexplained"' /tmp/out/*/verdicts*.jsonl | grep -v not-a-request | head -1); echo "$v"
@@ -93,6 +83,15 @@ pub struct Args {
     /// Optimised binaries for the lab: built once, and several times faster there
     #[arg(long)]
     release: bool,
+    /// A folder with zdt and zdt-lab for the lab, which are not built then
+    #[arg(long, value_name = "DIR", conflicts_with = "release")]
+    binaries: Option<PathBuf>,
+    /// Leave the tests of the kernel half out
+    #[arg(long)]
+    no_tests: bool,
+    /// Machines at a time: a scenario mostly waits
+    #[arg(long, default_value_t = 2)]
+    machines: usize,
     /// Exactly one JSON object on stdout.
     #[arg(long)]
     json: bool,
@@ -129,18 +128,28 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let qemu = archive::qemu()?;
-    build::all(args.release)?;
-    let tests = test_binaries()?;
-    let scenarios = match args.scenarios {
-        Scenarios::None => &[],
-        Scenarios::Few => SCENARIOS.get(..FEW).unwrap_or_default(),
-        Scenarios::All => &SCENARIOS,
+    let lab = if let Some(dir) = &args.binaries {
+        build::ebpf()?;
+        let dir = dir.canonicalize().with_context(|| dir.display().to_string())?;
+        ["zdt", "zdt-lab"].map(|name| dir.join(name))
+    } else {
+        build::all(args.release)?;
+        ["zdt", "zdt-lab"].map(|name| layout::binary(name, args.release))
     };
-    let script = script(args.release, &tests, scenarios);
+    let lab = copied(&lab, "lab")?;
+    let mut tests = test_binaries()?;
+    // Built with them.
+    tests.push(layout::binary("zdt", false));
+    let tests = copied(&tests, "tests")?;
+    let scenarios = match args.scenarios {
+        Scenarios::None => Vec::new(),
+        Scenarios::Few => scenarios::few(),
+        Scenarios::All => scenarios::all(),
+    };
+    let script = doctor(&tests) + &tested(&tests, args.no_tests) + &performed(&lab, &scenarios);
     let mut budget = Budget::read()?;
-    let mut rows = Vec::new();
-    for kernel in &kernels {
-        let limit = LIMIT + LIMIT_PER_SCENARIO * u32::try_from(scenarios.len()).unwrap_or_default();
+    let limit = LIMIT + LIMIT_PER_SCENARIO * u32::try_from(scenarios.len()).unwrap_or_default();
+    let one = |kernel: &Kernel| -> Result<Row> {
         let (outcome, seconds) = child::timed(|| vm::run(&qemu, kernel, &script, limit));
         let outcome = outcome?;
         let kept = kernel.root.join("said");
@@ -152,7 +161,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             kernel,
             &outcome,
             seconds,
-            !scenarios.is_empty(),
+            (!args.no_tests, scenarios.len()),
             &budget,
             args.bless,
         );
@@ -165,10 +174,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         for complaint in &row.complaints {
             eprintln!("kernels:   {complaint}");
         }
-        if args.bless {
-            budget.take(&row);
+        Ok(row)
+    };
+    let rows = side_by_side(&kernels, args.machines, one)?;
+    if args.bless {
+        for row in &rows {
+            budget.take(row);
         }
-        rows.push(row);
     }
     if args.bless {
         budget.write()?;
@@ -180,6 +192,35 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     let ok = rows.iter().all(|row| row.ok);
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// So many at a time; what came of them is in their order.
+fn side_by_side(
+    kernels: &[Kernel],
+    machines: usize,
+    one: impl Fn(&Kernel) -> Result<Row> + Sync,
+) -> Result<Vec<Row>> {
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<Vec<(usize, Row)>> {
+        let mut rows = Vec::new();
+        loop {
+            let n = next.fetch_add(1, Ordering::Relaxed);
+            match kernels.get(n) {
+                Some(kernel) => rows.push((n, one(kernel)?)),
+                None => return Ok(rows),
+            }
+        }
+    };
+    let done: Vec<_> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..machines.max(1)).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().map(thread::ScopedJoinHandle::join).collect()
+    });
+    let mut rows = Vec::new();
+    for worker in done {
+        rows.extend(worker.map_err(|_| anyhow!("a machine's thread panicked"))??);
+    }
+    rows.sort_by_key(|(n, _)| *n);
+    Ok(rows.into_iter().map(|(_, row)| row).collect())
 }
 
 /// The built test programs, in the order of [`TESTS`].
@@ -213,36 +254,63 @@ fn test_binaries() -> Result<Vec<PathBuf>> {
     TESTS.iter().map(|(name, _)| path(name)).collect()
 }
 
-/// What runs in the machine. Its standard output is cut at the lines that begin with `== `.
-fn script(release: bool, tests: &[PathBuf], scenarios: &[&str]) -> String {
-    let (zdt, lab) = (layout::binary("zdt", release), layout::binary("zdt-lab", release));
+/// Copies of programs where the machines see them: their /tmp is their own. They stay what they are while something is built.
+fn copied(programs: &[PathBuf], name: &str) -> Result<Vec<PathBuf>> {
+    let folder = archive::folder().join(name);
+    drop(fs::remove_dir_all(&folder));
+    fs::create_dir_all(&folder)?;
+    let copy = |program: &PathBuf| {
+        let copy = folder.join(program.file_name().context("a program without a name")?);
+        // Without debug information, if there is a program that takes it away: 20 MB instead of 120 through a slow file system.
+        let mut strip = child::command("strip");
+        strip.arg("--strip-debug").arg("-o").arg(&copy).arg(program);
+        if child::run(&mut strip).is_err() {
+            fs::copy(program, &copy).with_context(|| program.display().to_string())?;
+        }
+        Ok(copy)
+    };
+    programs.iter().map(copy).collect()
+}
+
+/// Begins a part of the output, with the time.
+fn heading(name: &str) -> String {
+    format!("echo '== {name}'; cat /proc/uptime")
+}
+
+/// What runs in the machine first. Its standard output is cut at the lines that begin with `== `.
+fn doctor(built: &[PathBuf]) -> String {
+    let zdt = built
+        .last()
+        .map(|zdt| zdt.display().to_string())
+        .unwrap_or_default();
     // As on a node: kube-proxy and the container runtime have loaded these.
-    let mut lines = vec![
-        "modprobe -a nf_conntrack nf_conntrack_netlink nf_tables veth bridge br_netfilter >/dev/null 2>&1"
-            .to_owned(),
-        "echo '== doctor'".to_owned(),
-        format!("{} doctor -o json", zdt.display()),
-        "cd zdt-daemon".to_owned(),
-    ];
-    for (binary, (name, wanted)) in tests.iter().zip(TESTS) {
-        lines.push(format!("echo '== tests {name}'"));
-        lines.push(format!(
-            "{} --test-threads 1 --show-output {}",
+    format!(
+        "modprobe -a nf_conntrack nf_conntrack_netlink nf_tables veth bridge br_netfilter >/dev/null 2>&1\n{}\n{zdt} doctor -o json\n",
+        heading("doctor")
+    )
+}
+
+fn tested(built: &[PathBuf], none: bool) -> String {
+    let tests = built.iter().zip(TESTS).filter(|_| !none);
+    let lines = tests.map(|(binary, (name, wanted))| {
+        format!(
+            "{}\n(cd zdt-daemon && {} --test-threads 1 --show-output {})\n",
+            heading(&format!("tests {name}")),
             binary.display(),
             wanted.join(" ")
-        ));
-    }
-    if !scenarios.is_empty() {
-        lines.push("mkdir /tmp/scenarios".to_owned());
-        for scenario in scenarios {
-            let file = layout::scenarios().join(format!("{scenario}.yaml"));
-            let name = scenario.rsplit('/').next().unwrap_or(scenario);
-            lines.push(format!(
-                "sed '{RATE}' {} >/tmp/scenarios/{name}.yaml; {QUIET} /tmp/scenarios/{name}.yaml",
-                file.display()
-            ));
-        }
-        lines.push("echo '== score'".to_owned());
+        )
+    });
+    lines.collect()
+}
+
+fn performed(lab: &[PathBuf], scenarios: &[&str]) -> String {
+    let mut lines = Vec::new();
+    if let ([zdt, lab], false) = (lab, scenarios.is_empty()) {
+        lines.extend(scenarios::copied(scenarios, "/tmp/scenarios"));
+        // Before 5.11 maps count against it. The lab's daemons have the capabilities of deploy/base; there
+        // deploy/components/before-5.11 would give them the one that raises it.
+        lines.push("ulimit -l unlimited".to_owned());
+        lines.push(heading("score"));
         lines.push(format!(
             "{} score --zdt {} --scenarios /tmp/scenarios --jobs 1 --out /tmp/out --json",
             lab.display(),
@@ -250,6 +318,6 @@ fn script(release: bool, tests: &[PathBuf], scenarios: &[&str]) -> String {
         ));
         lines.push(UNEXPLAINED.to_owned());
     }
-    lines.push("echo '== end'".to_owned());
+    lines.push(heading("end"));
     lines.join("\n") + "\n"
 }

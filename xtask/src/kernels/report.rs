@@ -1,12 +1,17 @@
 //! What was seen on each kernel, against what must be seen.
 
-use std::{collections::BTreeMap, fmt::Write as _, fs, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    fs,
+    path::PathBuf,
+};
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{archive::Kernel, vm::Outcome};
+use super::{archive::Kernel, score, vm::Outcome};
 use crate::layout;
 
 /// One program of the kernel half on one kernel.
@@ -30,8 +35,12 @@ pub struct Row {
     pub seconds: f64,
     pub hooks: Vec<Hook>,
     pub tests: Tests,
-    /// The sums of the lab, as `cargo xtask score --json` has them; null where it did not run.
+    /// Causes that need something which this kernel does not show.
+    pub lost: Vec<String>,
+    /// The sums of the lab, as `cargo xtask score --json` has them, with those of each scenario; null where it did not run.
     pub score: Value,
+    /// Seconds since the machine's start at which each part began.
+    pub parts: BTreeMap<String, f64>,
     pub complaints: Vec<String>,
     pub ok: bool,
 }
@@ -45,30 +54,31 @@ pub struct Tests {
 /// Programs that report nothing themselves.
 const SILENT: [&str; 1] = ["cgroup_skb_ingress"];
 
-/// An emulated machine does not keep times: what is late there is taken for something else now and then.
-const LEAST: f64 = 0.9;
-
 impl Row {
+    /// Of a machine that was to do the tests, or not, and so many scenarios.
     pub fn of(
         kernel: &Kernel,
         outcome: &Outcome,
         seconds: f64,
-        scored: bool,
+        (tested, scenarios): (bool, usize),
         budget: &Budget,
         bless: bool,
     ) -> Self {
         let parts = parts(&outcome.stdout);
+        let lost = lost(&parts);
         let mut row = Self {
             series: kernel.series.clone(),
             release: kernel.release.clone(),
             seconds: seconds.round(),
             hooks: hooks(&parts),
             tests: tests(&parts),
-            score: score(&parts),
+            score: object(&parts, "score").map_or(Value::Null, |said| score::of(&said, &lost)),
+            lost: lost.iter().cloned().collect(),
+            parts: times(&parts),
             complaints: Vec::new(),
             ok: false,
         };
-        let mut complaints = row.complaints(scored);
+        let mut complaints = row.complaints(tested, scenarios, &lost);
         if !parts.iter().any(|(name, _)| *name == "end") {
             let last = outcome.console.lines().rfind(|l| !l.trim().is_empty());
             complaints.push(format!(
@@ -84,12 +94,7 @@ impl Row {
         row
     }
 
-    /// One of the lab's sums.
-    fn number(&self, what: &str) -> Option<f64> {
-        self.score.get(what)?.as_f64()
-    }
-
-    fn complaints(&self, scored: bool) -> Vec<String> {
+    fn complaints(&self, tested: bool, scenarios: usize, lost: &BTreeSet<String>) -> Vec<String> {
         let mut all = Vec::new();
         if self.hooks.is_empty() {
             all.push("`zdt doctor` said nothing of the hooks".to_owned());
@@ -97,14 +102,14 @@ impl Row {
         for hook in &self.hooks {
             let name = &hook.hook;
             match hook.state.as_str() {
-                "attached" if hook.fired == 0 && !SILENT.contains(&name.as_str()) => {
+                "attached" if tested && hook.fired == 0 && !SILENT.contains(&name.as_str()) => {
                     all.push(format!("{name} never fired"));
                 }
                 "attached" | "not-needed" | "absent" => {}
                 state => all.push(format!("{name} is {state}")),
             }
         }
-        if self.tests.passed == 0 {
+        if tested && self.tests.passed == 0 {
             all.push("no test passed".to_owned());
         }
         all.extend(
@@ -113,17 +118,8 @@ impl Row {
                 .iter()
                 .map(|name| format!("the test {name} failed")),
         );
-        if scored {
-            for what in ["recall", "precision", "cause_accuracy"] {
-                match self.number(what) {
-                    Some(value) if value >= LEAST => {}
-                    Some(value) => all.push(format!("{what} is {value:.3}, below {LEAST}")),
-                    None => all.push(format!("the lab told no {what}")),
-                }
-            }
-            if self.number("failed") == Some(0.0) {
-                all.push("no request failed in the lab: nothing was scored".to_owned());
-            }
+        if scenarios > 0 {
+            all.extend(score::complaints(&self.score, scenarios, lost));
         }
         all
     }
@@ -156,15 +152,22 @@ fn hooks(parts: &[(&str, Vec<&str>)]) -> Vec<Hook> {
         .and_then(|h| Vec::deserialize(h).ok())
         .unwrap_or_default();
     for (_, lines) in parts.iter().filter(|(name, _)| name.starts_with("tests ")) {
+        // Each test says what there was since the hooks were loaded, once for all tests of the program.
+        let mut most: BTreeMap<&str, u64> = BTreeMap::new();
         for line in lines {
             let mut words = line.split_whitespace();
-            if let (Some("fired"), Some(hook), Some(count)) = (words.next(), words.next(), words.next()) {
-                // A hook of a program may have a second name behind a slash.
-                let program = hook.split('/').next().unwrap_or(hook);
-                let counted = hooks.iter_mut().find(|h| h.hook == program);
-                if let (Some(counted), Ok(count)) = (counted, count.parse::<u64>()) {
-                    counted.fired += count;
-                }
+            if let (Some("fired"), Some(hook), Some(Ok(count))) =
+                (words.next(), words.next(), words.next().map(str::parse::<u64>))
+            {
+                let of = most.entry(hook).or_default();
+                *of = (*of).max(count);
+            }
+        }
+        for (hook, count) in most {
+            // A hook of a program may have a second name behind a slash.
+            let program = hook.split('/').next().unwrap_or(hook);
+            if let Some(counted) = hooks.iter_mut().find(|h| h.hook == program) {
+                counted.fired += count;
             }
         }
     }
@@ -193,10 +196,21 @@ fn tests(parts: &[(&str, Vec<&str>)]) -> Tests {
     tests
 }
 
-fn score(parts: &[(&str, Vec<&str>)]) -> Value {
-    object(parts, "score").map_or(Value::Null, |score| {
-        score.get("total").cloned().unwrap_or_default()
-    })
+fn lost(parts: &[(&str, Vec<&str>)]) -> BTreeSet<String> {
+    let doctor = object(parts, "doctor").unwrap_or_default();
+    let lost = doctor
+        .get("lost")
+        .and_then(|lost| BTreeSet::deserialize(lost).ok());
+    lost.unwrap_or_default()
+}
+
+/// The first line of each part is /proc/uptime's.
+fn times(parts: &[(&str, Vec<&str>)]) -> BTreeMap<String, f64> {
+    let began = |(name, lines): &(&str, Vec<&str>)| {
+        let uptime = lines.first()?.split(' ').next()?.parse().ok()?;
+        Some(((*name).to_owned(), uptime))
+    };
+    parts.iter().filter_map(began).collect()
 }
 
 pub fn json(rows: &[Row]) -> Result<String> {
@@ -252,23 +266,20 @@ pub fn table(rows: &[Row]) -> String {
     }
     text.push('\n');
     for row in rows {
-        let number = |what: &str| {
-            row.number(what)
-                .map_or_else(|| "-".to_owned(), |n| format!("{n:.3}"))
-        };
         let _ = writeln!(
             text,
-            "{:<8}{:<28}{:>3} tests, {} failed   recall {} precision {} cause {}   {:>4} s   {}",
+            "{:<8}{:<28}{:>3} tests, {} failed   {}   {:>4} s   {}",
             row.series,
             row.release,
             row.tests.passed,
             row.tests.failed.len(),
-            number("recall"),
-            number("precision"),
-            number("cause_accuracy"),
+            score::line(&row.score),
             row.seconds,
             if row.ok { "ok" } else { "FAILED" }
         );
+        for line in score::lines(&row.score) {
+            let _ = writeln!(text, "        {line}");
+        }
         for complaint in &row.complaints {
             let _ = writeln!(text, "        {complaint}");
         }
@@ -333,10 +344,10 @@ impl Budget {
 mod tests {
     use super::*;
 
-    const SAID: &str = "== doctor\n\
+    const SAID: &str = "== doctor\n4.5 8.0\n\
         {\"checks\":[],\"hooks\":[{\"hook\":\"kfree_skb\",\"state\":\"attached\",\"verified\":100},\
         {\"hook\":\"icmp_send\",\"state\":\"absent\"},{\"hook\":\"net_dev_queue\",\"state\":\"attached\"}]}\n\
-        == tests packets\ntest a ... ok\ntest b ... FAILED\nfired kfree_skb 3\nfired kfree_skb/x 1\ntest result: FAILED.\n\
+        == tests packets\ntest a ... ok\ntest b ... FAILED\nfired kfree_skb 2\nfired kfree_skb 3\nfired kfree_skb/x 1\ntest result: FAILED.\n\
         == tests kernel\ntest c ... ok\n\
         == score\n{\"total\":{\"recall\":0.5,\"precision\":1.0,\"cause_accuracy\":1.0,\"failed\":9}}\n== end\n";
 
@@ -355,13 +366,14 @@ mod tests {
             "6.1".to_owned(),
             BTreeMap::from([("kfree_skb".to_owned(), 90)]),
         )]));
-        Row::of(&kernel, &outcome, 1.0, true, &budget, false)
+        Row::of(&kernel, &outcome, 1.0, (true, 1), &budget, false)
     }
 
     #[test]
     fn everything_that_is_missing_is_said() {
         let row = row();
         assert_eq!(row.hooks[0].fired, 4);
+        assert!((row.parts["doctor"] - 4.5).abs() < 0.01);
         assert_eq!(row.tests.passed, 2);
         assert_eq!(
             row.complaints,
@@ -370,6 +382,8 @@ mod tests {
                 "the test b failed",
                 "the test tests kernel (did not end) failed",
                 "recall is 0.500, below 0.9",
+                "cause accuracy is 0.000, below 0.9",
+                "0 of 1 scenarios have a score",
                 "kfree_skb: the verifier needs 100 instructions, it was 90; `cargo xtask kernels --bless` if that is meant",
             ]
         );

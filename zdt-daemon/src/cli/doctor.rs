@@ -1,5 +1,7 @@
 //! `zdt doctor`: what this kernel and these permissions allow, and what each missing thing costs.
 
+mod hooks;
+
 use std::{
     io::{self, IsTerminal as _, Write},
     path::Path,
@@ -8,11 +10,11 @@ use std::{
 
 use serde::Serialize;
 
+use self::hooks::{HookState, costs, hook_states, hooks, lost_causes};
 use super::{ERROR, FINDING};
 use crate::{
-    causes::RULES,
     clock, config,
-    kernel::{Attached, LoadError, Loaded, Options, btf::KernelFacts, cgroup_root, table::PROGRAMS},
+    kernel::{LoadError, Loaded, Options, btf::KernelFacts, cgroup_root},
     netfilter::{conntrack::Lookup, iptables::LegacyTables, nftables::Watcher},
     sink::Format,
 };
@@ -37,22 +39,13 @@ struct Check {
     found: String,
 }
 
-/// How one program of the kernel half stands.
-#[derive(Debug, Serialize)]
-struct HookState {
-    hook: &'static str,
-    /// `attached`, `not-needed`, `absent` (this kernel has no such tracepoint) or `refused`.
-    state: &'static str,
-    /// Instructions that the verifier went through, where the kernel tells.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    verified: Option<u64>,
-}
-
 /// What `-o json` prints.
 #[derive(Debug, Default, Serialize)]
 struct Report {
     checks: Vec<Check>,
     hooks: Vec<HookState>,
+    /// Causes that need something of the kernel that is not here.
+    lost: Vec<&'static str>,
 }
 
 fn check(state: State, what: &str, found: impl Into<String>) -> Check {
@@ -106,7 +99,7 @@ fn print(checks: &[Check], out: &mut impl Write, colour: bool) -> io::Result<()>
 }
 
 fn examine(btf: &Path) -> Report {
-    let mut states = Vec::new();
+    let (mut states, mut lost) = (Vec::new(), Vec::new());
     let mut checks = vec![release(), privileges(), type_information(btf)];
     // Without type information nothing can be loaded, and the reason stands above.
     if checks
@@ -121,6 +114,7 @@ fn examine(btf: &Path) -> Report {
             Ok(kernel) => {
                 checks.extend(hooks(&kernel));
                 states = hook_states(&kernel);
+                lost = lost_causes(&kernel);
             }
             Err(error) => checks.push(not_loaded(&error)),
         }
@@ -138,6 +132,7 @@ fn examine(btf: &Path) -> Report {
     Report {
         checks,
         hooks: states,
+        lost,
     }
 }
 
@@ -196,82 +191,6 @@ fn type_information(btf: &Path) -> Check {
 
 fn not_loaded(error: &LoadError) -> Check {
     check(State::Missing, "eBPF", error.to_string())
-}
-
-fn hooks(kernel: &Attached) -> Vec<Check> {
-    let programs = PROGRAMS.iter().map(|program| {
-        let what = format!("hook {}", program.name);
-        if kernel.spared().iter().any(|p| p.name == program.name) {
-            return check(
-                State::Fine,
-                &what,
-                "not needed: this kernel's tracepoint tells the same",
-            );
-        }
-        match kernel.missing().iter().find(|m| m.program.name == program.name) {
-            None => check(State::Fine, &what, "attaches"),
-            Some(missing) => check(
-                State::Degraded,
-                &what,
-                format!("{}; {}", missing.reason, costs(program.tracepoint)),
-            ),
-        }
-    });
-    let untold = kernel.untold().filter(|detail| {
-        // Without the hook itself, that line says it.
-        kernel
-            .missing()
-            .iter()
-            .all(|m| m.program.name != detail.tracepoint)
-    });
-    let untold = untold.map(|detail| {
-        check(
-            State::Degraded,
-            &format!("hook {}", detail.name),
-            format!(
-                "this kernel does not tell it, {} and later do; {}",
-                detail.since,
-                costs(detail.name)
-            ),
-        )
-    });
-    programs.chain(untold).collect()
-}
-
-fn hook_states(kernel: &Attached) -> Vec<HookState> {
-    let verified = kernel.costs().verified();
-    let states = PROGRAMS.iter().map(|program| {
-        let name = program.name;
-        let state = if kernel.spared().iter().any(|p| p.name == name) {
-            "not-needed"
-        } else if kernel.missing().iter().all(|m| m.program.name != name) {
-            "attached"
-        } else if kernel.lacks(program) {
-            "absent"
-        } else {
-            "refused"
-        };
-        HookState {
-            hook: name,
-            state,
-            verified: verified.iter().find(|(of, _)| *of == name).map(|(_, n)| *n),
-        }
-    });
-    states.collect()
-}
-
-/// The causes that need a hook, or a detail of it, as the registry has them.
-fn costs(hook: &str) -> String {
-    let causes: Vec<_> = RULES
-        .iter()
-        .filter(|r| r.needs.contains(&hook))
-        .map(|r| r.name)
-        .collect();
-    if causes.is_empty() {
-        "costs evidence, no cause".to_owned()
-    } else {
-        format!("costs {}", causes.join(", "))
-    }
 }
 
 fn rules(what: &'static str, read: Result<(), impl std::fmt::Display>) -> Check {
@@ -342,7 +261,10 @@ fn processes() -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::table::DETAILS;
+    use crate::{
+        causes::RULES,
+        kernel::table::{DETAILS, PROGRAMS},
+    };
 
     fn printed(checks: &[Check]) -> String {
         let mut out = Vec::new();

@@ -41,7 +41,8 @@ pub enum LoadError {
     #[error(transparent)]
     Btf(#[from] BtfError),
     #[error(
-        "the kernel refuses eBPF ({0}): run zdt as root, or give it CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN"
+        "the kernel refuses eBPF ({0}): run zdt as root, or give it CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN; before Linux 5.11 also \
+         CAP_SYS_RESOURCE, to raise the limit of locked memory, which maps count against there"
     )]
     NotPermitted(String),
     #[error("cannot load the eBPF object: {0}")]
