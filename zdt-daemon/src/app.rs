@@ -14,6 +14,7 @@ mod logs;
 mod lookup;
 mod maps;
 mod meter;
+mod paused;
 mod questions;
 mod rules;
 mod tick;

@@ -7,6 +7,8 @@
 )]
 
 mod api;
+#[path = "run/paused.rs"]
+mod paused;
 #[path = "run/record.rs"]
 mod record;
 mod zdt;

@@ -3,8 +3,8 @@
 use anyhow::Context as _;
 use tokio::sync::mpsc;
 
-use super::{WRITE, meter::Meter, questions::Questions};
-use crate::{input::Input, pipe::Pipe};
+use super::{WRITE, meter::Meter, paused::Pauses, questions::Questions};
+use crate::{clock, input::Input, pipe::Pipe};
 
 /// Takes inputs until there are no more. Blocks.
 pub(super) fn consume(
@@ -13,11 +13,14 @@ pub(super) fn consume(
     pipe: &mut Pipe,
     meter: &Meter,
 ) -> anyhow::Result<()> {
+    let mut pauses = Pauses::default();
     while let Some(input) = from.blocking_recv() {
-        meter.input(&input, from.len());
-        questions.follow(&input);
-        pipe.step(&input).context(WRITE)?;
-        meter.tables(&input, pipe);
+        for input in pauses.before(clock::now(), &input).into_iter().chain([input]) {
+            meter.input(&input, from.len());
+            questions.follow(&input);
+            pipe.step(&input).context(WRITE)?;
+            meter.tables(&input, pipe);
+        }
     }
     pipe.finish().context(WRITE)
 }
