@@ -1,3 +1,5 @@
+//! Tests of `paused`: when zdt did not run, and what is said of it.
+
 use super::*;
 
 const S: u64 = 1_000_000_000;

@@ -1,3 +1,5 @@
+//! Tests of `write` and `writing`: disks that are full or slow, and what the record says of it.
+
 use std::{
     io::{self, Write},
     sync::{Condvar, Mutex},
