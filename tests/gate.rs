@@ -10,6 +10,8 @@
 
 #[path = "gate/daemons.rs"]
 mod daemons;
+#[path = "gate/guarded.rs"]
+mod guarded;
 #[path = "support/served.rs"]
 mod served;
 mod support;

@@ -124,7 +124,7 @@ fn gate_cannot_tell_when_a_node_is_silent_restarted_blind_or_loses_something() {
     );
 }
 
-fn ask(addr: SocketAddr, head: &str, body: &str) -> String {
+pub fn ask(addr: SocketAddr, head: &str, body: &str) -> String {
     let mut stream = TcpStream::connect(addr).unwrap();
     let length = body.len();
     write!(

@@ -8,6 +8,7 @@
 
 use std::{
     net::SocketAddr,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -19,7 +20,7 @@ use std::{
 use zdt_daemon::{
     clock,
     live::Health,
-    serve::{Aside, Pages, Server, Told},
+    serve::{Admission, Admitted, Aside, Pages, Server, Tls, Told},
     sink::{
         Sink as _,
         recent::{Recent, RecentSink},
@@ -32,6 +33,22 @@ pub struct Served {
     recent: Arc<Recent>,
     dropped: Arc<AtomicUsize>,
     asked: Arc<AtomicUsize>,
+    guard: Option<Guard>,
+}
+
+/// Who may ask.
+#[derive(Clone, Copy)]
+pub struct Guard {
+    pub tls: bool,
+    /// Let in, and known but not let in.
+    pub token: &'static str,
+    pub stranger: &'static str,
+}
+
+/// A file of the certificates that the daemon's own tests use.
+pub fn certificate(name: &str) -> PathBuf {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("zdt-daemon/tests");
+    tests.join("fixtures/tls").join(name)
 }
 
 impl Pages for Served {
@@ -42,6 +59,15 @@ impl Pages for Served {
 
     fn aside(&self, work: Box<dyn FnOnce() -> Told + Send>) -> Aside {
         Box::pin(async move { Some(work()) })
+    }
+
+    fn admits(&self, token: Option<&str>, _: &str, _: &str) -> Admission {
+        let admitted = match self.guard {
+            Some(guard) if token == Some(guard.stranger) => Admitted::No,
+            Some(guard) if token != Some(guard.token) => Admitted::NoToken,
+            _ => Admitted::Yes,
+        };
+        Box::pin(async move { admitted })
     }
 
     fn dropped_listener(&self) {
@@ -69,6 +95,10 @@ impl Started {
     }
 
     pub fn of(node: &str, addr: SocketAddr) -> Self {
+        Self::guarded(node, addr, None)
+    }
+
+    pub fn guarded(node: &str, addr: SocketAddr, guard: Option<Guard>) -> Self {
         let (recent, sink) = Recent::new(node);
         let stands: Arc<Mutex<(Health, Vec<UnderWay>)>> = Arc::default();
         recent.look(clock::wall(), Health::default(), Vec::new());
@@ -80,7 +110,11 @@ impl Started {
             }
             bound
         });
-        let server = bound.expect("the port is in use");
+        let mut server = bound.expect("the port is in use");
+        if guard.is_some_and(|guard| guard.tls) {
+            let files = (certificate("first.crt"), certificate("first.key"));
+            server = server.with_tls(Tls::open(files.0, files.1).unwrap());
+        }
         let addr = server.addr().unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let (dropped, asked) = (Arc::default(), Arc::default());
@@ -88,6 +122,7 @@ impl Started {
             recent: Arc::clone(&recent),
             dropped: Arc::clone(&dropped),
             asked: Arc::clone(&asked),
+            guard,
         });
         let (looked, looks) = (Arc::clone(&recent), Arc::clone(&stands));
         let thread = thread::spawn(move || {

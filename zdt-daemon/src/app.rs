@@ -6,6 +6,7 @@
 #![expect(clippy::disallowed_methods, reason = "the one place that spawns tasks")]
 
 mod conntrack;
+mod consume;
 mod endings;
 mod gate;
 mod later;
@@ -13,6 +14,7 @@ mod logs;
 mod lookup;
 mod maps;
 mod meter;
+mod paused;
 mod questions;
 mod rules;
 mod tick;
@@ -30,7 +32,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use futures::future::{OptionFuture, join};
+use futures::future::{OptionFuture, join, join3};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot, watch},
@@ -45,6 +47,7 @@ pub use ways::Ways;
 
 use self::{
     conntrack::{Conntrack, QUESTIONS},
+    consume::consume,
     lookup::Lookups,
     maps::Maps,
     meter::Meter,
@@ -61,7 +64,7 @@ use crate::{
     kernel::{Attached, EventRing, Loaded, Options, Translator},
     netfilter::losses::Loss,
     pipe::Pipe,
-    record::Recorder,
+    record::{Recorder, Writing},
     sink::{Sink, queued::Printing},
 };
 
@@ -97,7 +100,8 @@ pub fn observe(
     record: Option<&Path>,
     ways: Ways,
 ) -> anyhow::Result<()> {
-    let recorder = record.map(recorder).transpose()?;
+    let (recorder, writing) = record.map(recorder).transpose()?.unzip();
+    let ways = Ways { writing, ..ways };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -109,7 +113,7 @@ pub fn observe(
     observed
 }
 
-fn recorder(path: &Path) -> anyhow::Result<Recorder<File>> {
+fn recorder(path: &Path) -> anyhow::Result<(Recorder, Writing<File>)> {
     let file = File::create(path).with_context(|| {
         format!(
             "cannot create the record {}: choose a place that zdt may write to",
@@ -200,6 +204,8 @@ async fn observe_async(node: &config::Node, mut pipe: Pipe, ways: Ways) -> anyho
     let mut tellers = tokio::spawn(join(events, otlp));
     let print = |p: Printing| tokio::task::spawn_blocking(move || p.write(io::stdout()));
     let mut printer = OptionFuture::from(ways.printing.map(print));
+    let record = |w: Writing<File>| tokio::task::spawn_blocking(move || w.write());
+    let recording = OptionFuture::from(ways.writing.map(record));
     let mut watches = tokio::spawn(cluster::watch(Watched {
         client,
         url,
@@ -251,9 +257,9 @@ async fn observe_async(node: &config::Node, mut pipe: Pipe, ways: Ways) -> anyho
     let read = reader.await.context(READER)?;
     let delivered = consumer.await.context(CONSUMER)?;
     // Nobody tells any more. What is not taken by then is gone with this process.
-    let last = join(printer, &mut tellers);
+    let last = join3(printer, &mut tellers, recording);
     if tokio::time::timeout(LAST, last).await.is_err() {
-        tracing::warn!("not all outputs were taken before the end");
+        tracing::warn!("not all outputs were taken, or the record was not written whole, before the end");
     }
     listened.and(ticked).and(read).and(delivered)
 }
@@ -331,21 +337,6 @@ fn send(to: &mpsc::Sender<Input>, input: Input, lost: &Lost) {
     if to.try_send(input).is_err() {
         lost.channel.fetch_add(1, Relaxed);
     }
-}
-
-fn consume(
-    mut from: mpsc::Receiver<Input>,
-    questions: &mut Questions,
-    pipe: &mut Pipe,
-    meter: &Meter,
-) -> anyhow::Result<()> {
-    while let Some(input) = from.blocking_recv() {
-        meter.input(&input, from.len());
-        questions.follow(&input);
-        pipe.step(&input).context(WRITE)?;
-        meter.tables(&input, pipe);
-    }
-    pipe.finish().context(WRITE)
 }
 
 fn start(node: String, kernel: &Attached, node_addrs: Vec<IpAddr>) -> Input {

@@ -1,5 +1,6 @@
 //! The only reader of arguments and environment.
 
+mod access;
 mod guard;
 
 use std::{
@@ -9,7 +10,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 
-pub use self::guard::Guard;
+pub use self::{access::Access, guard::Guard};
 use crate::{
     cli::Server,
     sink::{Format, otlp::Collector},
@@ -206,6 +207,8 @@ pub struct Of {
     /// asked. May be given several times: each node's zdt counts what failed there, so ask all
     #[arg(long = "server", value_name = "URL", default_value = "http://127.0.0.1:9734")]
     pub servers: Vec<Server>,
+    #[command(flatten)]
+    pub access: Access,
 }
 
 #[derive(Debug, Args)]
@@ -238,6 +241,8 @@ pub struct ServeGate {
     /// The HTTP address of zdt, or a name of several, as a headless service's, which are all asked. May be given several times
     #[arg(long = "server", value_name = "URL", required = true)]
     pub servers: Vec<Server>,
+    #[command(flatten)]
+    pub access: Access,
 }
 
 /// How the gate's answer is written.

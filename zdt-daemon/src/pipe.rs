@@ -1,6 +1,6 @@
 //! The consuming end of the input channel: tee to the record, step, deliver. Live and replay run through this one.
 
-use std::{fs::File, io};
+use std::io;
 
 use crate::{
     correlate::{Correlator, Settings, TableFill},
@@ -12,14 +12,14 @@ use crate::{
 
 /// Takes inputs in their one order.
 pub struct Pipe {
-    recorder: Option<Recorder<File>>,
+    recorder: Option<Recorder>,
     judging: Option<(Correlator, Box<dyn Sink + Send>)>,
     outputs: Vec<Output>,
 }
 
 impl Pipe {
     /// Without a sink nothing is judged.
-    pub fn new(recorder: Option<Recorder<File>>, sink: Option<Box<dyn Sink + Send>>) -> Self {
+    pub fn new(recorder: Option<Recorder>, sink: Option<Box<dyn Sink + Send>>) -> Self {
         Self {
             recorder,
             judging: sink.map(|sink| (Correlator::new(Settings::default()), sink)),
@@ -41,23 +41,28 @@ impl Pipe {
         }
         if let Some(recorder) = self.recorder.as_mut().filter(|_| !self.outputs.is_empty()) {
             // What was said is in the record, however this process ends.
-            recorder.flush();
+            recorder.settle();
         }
         self.deliver()
     }
 
     /// The input has ended: judges what waits, and flushes everything.
     pub fn finish(&mut self) -> io::Result<()> {
-        if let Some(recorder) = &mut self.recorder {
-            recorder.flush();
-            if recorder.lost_total() > 0 {
-                tracing::warn!("{} inputs are missing in the record", recorder.lost_total());
-            }
+        // Dropped: its end is written.
+        if let Some(recorder) = self.recorder.take()
+            && recorder.lost_total() > 0
+        {
+            tracing::warn!("{} inputs are missing in the record", recorder.lost_total());
         }
         if let Some((correlator, _)) = &mut self.judging {
             correlator.finish(&mut self.outputs);
         }
         self.deliver()
+    }
+
+    /// Inputs that the record lacks.
+    pub fn record_lost(&self) -> u64 {
+        self.recorder.as_ref().map_or(0, Recorder::lost_total)
     }
 
     /// How full the correlator's tables are.

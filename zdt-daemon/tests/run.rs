@@ -7,6 +7,10 @@
 )]
 
 mod api;
+#[path = "run/paused.rs"]
+mod paused;
+#[path = "run/record.rs"]
+mod record;
 mod zdt;
 
 use std::{
@@ -19,7 +23,6 @@ use std::{
 };
 
 use nix::{
-    mount::{MsFlags, mount, umount},
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
@@ -210,53 +213,4 @@ fn two_daemons_on_one_node_do_not_disturb_each_other() {
         "the first one's are still there"
     );
     assert_eq!(first.stop(), Some(0));
-}
-
-/// A file system of its own, of so many bytes; gone with it.
-struct Disk(std::path::PathBuf);
-
-impl Disk {
-    fn new(at: std::path::PathBuf, bytes: u32) -> Self {
-        fs::create_dir(&at).unwrap();
-        let size = format!("size={bytes}");
-        mount(
-            Some("tmpfs"),
-            &at,
-            Some("tmpfs"),
-            MsFlags::empty(),
-            Some(size.as_str()),
-        )
-        .unwrap();
-        Self(at)
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = umount(&self.0);
-    }
-}
-
-#[test]
-fn full_disk_costs_the_record_until_there_is_room_and_never_the_daemon() {
-    let dir = Dir::new("full");
-    let disk = Disk::new(dir.0.join("disk"), 1 << 20);
-    let filler = disk.0.join("filler");
-    fs::write(&filler, vec![0; (1 << 20) - (16 << 10)]).unwrap();
-    let store = api::Store::default();
-    for n in 0..200 {
-        store.put("pods", api::pod(&format!("web-{n}"), &format!("10.0.0.{n}")));
-    }
-    let server = api::Api::start(&store);
-    let record = disk.0.join("record");
-    let kubeconfig = api::kubeconfig(&dir.0, server.addr);
-    let mut run = Running::start(&kubeconfig, &["--record", record.to_str().unwrap()]);
-    let line = run.until("the record cannot be written");
-    assert!(
-        line.contains("No space left") && line.contains("tries again"),
-        "{line}"
-    );
-    fs::remove_file(&filler).unwrap();
-    run.until("the record can be written again");
-    assert_eq!(run.stop(), Some(0));
 }

@@ -199,4 +199,35 @@ mod tests {
         };
         assert!(wanted(&end).is_none());
     }
+
+    #[test]
+    fn a_storm_of_failures_is_asked_for_up_to_a_bound_and_the_rest_is_counted() {
+        let mut lookups = Lookups::new();
+        assert!(lookups.conntrack.is_some(), "conntrack cannot be asked");
+        let retries = |from: u32, to: u32, at: u64| {
+            (from..to).map(move |n| {
+                let mut sock = sock(Side::Client, TcpState::SynSent);
+                // Benchmarking addresses (RFC 2544): of nobody.
+                let ip = std::net::Ipv4Addr::from_bits(0xC612_0000 + n);
+                sock.local = std::net::SocketAddr::new(ip.into(), 40_000);
+                let (err, silent_ms) = (0, None);
+                Input {
+                    at: Ktime(at),
+                    what: What::Kernel(Observation::Retransmit { sock, err, silent_ms }),
+                }
+            })
+        };
+        let asked = |lookups: &mut Lookups, from, to, at| {
+            let made = retries(from, to, at)
+                .filter_map(|input| lookups.after(&input))
+                .count();
+            (made as u64, lookups.take_skipped())
+        };
+        let storm = 10_000;
+        let (made, skipped) = asked(&mut lookups, 0, storm, 1);
+        assert_eq!((made, skipped), (PER_SPAN, u64::from(storm) - PER_SPAN));
+        assert!(lookups.asked.len() <= REMEMBERED);
+        // Behind it there is room again.
+        assert_eq!(asked(&mut lookups, storm, storm + 10, 20_000_000), (10, 0));
+    }
 }

@@ -91,6 +91,7 @@ impl Meter {
             for table in pipe.tables() {
                 own.table(table.name, table.entries, table.evicted);
             }
+            own.record_lost(pipe.record_lost());
             recent.look(clock::wall(), own.health(), pipe.under_way());
             let (forgotten, kept) = recent.counts();
             own.kept(forgotten, kept);

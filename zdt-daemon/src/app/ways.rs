@@ -1,10 +1,11 @@
 //! Ways out that need a task of their own, and how long they may take at the end.
 
-use std::time::Duration;
+use std::{fs::File, time::Duration};
 
 use super::Serving;
 use crate::{
     cluster::Telling,
+    record::Writing,
     sink::{otlp::Exporting, queued::Printing},
 };
 
@@ -18,4 +19,6 @@ pub struct Ways {
     pub events: Option<Telling>,
     pub otlp: Option<Exporting>,
     pub printing: Option<Printing>,
+    /// The record's file.
+    pub writing: Option<Writing<File>>,
 }

@@ -1,15 +1,16 @@
-//! Asks a running zdt over HTTP: plain, one request a connection, bounded in time and size.
+//! Asks a running zdt over HTTP, plain or with TLS: one request a connection, bounded in time and size.
 
 use std::{
     collections::BTreeMap,
     fmt,
-    io::{self, Read as _, Write as _},
+    io::{self, Read, Write},
     net::{SocketAddr, TcpStream, ToSocketAddrs as _},
     time::Duration,
 };
 
 use anyhow::{Context as _, bail};
 
+use super::access::{Access, hint};
 use crate::config::PORT;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
@@ -20,11 +21,31 @@ const MOST: u64 = 32 << 20;
 
 const MOST_HEADERS: usize = 64;
 
-/// `http://127.0.0.1:9734`, `10.0.0.7`, `zdt.zdt.svc:9734`, `[::1]`.
+/// `http://127.0.0.1:9734`, `10.0.0.7`, `https://zdt.zdt.svc:9734`, `[::1]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
+    tls: bool,
     host: String,
     port: u16,
+}
+
+/// One daemon: an address of a [`Server`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Target {
+    pub(super) addr: SocketAddr,
+    /// As it was asked for, which its certificate has to say.
+    host: String,
+    tls: bool,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", scheme(self.tls), self.addr)
+    }
+}
+
+fn scheme(tls: bool) -> &'static str {
+    if tls { "https" } else { "http" }
 }
 
 impl std::str::FromStr for Server {
@@ -33,13 +54,15 @@ impl std::str::FromStr for Server {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || {
             format!(
-                "wanted an address as http://127.0.0.1:{PORT}, 10.0.0.7 or zdt.zdt.svc:{PORT} (plain http, no path)"
+                "wanted an address as http://127.0.0.1:{PORT}, 10.0.0.7 or https://zdt.zdt.svc:{PORT} (no path)"
             )
         };
-        let rest = match text.split_once("://") {
-            Some(("http", rest)) => rest.strip_suffix('/').unwrap_or(rest),
+        let (tls, rest) = match text.split_once("://") {
+            Some((scheme @ ("http" | "https"), rest)) => {
+                (scheme == "https", rest.strip_suffix('/').unwrap_or(rest))
+            }
             Some(_) => return Err(wrong()),
-            None => text,
+            None => (false, text),
         };
         let (host, port) = match rest.strip_prefix('[').and_then(|r| r.split_once(']')) {
             Some((host, "")) => (host, None),
@@ -55,6 +78,7 @@ impl std::str::FromStr for Server {
             return Err(wrong());
         }
         Ok(Self {
+            tls,
             host: host.to_owned(),
             port,
         })
@@ -63,17 +87,22 @@ impl std::str::FromStr for Server {
 
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = scheme(self.tls);
         if self.host.contains(':') {
-            write!(f, "http://[{}]:{}", self.host, self.port)
+            write!(f, "{scheme}://[{}]:{}", self.host, self.port)
         } else {
-            write!(f, "http://{}:{}", self.host, self.port)
+            write!(f, "{scheme}://{}:{}", self.host, self.port)
         }
     }
 }
 
 impl Server {
+    pub(super) fn tls(&self) -> bool {
+        self.tls
+    }
+
     /// Every address of the name: a headless service's are one a node. Of both families only IPv4's, since each node has both.
-    pub(super) fn addresses(&self) -> anyhow::Result<Vec<SocketAddr>> {
+    pub(super) fn addresses(&self) -> anyhow::Result<Vec<Target>> {
         let found = (self.host.as_str(), self.port).to_socket_addrs();
         let found = found.with_context(|| format!("cannot find {}", self.host))?;
         let mut all: Vec<SocketAddr> = found.collect();
@@ -85,7 +114,12 @@ impl Server {
         if all.is_empty() {
             bail!("{} has no address", self.host);
         }
-        Ok(all)
+        let target = |addr| Target {
+            addr,
+            host: self.host.clone(),
+            tls: self.tls,
+        };
+        Ok(all.into_iter().map(target).collect())
     }
 }
 
@@ -102,13 +136,19 @@ impl Answer {
 }
 
 /// GET; every status but 200 is an error.
-pub(super) fn get(to: SocketAddr, path: &str) -> anyhow::Result<Answer> {
-    let raw = exchange(to, path).with_context(|| format!("no answer from http://{to}"))?;
+pub(super) fn get(access: &Access, to: &Target, path: &str) -> anyhow::Result<Answer> {
+    let shown = access.header(to.tls)?;
+    let raw = exchange(access, to, &shown, path).map_err(|error| {
+        let hint = hint(&error);
+        let error = anyhow::Error::from(error).context(format!("no answer from {to}"));
+        hint.into_iter()
+            .fold(error, |e, hint| anyhow::anyhow!("{e:#}; {hint}"))
+    })?;
     let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
     let mut head = httparse::Response::new(&mut headers);
     let parsed = head.parse(&raw);
     let Ok(httparse::Status::Complete(length)) = parsed else {
-        bail!("http://{to} does not speak HTTP: is another program there?");
+        bail!("{to} does not speak HTTP: does it serve with TLS (https://), or is another program there?");
     };
     let status = head.code.unwrap_or_default();
     let headers: BTreeMap<String, String> = head
@@ -124,21 +164,33 @@ pub(super) fn get(to: SocketAddr, path: &str) -> anyhow::Result<Answer> {
         .get("content-length")
         .and_then(|l| l.parse::<usize>().ok());
     if wanted.is_some_and(|wanted| wanted != body.len()) {
-        bail!("the answer from http://{to} is cut off");
+        bail!("the answer from {to} is cut off");
     }
     if status != 200 {
         let said = String::from_utf8_lossy(&body);
-        bail!("http://{to}{path} says {status}: {}", said.trim());
+        let hint = access.refused(to.tls, status);
+        let hint = hint.map(|h| format!("; {h}")).unwrap_or_default();
+        bail!("{to}{path} says {status}: {}{hint}", said.trim());
     }
     Ok(Answer { headers, body })
 }
 
-fn exchange(to: SocketAddr, path: &str) -> io::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect_timeout(&to, CONNECT_WITHIN)?;
+fn exchange(access: &Access, to: &Target, shown: &str, path: &str) -> io::Result<Vec<u8>> {
+    let stream = TcpStream::connect_timeout(&to.addr, CONNECT_WITHIN)?;
     stream.set_read_timeout(Some(READ_WITHIN))?;
     stream.set_write_timeout(Some(READ_WITHIN))?;
     // 1.0: the answer ends with the connection, and is not chunked.
-    write!(stream, "GET {path} HTTP/1.0\r\nhost: {to}\r\n\r\n")?;
+    let request = format!("GET {path} HTTP/1.0\r\nhost: {}\r\n{shown}\r\n", to.addr);
+    if to.tls {
+        converse(access.dial(stream, &to.host)?, &request)
+    } else {
+        converse(stream, &request)
+    }
+}
+
+fn converse(mut stream: impl Read + Write, request: &str) -> io::Result<Vec<u8>> {
+    stream.write_all(request.as_bytes())?;
+    stream.flush()?;
     let mut raw = Vec::new();
     stream.take(MOST).read_to_end(&mut raw)?;
     Ok(raw)
@@ -149,7 +201,7 @@ mod tests {
     use super::Server;
 
     #[test]
-    fn servers_may_be_short_and_must_be_plain() {
+    fn servers_may_be_short_and_have_no_path() {
         for (text, wanted) in [
             ("http://127.0.0.1:9734", "http://127.0.0.1:9734"),
             ("http://10.0.0.7/", "http://10.0.0.7:9734"),
@@ -158,12 +210,16 @@ mod tests {
             ("::1", "http://[::1]:9734"),
             ("http://[::1]", "http://[::1]:9734"),
             ("[fd00::7]:80", "http://[fd00::7]:80"),
+            ("https://zdt.zdt.svc", "https://zdt.zdt.svc:9734"),
+            ("https://[::1]:443/", "https://[::1]:443"),
         ] {
             assert_eq!(text.parse::<Server>().unwrap().to_string(), wanted, "{text}");
         }
         for text in [
             "",
-            "https://a",
+            "ftp://a",
+            "https://",
+            "https://a/b",
             "http://",
             "a:b",
             "a/b",

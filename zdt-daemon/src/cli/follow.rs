@@ -3,13 +3,16 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
-    net::SocketAddr,
 };
 
 use anyhow::Context as _;
 
-use super::ask::{Server, get};
+use super::{
+    access::Access,
+    ask::{Server, Target, get},
+};
 use crate::{
+    config,
     input::{Ktime, Wall, Workload},
     live::{BOOT, MISSED, MORE, NEXT, State},
     report::{Gate, Looked, NodeTold, Wanted},
@@ -24,6 +27,7 @@ type Key = (String, Workload, Ktime);
 
 /// The daemons that were found.
 pub(super) struct Follow {
+    access: Access,
     nodes: Vec<Node>,
     wanted: Wanted,
     budget: usize,
@@ -31,7 +35,7 @@ pub(super) struct Follow {
 
 /// One daemon.
 struct Node {
-    addr: SocketAddr,
+    at: Target,
     /// As it was when it was first asked.
     first: Option<State>,
     state: Option<State>,
@@ -50,8 +54,14 @@ struct Node {
 
 impl Follow {
     /// `since_ms`: rollouts that ended so long before now count, too.
-    pub(super) fn new(servers: &[Server], wanted: Wanted, budget: usize) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        servers: &[Server],
+        access: &config::Access,
+        wanted: Wanted,
+        budget: usize,
+    ) -> anyhow::Result<Self> {
         Ok(Self {
+            access: open(servers, access)?,
             nodes: nodes(servers)?,
             wanted,
             budget,
@@ -60,7 +70,7 @@ impl Follow {
 
     /// Asks every daemon once, side by side.
     pub(super) fn look(&mut self) {
-        look(&mut self.nodes, &self.wanted);
+        look(&self.access, &mut self.nodes, &self.wanted);
     }
 
     pub(super) fn gate(&self) -> Gate {
@@ -76,9 +86,14 @@ impl Follow {
 }
 
 /// What each node tells now of a workload, for whoever did not wait for it.
-pub(super) fn told(servers: &[Server], wanted: &Wanted) -> anyhow::Result<Vec<NodeTold>> {
+pub(super) fn told(
+    servers: &[Server],
+    access: &config::Access,
+    wanted: &Wanted,
+) -> anyhow::Result<Vec<NodeTold>> {
+    let access = open(servers, access)?;
     let mut all = nodes(servers)?;
-    look(&mut all, wanted);
+    look(&access, &mut all, wanted);
     let told = |node: Node| NodeTold {
         from: node.name(),
         state: node.state,
@@ -88,23 +103,28 @@ pub(super) fn told(servers: &[Server], wanted: &Wanted) -> anyhow::Result<Vec<No
     Ok(all.into_iter().map(told).collect())
 }
 
+/// What is shown to them, and trusted.
+pub(super) fn open(servers: &[Server], access: &config::Access) -> anyhow::Result<Access> {
+    Access::open(access, servers.iter().any(Server::tls))
+}
+
 fn nodes(servers: &[Server]) -> anyhow::Result<Vec<Node>> {
     let mut addresses = Vec::new();
     for server in servers {
         addresses.extend(server.addresses()?);
     }
     addresses.sort_unstable();
-    addresses.dedup();
+    addresses.dedup_by_key(|target| target.addr);
     Ok(addresses.into_iter().map(Node::new).collect())
 }
 
 /// Asks each once.
-fn look(nodes: &mut Vec<Node>, wanted: &Wanted) {
+fn look(access: &Access, nodes: &mut Vec<Node>, wanted: &Wanted) {
     // A thread for each of a few; nodes of a cluster are many.
     for some in nodes.chunks_mut(32) {
         std::thread::scope(|scope| {
             for node in some {
-                scope.spawn(move || node.look(wanted));
+                scope.spawn(move || node.look(access, wanted));
             }
         });
     }
@@ -117,9 +137,9 @@ fn look(nodes: &mut Vec<Node>, wanted: &Wanted) {
 }
 
 impl Node {
-    fn new(addr: SocketAddr) -> Self {
+    fn new(at: Target) -> Self {
         Self {
-            addr,
+            at,
             first: None,
             state: None,
             next: 0,
@@ -131,10 +151,10 @@ impl Node {
         }
     }
 
-    fn look(&mut self, wanted: &Wanted) {
-        let asked = self.state().and_then(|state| {
+    fn look(&mut self, access: &Access, wanted: &Wanted) {
+        let asked = self.state(access).and_then(|state| {
             let first = self.first.is_none();
-            self.read(&state, first, wanted)?;
+            self.read(access, &state, first, wanted)?;
             if first {
                 self.begin(&state, wanted.since_ms);
             }
@@ -145,13 +165,12 @@ impl Node {
     }
 
     /// Before the outputs: a rollout that is not under way has its summary among those that are read after this.
-    fn state(&self) -> anyhow::Result<State> {
-        let answer = get(self.addr, "/api/v1/state")?;
-        serde_json::from_slice(&answer.body)
-            .with_context(|| format!("http://{} is no zdt of this version", self.addr))
+    fn state(&self, access: &Access) -> anyhow::Result<State> {
+        let answer = get(access, &self.at, "/api/v1/state")?;
+        serde_json::from_slice(&answer.body).with_context(|| format!("{} is no zdt of this version", self.at))
     }
 
-    fn read(&mut self, state: &State, first: bool, wanted: &Wanted) -> anyhow::Result<()> {
+    fn read(&mut self, access: &Access, state: &State, first: bool, wanted: &Wanted) -> anyhow::Result<()> {
         let mut of = String::new();
         for (name, value) in [("namespace", &wanted.namespace), ("workload", &wanted.workload)] {
             if let Some(value) = value {
@@ -161,7 +180,7 @@ impl Node {
         }
         loop {
             let path = format!("/api/v1/outputs?since={}&boot={}{of}", self.next, state.boot);
-            let answer = get(self.addr, &path)?;
+            let answer = get(access, &self.at, &path)?;
             let number = |name| answer.header(name).and_then(|v| v.parse::<u64>().ok());
             let next = number(NEXT).context("the answer has no number")?;
             let missed = number(MISSED).unwrap_or_default();
@@ -174,9 +193,8 @@ impl Node {
             }
             for line in answer.body.split(|b| *b == b'\n').filter(|l| !l.is_empty()) {
                 let output = serde_json::from_slice(line);
-                self.outputs.push(
-                    output.with_context(|| format!("an output of http://{} cannot be read", self.addr))?,
-                );
+                self.outputs
+                    .push(output.with_context(|| format!("an output of {} cannot be read", self.at))?);
             }
             self.next = next;
             if answer.header(MORE) != Some("true") {
@@ -212,7 +230,7 @@ impl Node {
     fn name(&self) -> String {
         let node = self.state.as_ref().map(|s| s.node.clone());
         node.filter(|n| !n.is_empty())
-            .unwrap_or_else(|| self.addr.to_string())
+            .unwrap_or_else(|| self.at.addr.to_string())
     }
 
     fn counts(&self, r: &RolloutSummary, wanted: &Wanted) -> bool {

@@ -29,7 +29,7 @@ pub(super) fn gate(args: &config::Gate) -> anyhow::Result<ExitCode> {
             .map(|d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX)),
     };
     let gate = if args.files.is_empty() {
-        let mut follow = Follow::new(&args.of.servers, wanted, args.budget)?;
+        let mut follow = Follow::new(&args.of.servers, &args.of.access, wanted, args.budget)?;
         wait(&mut follow, Some(args.timeout), |_| Ok(()))?
     } else {
         of_files(&args.files, &wanted, args.budget)

@@ -1,5 +1,6 @@
 //! The verbs, one file each, and what they share: logging to stderr and exit codes (0 fine, 1 finding, 2 error).
 
+mod access;
 mod ask;
 mod causes;
 mod daemons;

@@ -22,7 +22,7 @@ pub(super) fn watch(args: &config::Watch) -> anyhow::Result<ExitCode> {
         workload: Some(args.of.workload.clone()),
         since_ms: None,
     };
-    let mut follow = Follow::new(&args.of.servers, wanted, 0)?;
+    let mut follow = Follow::new(&args.of.servers, &args.of.access, wanted, 0)?;
     let style = Style {
         colour: io::stdout().is_terminal(),
     };

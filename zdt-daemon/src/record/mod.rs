@@ -11,11 +11,13 @@
 
 mod read;
 mod write;
+mod writing;
 
 use serde::{Deserialize, Serialize};
 
 pub use read::{MAX_LINE_BYTES, ReadError, Reader};
 pub use write::Recorder;
+pub use writing::Writing;
 
 /// Value of `format` in the first line.
 pub const FORMAT: &str = "zdt-record";

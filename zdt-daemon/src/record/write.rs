@@ -1,91 +1,113 @@
-//! Writes inputs as they come. A full disk costs the record, never the pipe: what could not be written is counted,
-//! said once, and marked in the file when it can be written again.
+//! Takes inputs as they come and hands them to the thread that writes them ([`Writing`]). A disk that is slow or full costs
+//! the record, never the pipe: what found no room is counted, and marked in the file behind what did.
 
-use std::io::{self, Write};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+        mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel},
+    },
+    time::Duration,
+};
 
-use super::Head;
-use crate::input::{Input, What};
+use super::{Head, Writing, writing::Message};
+use crate::{
+    clock,
+    input::{Input, Ktime, What},
+};
 
-/// Written out when this many bytes are waiting.
-const FLUSH_BYTES: usize = 64 << 10;
+/// Handed over when this many bytes are waiting.
+const BATCH_BYTES: usize = 64 << 10;
 
 /// Bytes kept at most while the disk takes none.
 const MAX_WAITING_BYTES: usize = 8 << 20;
 
-/// Writes a record. [`Recorder::flush`] on each tick and at the end.
+/// Batches that may wait; each tick makes one, and what finds no place stays with the next.
+const BATCHES: usize = 256;
+
+/// So long may the pipe wait in each tick's time for the record to have what is about to be said.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// The pipe's end of a record. [`Recorder::flush`] on each tick; what drops it ends the record.
 #[derive(Debug)]
-pub struct Recorder<W: Write> {
-    to: W,
-    /// Whole lines that are not written yet, except that the first may have been written in part.
-    waiting: Vec<u8>,
-    /// Inputs that found no room since the last one that did.
+pub struct Recorder {
+    to: SyncSender<Message>,
+    /// Whole lines that are not handed over yet.
+    batch: Vec<u8>,
+    /// Bytes that were handed over and are not written yet.
+    held: Arc<AtomicUsize>,
+    /// Inputs that found no room since the last one that did, and when the newest of them came.
     lost: u64,
+    lost_at: Ktime,
     lost_total: u64,
-    failing: bool,
+    /// What is left of [`PATIENCE`] until the next tick.
+    patience: Duration,
+    /// The writer has not said yet that it has written all that it was asked for.
+    asked: Option<Receiver<()>>,
 }
 
-impl<W: Write> Recorder<W> {
-    /// Writes the first line; fails when even that cannot be written.
-    pub fn new(to: W) -> io::Result<Self> {
-        let mut recorder = Self {
-            to,
-            waiting: Vec::new(),
+impl Recorder {
+    /// The pipe's end, and the one that writes to `to`. Writes the first line; fails when even that cannot be written.
+    pub fn new<W: io::Write>(mut to: W) -> io::Result<(Self, Writing<W>)> {
+        let mut head = serde_json::to_vec(&Head::current())?;
+        head.push(b'\n');
+        to.write_all(&head)?;
+        to.flush()?;
+        let (sender, from) = sync_channel(BATCHES);
+        let held = Arc::new(AtomicUsize::new(0));
+        let recorder = Self {
+            to: sender,
+            batch: Vec::new(),
+            held: Arc::clone(&held),
             lost: 0,
+            lost_at: Ktime::default(),
             lost_total: 0,
-            failing: false,
+            patience: PATIENCE,
+            asked: None,
         };
-        serde_json::to_writer(&mut recorder.waiting, &Head::current())?;
-        recorder.waiting.push(b'\n');
-        recorder.write_out()?;
-        Ok(recorder)
+        Ok((recorder, Writing::new(to, from, held)))
     }
 
     /// Adds one input.
     pub fn write(&mut self, input: &Input) {
-        if self.waiting.len() >= FLUSH_BYTES {
-            self.flush();
+        if self.batch.len() >= BATCH_BYTES {
+            self.hand_over();
         }
-        if self.waiting.len() >= MAX_WAITING_BYTES {
-            self.lost += 1;
-            self.lost_total += 1;
+        if self.batch.len() + self.held.load(Relaxed) >= MAX_WAITING_BYTES {
+            self.lose(input.at);
             return;
         }
-        if self.lost > 0 {
-            let loss = Input {
-                at: input.at,
-                what: What::Loss {
-                    source: "record".into(),
-                    count: self.lost,
-                },
-            };
-            self.lost = 0;
-            self.push(&loss);
-        }
+        self.mark(input.at);
         self.push(input);
     }
 
-    /// Hands everything to the operating system, as far as it takes it.
+    /// Hands everything to the thread that writes.
     pub fn flush(&mut self) {
-        match self.write_out() {
-            Ok(()) => {
-                if self.failing {
-                    tracing::info!(
-                        "the record can be written again; {} inputs are missing in it",
-                        self.lost_total
-                    );
-                }
-                self.failing = false;
+        self.patience = PATIENCE;
+        self.hand_over();
+    }
+
+    /// Waits until everything is written, so that whatever ends this process the record has what was said; but not
+    /// for a writer that is behind.
+    pub fn settle(&mut self) {
+        self.hand_over();
+        if let Some(answer) = &self.asked {
+            if answer.try_recv() == Err(TryRecvError::Empty) {
+                return;
             }
-            Err(error) => {
-                if !self.failing {
-                    tracing::warn!(
-                        "the record cannot be written: {error}; zdt goes on without it and tries again: \
-                         free space on its disk, or start anew with another --record FILE"
-                    );
-                }
-                self.failing = true;
-            }
+            self.asked = None;
         }
+        let (tell, answer) = sync_channel(1);
+        if !self.batch.is_empty() || self.to.try_send(Message::Written(tell)).is_err() {
+            return;
+        }
+        let began = clock::now();
+        if answer.recv_timeout(self.patience).is_err() {
+            self.asked = Some(answer);
+        }
+        let took = Duration::from_nanos(clock::now().0.saturating_sub(began.0));
+        self.patience = self.patience.saturating_sub(took);
     }
 
     /// Inputs that the record lacks.
@@ -93,126 +115,65 @@ impl<W: Write> Recorder<W> {
         self.lost_total
     }
 
-    fn push(&mut self, input: &Input) {
-        let whole = self.waiting.len();
-        // Writing to memory fails only when a value refuses to be serialized, which no input does.
-        if serde_json::to_writer(&mut self.waiting, input).is_err() {
-            self.waiting.truncate(whole);
-            self.lost += 1;
-            self.lost_total += 1;
-            return;
-        }
-        self.waiting.push(b'\n');
+    fn lose(&mut self, at: Ktime) {
+        self.lost += 1;
+        self.lost_total += 1;
+        self.lost_at = at;
     }
 
-    /// Keeps what the writer did not take, to the byte: a line that was written in part is completed later.
-    fn write_out(&mut self) -> io::Result<()> {
-        while !self.waiting.is_empty() {
-            match self.to.write(&self.waiting) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(n) => drop(self.waiting.drain(..n)),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+    /// Says in the record what it lacks.
+    fn mark(&mut self, at: Ktime) {
+        if self.lost == 0 {
+            return;
+        }
+        let (source, count) = ("record".into(), std::mem::take(&mut self.lost));
+        self.push(&Input {
+            at,
+            what: What::Loss { source, count },
+        });
+    }
+
+    fn push(&mut self, input: &Input) {
+        let whole = self.batch.len();
+        // Writing to memory fails only when a value refuses to be serialized, which no input does.
+        if serde_json::to_writer(&mut self.batch, input).is_err() {
+            self.batch.truncate(whole);
+            self.lose(input.at);
+            return;
+        }
+        self.batch.push(b'\n');
+    }
+
+    fn hand_over(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let batch = std::mem::take(&mut self.batch);
+        let size = batch.len();
+        // Before the writer can subtract it.
+        self.held.fetch_add(size, Relaxed);
+        if let Err(TrySendError::Full(refused) | TrySendError::Disconnected(refused)) =
+            self.to.try_send(Message::Lines(batch))
+        {
+            self.held.fetch_sub(size, Relaxed);
+            if let Message::Lines(lines) = refused {
+                self.batch = lines;
             }
         }
-        self.to.flush()
     }
 }
 
-impl<W: Write> Drop for Recorder<W> {
-    /// Whatever ends the pipe, what was taken is in the file.
+impl Drop for Recorder {
+    /// The record ends with what it lacks, if its last inputs found no room.
     fn drop(&mut self) {
-        self.flush();
+        self.mark(self.lost_at);
+        self.hand_over();
+        if !self.batch.is_empty() {
+            tracing::warn!("the end of the record was not written: its disk is too slow");
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        input::{Ktime, PodUid},
-        record::Reader,
-    };
-
-    /// Takes `room` bytes and then fails, as a full disk does.
-    #[derive(Default)]
-    struct Disk {
-        bytes: Vec<u8>,
-        room: usize,
-    }
-
-    impl Write for &mut Disk {
-        fn write(&mut self, from: &[u8]) -> io::Result<usize> {
-            let n = from.len().min(self.room);
-            if n == 0 {
-                return Err(io::ErrorKind::StorageFull.into());
-            }
-            self.room -= n;
-            self.bytes.extend_from_slice(&from[..n]);
-            Ok(n)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    fn gone(at: u64) -> Input {
-        Input {
-            at: Ktime(at),
-            what: What::PodGone {
-                uid: PodUid("x".repeat(1000)),
-            },
-        }
-    }
-
-    #[test]
-    fn what_is_written_is_read_back() {
-        let mut bytes = Vec::new();
-        let mut recorder = Recorder::new(&mut bytes).unwrap();
-        for at in 0..200 {
-            recorder.write(&gone(at));
-        }
-        drop(recorder);
-        let back: Result<Vec<_>, _> = Reader::new(bytes.as_slice()).unwrap().collect();
-        assert_eq!(back.unwrap(), (0..200).map(gone).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn full_disk_is_counted_and_marked_and_the_rest_stays_readable() {
-        let mut disk = Disk {
-            room: 10_000,
-            ..Disk::default()
-        };
-        let mut recorder = Recorder::new(&mut disk).unwrap();
-        let sent = 12_000;
-        for at in 0..sent {
-            recorder.write(&gone(at));
-        }
-        let lost = recorder.lost_total();
-        assert!(lost > 0);
-        recorder.to.room = usize::MAX;
-        recorder.flush();
-        recorder.write(&gone(sent));
-        drop(recorder);
-        let back: Vec<_> = Reader::new(disk.bytes.as_slice())
-            .unwrap()
-            .map(Result::unwrap)
-            .collect();
-        assert_eq!(
-            back.len() as u64,
-            sent - lost + 2,
-            "all that were kept, the mark, and the last"
-        );
-        let mark = What::Loss {
-            source: "record".into(),
-            count: lost,
-        };
-        assert!(back.iter().any(|input| input.what == mark));
-    }
-
-    #[test]
-    fn disk_full_from_the_start_is_an_error() {
-        assert!(Recorder::new(&mut Disk::default()).is_err());
-    }
-}
+#[path = "write_tests.rs"]
+mod tests;

@@ -190,3 +190,70 @@ fn a_storm_of_connections_costs_flows_and_says_so() {
     assert_eq!(flows.entries, BOUND);
     assert!(flows.evicted >= u64::from(STORM) - BOUND as u64, "{flows:?}");
 }
+
+/// Of so many connections, in one second.
+const MANY: u32 = 100_000;
+
+/// A second one node cannot have: more failures than the flows' table has room for, before the first is due.
+#[test]
+fn a_hundred_thousand_failures_in_a_second_are_judged_or_counted_and_all_of_them_marked() {
+    let settings = Settings::default();
+    let bound = settings.max_flows;
+    let mut correlator = Correlator::new(settings);
+    let mut out = Vec::new();
+    for what in objects(0).into_iter().take(4) {
+        correlator.step(&Input { at: ms(0), what }, &mut out);
+    }
+    for n in 0..MANY {
+        let at = ms(10 + u64::from(n / 100));
+        let client = SocketAddr::new(ip(n + 2_000_000), 40_000);
+        let mut sock = World::sock(Side::Server, TcpState::Established, 0, Some(unanswered()));
+        sock.remote = client;
+        let end = Observation::FlowEnd {
+            sock,
+            old: TcpState::Established,
+            new: TcpState::FinWait1,
+            exiting: true,
+            tgid: 7,
+        };
+        let what = What::Kernel(end);
+        correlator.step(&Input { at, what }, &mut out);
+        if n % 25_000 == 0 {
+            let what = What::Tick;
+            correlator.step(&Input { at, what }, &mut out);
+        }
+        let flows = correlator.flows.len();
+        assert!(flows <= bound, "{flows}");
+    }
+    for later in 1..20 {
+        let (at, what) = (ms(1_010 + 250 * later), What::Tick);
+        correlator.step(&Input { at, what }, &mut out);
+    }
+    let evicted = correlator
+        .tables()
+        .iter()
+        .find(|t| t.name == "flows")
+        .unwrap()
+        .evicted;
+    let verdicts: Vec<_> = out
+        .iter()
+        .filter_map(|o| match o {
+            crate::verdict::Output::Verdict(v) => Some(v),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        verdicts.len() as u64 + evicted,
+        u64::from(MANY),
+        "each is judged or counted"
+    );
+    assert!(evicted >= u64::from(MANY) - bound as u64);
+    let ids: std::collections::BTreeSet<_> = verdicts.iter().map(|v| &v.id).collect();
+    assert_eq!(ids.len(), verdicts.len(), "none is said twice");
+    let sure = |v: &&Box<crate::verdict::Verdict>| v.confidence == crate::verdict::Confidence::Full;
+    assert_eq!(
+        verdicts.iter().copied().filter(sure).count(),
+        0,
+        "what was lost may be any of these"
+    );
+}

@@ -121,6 +121,70 @@ fn deleted_unseen(back: u64, told: impl FnOnce(&mut World, u64)) -> World {
     world
 }
 
+#[test]
+fn what_fails_while_zdt_itself_did_not_run_waits_for_the_watches_and_is_marked() {
+    let mut world = World::new();
+    world.at(20, What::Tick);
+    // zdt goes on at 5 s: first it says so, then come what the kernel half wrote meanwhile, and at last the API server's word.
+    let resources = ["pods", "endpointslices", "services", "replicasets"];
+    for resource in resources {
+        let (resource, since) = (resource.to_owned(), ms(50));
+        world.at(5_000, What::WatchBroken { resource, since });
+    }
+    let source = "paused".to_owned();
+    world.at(5_000, What::Loss { source, count: 1 });
+    world.signal(115, APP, 15);
+    world.listener(116, false, false);
+    world.exit(117, APP);
+    world.reset(140, "NO_SOCKET", true);
+    world.signal(165, PAUSE, 9);
+    world.exit(166, PAUSE);
+    world.at(5_001, What::Tick);
+    let mut correlator = Correlator::new(Settings::default());
+    let mut out = Vec::new();
+    for input in &world.inputs {
+        correlator.step(input, &mut out);
+    }
+    assert!(
+        out.is_empty(),
+        "nothing is judged before the watches told: {out:?}"
+    );
+    let told = What::Pod(PodState {
+        deletion: Some(Deletion {
+            timestamp: Wall(1_700_000_030_000),
+            grace_s: 30,
+        }),
+        ..pod("old", "1", "10.244.1.5")
+    });
+    let whole = resources.map(|resource| What::WatchGap {
+        resource: resource.to_owned(),
+        since: ms(50),
+    });
+    for (at, what) in [(ms(5_010), told)]
+        .into_iter()
+        .chain(whole.map(|what| (ms(6_000), what)))
+    {
+        correlator.step(&Input { at, what }, &mut out);
+    }
+    let what = What::Tick;
+    correlator.step(&Input { at: ms(6_250), what }, &mut out);
+    let verdicts: Vec<&Verdict> = out
+        .iter()
+        .filter_map(|o| match o {
+            Output::Verdict(v) => Some(v.as_ref()),
+            _ => None,
+        })
+        .collect();
+    let [verdict] = verdicts[..] else {
+        panic!("{out:?}");
+    };
+    assert_eq!(verdict.cause(), "endpoint-removal-race");
+    assert_eq!(verdict.confidence, Confidence::Degraded { lost: 1 });
+    assert!(gaps(verdict).contains(&"pods"), "{:?}", verdict.gaps);
+    let unseen = |o: &&Output| matches!(o, Output::NotSeen(_));
+    assert_eq!(out.iter().filter(unseen).count(), 1, "{out:?}");
+}
+
 fn gaps(verdict: &Verdict) -> Vec<&str> {
     verdict.gaps.iter().map(|g| g.of.as_str()).collect()
 }

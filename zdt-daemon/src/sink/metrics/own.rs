@@ -83,7 +83,7 @@ impl Own {
             lost: counts(
                 "zdt_events_lost_total",
                 "Pieces of information that were lost on the way to a verdict, by where; they lower the confidence of \
-                 the verdicts they may touch.",
+                 the verdicts they may touch (record: what the file of --record lacks, so of its replay's).",
                 &["source"],
             )?,
             run_seconds: kept(
@@ -252,6 +252,13 @@ impl Own {
     pub fn table(&self, table: &str, entries: usize, evicted: u64) {
         self.entries.with_label_values(&[table]).set(signed(entries));
         raise(&self.evictions.with_label_values(&[table]), evicted);
+    }
+
+    /// Inputs that the record lacks since the start: a replay has lost them, this daemon's own verdicts have not.
+    pub fn record_lost(&self, total: u64) {
+        if total > 0 {
+            raise(&self.lost.with_label_values(&["record"]), total);
+        }
     }
 
     /// A page was asked for.

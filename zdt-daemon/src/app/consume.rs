@@ -1,0 +1,26 @@
+//! The one that takes inputs, in their one order.
+
+use anyhow::Context as _;
+use tokio::sync::mpsc;
+
+use super::{WRITE, meter::Meter, paused::Pauses, questions::Questions};
+use crate::{clock, input::Input, pipe::Pipe};
+
+/// Takes inputs until there are no more. Blocks.
+pub(super) fn consume(
+    mut from: mpsc::Receiver<Input>,
+    questions: &mut Questions,
+    pipe: &mut Pipe,
+    meter: &Meter,
+) -> anyhow::Result<()> {
+    let mut pauses = Pauses::default();
+    while let Some(input) = from.blocking_recv() {
+        for input in pauses.before(clock::now(), &input).into_iter().chain([input]) {
+            meter.input(&input, from.len());
+            questions.follow(&input);
+            pipe.step(&input).context(WRITE)?;
+            meter.tables(&input, pipe);
+        }
+    }
+    pipe.finish().context(WRITE)
+}
