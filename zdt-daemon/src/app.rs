@@ -50,7 +50,7 @@ use self::{
     meter::Meter,
     questions::Questions,
     rules::{LostRules, Rules},
-    tick::tick,
+    tick::{Waiting, tick},
     ways::LAST,
 };
 use crate::{
@@ -66,7 +66,7 @@ use crate::{
 };
 
 /// Inputs that may wait. One is about 500 bytes, so 8 MiB at most; a burst of 16,384 kernel events is more failed
-/// connections than a node's conntrack table takes in the 10 ms between two looks at the ring.
+/// connections than fill a quarter of the ring, at which it is looked at.
 const CHANNEL: usize = 16_384;
 
 /// Replaced legacy tables that may wait to be read; they share one read, so few ever do.
@@ -186,8 +186,10 @@ async fn observe_async(node: &config::Node, mut pipe: Pipe, ways: Ways) -> anyho
     let conntrack = Conntrack::open(to.clone(), Arc::clone(&lost));
     let answers = tokio::spawn(conntrack.run(questions, stop.clone()));
     let mut questions = Questions::new(ask, Arc::clone(&lost));
+    let (mut waiting, waits) = Waiting::new();
     let ticks = tokio::spawn(tick(
         (losses, costs, meter.clone()),
+        waits,
         to.clone(),
         Arc::clone(&lost),
         stop.clone(),
@@ -212,8 +214,9 @@ async fn observe_async(node: &config::Node, mut pipe: Pipe, ways: Ways) -> anyho
         reachable: Box::new(move |up| reached.api_server(up)),
     }));
     let consumed = meter.clone();
-    let mut consumer =
-        tokio::task::spawn_blocking(move || consume(from, &mut questions, &mut pipe, &consumed));
+    let mut consumer = tokio::task::spawn_blocking(move || {
+        consume(from, (&mut questions, &mut waiting), &mut pipe, &consumed)
+    });
     tokio::spawn(async move {
         if all_listed.await.is_ok() {
             meter.synced();
@@ -283,15 +286,18 @@ async fn feed(
             if endings::begins(&input.what) {
                 stir.send_replace(input.at);
             }
+            let goes_on = endings::goes_on(&input.what);
             send(&to, input, &lost);
             if let Some(translation) = translation {
                 send(&to, translation, &lost);
             }
+            goes_on
         }
         Err(error) => {
             if lost.decode.fetch_add(1, Relaxed) == 0 {
                 tracing::warn!("a kernel event cannot be read: {error}; such events are counted as lost");
             }
+            false
         }
     };
     tokio::select! {
@@ -304,7 +310,9 @@ async fn feed(
         _ = stop.changed() => {}
     }
     // What came since the last look.
-    ring.drain(each);
+    ring.drain(|event| {
+        each(event);
+    });
     Ok(())
 }
 
@@ -335,7 +343,7 @@ fn send(to: &mpsc::Sender<Input>, input: Input, lost: &Lost) {
 
 fn consume(
     mut from: mpsc::Receiver<Input>,
-    questions: &mut Questions,
+    (questions, waiting): (&mut Questions, &mut Waiting),
     pipe: &mut Pipe,
     meter: &Meter,
 ) -> anyhow::Result<()> {
@@ -343,6 +351,7 @@ fn consume(
         meter.input(&input, from.len());
         questions.follow(&input);
         pipe.step(&input).context(WRITE)?;
+        waiting.follow(&input, pipe);
         meter.tables(&input, pipe);
     }
     pipe.finish().context(WRITE)

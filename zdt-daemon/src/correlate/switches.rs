@@ -38,6 +38,10 @@ impl Switches {
         }
     }
 
+    pub(super) fn any_open(&self) -> bool {
+        !self.open.is_empty()
+    }
+
     /// Says what is complete; `all`: everything, the input has ended.
     pub(super) fn report(
         &mut self,

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, os::fd::AsFd as _};
 
 use aya::Ebpf;
+use tokio::sync::watch;
 use zdt_common::{Addr, BESIDE, Endpoint, Hook, IN_TRANSIT, Service};
 
 pub(super) use super::place::{attach, detach, load};
@@ -67,6 +68,8 @@ pub struct Attached {
     pub(super) transit: BTreeSet<[u8; 16]>,
     /// Addresses of pods that may be the next.
     pub(super) beside: BTreeSet<[u8; 16]>,
+    /// Whether there are any of either, for the ring's reader.
+    pub(super) moving: watch::Sender<bool>,
     pub(super) ring: Option<EventRing>,
     pub(super) losses: Option<Losses>,
     pub(super) facts: KernelFacts,
@@ -129,6 +132,9 @@ impl Attached {
     }
 
     fn moves(&mut self, addr: Addr) -> Result<(), TransitError> {
+        let moving = !(self.transit.is_empty() && self.beside.is_empty());
+        self.moving
+            .send_if_modified(|before| std::mem::replace(before, moving) != moving);
         if self.transit.contains(&addr.0) {
             self.maps.transit.insert(addr, IN_TRANSIT)?;
         } else if self.beside.contains(&addr.0) {
@@ -136,11 +142,11 @@ impl Attached {
         } else {
             self.maps.transit.remove(addr)?;
         }
-        if self.transit.is_empty() && self.beside.is_empty() {
-            self.disarm();
-            return Ok(());
+        if moving {
+            return self.arm();
         }
-        self.arm()
+        self.disarm();
+        Ok(())
     }
 
     /// Attaches what is armed and not attached.
