@@ -10,7 +10,7 @@ pub(super) use super::place::{attach, detach, load};
 use super::{
     Costs, EventRing, Losses, Translator,
     btf::KernelFacts,
-    map::{Map, MapError},
+    map::{Map, MapError, Ports},
     place::{self, Link},
     table::{DETAILS, Detail, Place, Program},
 };
@@ -46,6 +46,7 @@ pub enum TransitError {
 pub(super) struct Maps {
     pub(super) addrs: Map<Addr>,
     pub(super) endpoints: Map<Endpoint>,
+    pub(super) ports: Ports,
     pub(super) services: Map<Service>,
     pub(super) transit: Map<Addr>,
 }
@@ -91,6 +92,7 @@ impl Attached {
 
     /// Says that an address and port serve.
     pub fn watch_endpoint(&mut self, endpoint: Endpoint) -> Result<(), MapError> {
+        self.maps.ports.insert(endpoint.port)?;
         self.maps.endpoints.insert(endpoint, 1)
     }
 

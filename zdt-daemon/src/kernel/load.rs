@@ -20,7 +20,7 @@ use super::{
     attached::{self, Armed, Attached, AttachedHook, Maps, MissingHook},
     btf::{Arg, BtfError, KernelFacts, VMLINUX},
     drops,
-    map::Map,
+    map::{Map, Ports},
     table::{Class, PROGRAMS, Place, Program},
 };
 
@@ -212,6 +212,7 @@ impl Loaded {
         let maps = Maps {
             addrs: Map::take(&mut ebpf, "ADDRS")?,
             endpoints: Map::take(&mut ebpf, "ENDPOINTS")?,
+            ports: Ports::take(&mut ebpf)?,
             services: Map::take(&mut ebpf, "SERVICES")?,
             transit: Map::take(&mut ebpf, "TRANSIT")?,
         };
