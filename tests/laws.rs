@@ -17,7 +17,7 @@ use support::{fixtures, outputs};
 use zdt_daemon::{
     causes::UNEXPLAINED,
     correlate::{Correlator, Settings},
-    input::{Input, What},
+    input::{Input, Ktime, What},
     verdict::{Confidence, Output, Verdict},
 };
 
@@ -135,6 +135,48 @@ fn a_stream_that_is_split_anywhere_says_the_same() {
             assert_eq!(bytes(&all), whole, "{} at {at}", fixture.path.display());
         }
     }
+}
+
+/// Who tells the correlator the time whenever a flow is due gets each verdict then, and the same ones.
+#[test]
+fn a_tick_at_the_time_that_is_due_judges_and_changes_no_verdict() {
+    let mut told = 0;
+    for fixture in fixtures() {
+        let mut correlator = Correlator::new(Settings::default());
+        let mut out = Vec::new();
+        let mut now = Ktime(0);
+        for input in &fixture.inputs {
+            while let Some(due) = correlator.next_due().filter(|due| *due < input.at) {
+                let at = due.max(Ktime(now.0 + 1));
+                let what = What::Tick;
+                correlator.step(&Input { at, what }, &mut out);
+                now = at;
+                assert!(
+                    correlator.next_due().is_none_or(|next| next > at),
+                    "{} at {at:?}",
+                    fixture.path.display()
+                );
+                told += 1;
+            }
+            correlator.step(input, &mut out);
+            now = now.max(input.at);
+        }
+        correlator.finish(&mut out);
+        // What a verdict says of "by now" is of another moment.
+        let named = |v: &Verdict| (v.cause().to_owned(), v.outcome, v.blame, v.trigger, v.confidence);
+        let ticked = out.iter().filter_map(|o| match o {
+            Output::Verdict(v) => Some((v.id.clone(), named(v))),
+            _ => None,
+        });
+        let before = verdicts(&fixture.inputs);
+        assert_eq!(
+            ticked.collect::<BTreeMap<_, _>>(),
+            before.iter().map(|(id, v)| (id.clone(), named(v))).collect(),
+            "{}",
+            fixture.path.display()
+        );
+    }
+    assert!(told > 100, "only {told} ticks");
 }
 
 /// Nothing is ordered or measured by a wall clock: it may be stepped, or wrong from the start, by a day. Only what is shown of it

@@ -15,6 +15,9 @@ impl Addr {
     }
 }
 
+/// Words of 64 ports each, in the `PORTS` map.
+pub const PORT_WORDS: u32 = 1024;
+
 /// An address and port that serve: key of the `ENDPOINTS` map. A socket whose *local* side is in it is a server view.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

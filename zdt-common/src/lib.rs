@@ -14,7 +14,9 @@ mod offsets;
 mod packet;
 mod payload;
 
-pub use addr::{ADDR_LOCAL_POD, ADDR_NODE, ADDR_POD, ADDR_VIP, Addr, BESIDE, Endpoint, IN_TRANSIT};
+pub use addr::{
+    ADDR_LOCAL_POD, ADDR_NODE, ADDR_POD, ADDR_VIP, Addr, BESIDE, Endpoint, IN_TRANSIT, PORT_WORDS,
+};
 pub use answer::{Answer, HEAD_LEN, LastAnswer};
 pub use decode::{DecodeError, Decoded, Event, decode};
 pub use header::{ABI, HEADER_LEN, Header};

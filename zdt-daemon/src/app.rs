@@ -53,7 +53,7 @@ use self::{
     meter::Meter,
     questions::Questions,
     rules::{LostRules, Rules},
-    tick::tick,
+    tick::{Waiting, tick},
     ways::LAST,
 };
 use crate::{
@@ -69,7 +69,7 @@ use crate::{
 };
 
 /// Inputs that may wait. One is about 500 bytes, so 8 MiB at most; a burst of 16,384 kernel events is more failed
-/// connections than a node's conntrack table takes in the 10 ms between two looks at the ring.
+/// connections than fill a quarter of the ring, at which it is looked at.
 const CHANNEL: usize = 16_384;
 
 /// Replaced legacy tables that may wait to be read; they share one read, so few ever do.
@@ -190,8 +190,10 @@ async fn observe_async(node: &config::Node, mut pipe: Pipe, ways: Ways) -> anyho
     let conntrack = Conntrack::open(to.clone(), Arc::clone(&lost));
     let answers = tokio::spawn(conntrack.run(questions, stop.clone()));
     let mut questions = Questions::new(ask, Arc::clone(&lost));
+    let (mut waiting, waits) = Waiting::new();
     let ticks = tokio::spawn(tick(
         (losses, costs, meter.clone()),
+        waits,
         to.clone(),
         Arc::clone(&lost),
         stop.clone(),
@@ -218,8 +220,9 @@ async fn observe_async(node: &config::Node, mut pipe: Pipe, ways: Ways) -> anyho
         reachable: Box::new(move |up| reached.api_server(up)),
     }));
     let consumed = meter.clone();
-    let mut consumer =
-        tokio::task::spawn_blocking(move || consume(from, &mut questions, &mut pipe, &consumed));
+    let mut consumer = tokio::task::spawn_blocking(move || {
+        consume(from, (&mut questions, &mut waiting), &mut pipe, &consumed)
+    });
     tokio::spawn(async move {
         if all_listed.await.is_ok() {
             meter.synced();
@@ -289,15 +292,18 @@ async fn feed(
             if endings::begins(&input.what) {
                 stir.send_replace(input.at);
             }
+            let goes_on = endings::goes_on(&input.what);
             send(&to, input, &lost);
             if let Some(translation) = translation {
                 send(&to, translation, &lost);
             }
+            goes_on
         }
         Err(error) => {
             if lost.decode.fetch_add(1, Relaxed) == 0 {
                 tracing::warn!("a kernel event cannot be read: {error}; such events are counted as lost");
             }
+            false
         }
     };
     tokio::select! {
@@ -310,7 +316,9 @@ async fn feed(
         _ = stop.changed() => {}
     }
     // What came since the last look.
-    ring.drain(each);
+    ring.drain(|event| {
+        each(event);
+    });
     Ok(())
 }
 

@@ -4,11 +4,29 @@ use std::io;
 
 use crate::{
     correlate::{Correlator, Settings, TableFill},
-    input::{Input, What},
+    input::{Input, Ktime, What},
     record::Recorder,
     sink::Sink,
     verdict::{Output, UnderWay},
 };
+
+/// What waits for the correlator to be told the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waits {
+    /// When the next flow is due.
+    pub due: Option<Ktime>,
+    /// Something else is open that ends with time.
+    pub open: bool,
+}
+
+impl Default for Waits {
+    fn default() -> Self {
+        Self {
+            due: None,
+            open: true,
+        }
+    }
+}
 
 /// Takes inputs in their one order.
 pub struct Pipe {
@@ -63,6 +81,16 @@ impl Pipe {
     /// Inputs that the record lacks.
     pub fn record_lost(&self) -> u64 {
         self.recorder.as_ref().map_or(0, Recorder::lost_total)
+    }
+
+    /// When the next flow is due.
+    pub fn next_due(&self) -> Option<Ktime> {
+        self.judging.as_ref()?.0.next_due()
+    }
+
+    /// Whether anything waits for time to pass, besides flows. What is only recorded is judged later, by these ticks.
+    pub fn is_open(&self) -> bool {
+        self.judging.as_ref().is_none_or(|(c, _)| c.is_open())
     }
 
     /// How full the correlator's tables are.

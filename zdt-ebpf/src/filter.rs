@@ -3,7 +3,7 @@
 use zdt_common::{ADDR_LOCAL_POD, ADDR_NODE, ADDR_POD, ADDR_VIP, Addr, Endpoint, Ends, IN_TRANSIT, Service};
 
 use crate::{
-    maps::{ADDRS, ENDPOINTS, SERVICES, TRANSIT},
+    maps::{ADDRS, ENDPOINTS, PORTS, SERVICES, TRANSIT},
     packet::{self, Opening},
     read::{Ptr, Tuple},
 };
@@ -15,21 +15,42 @@ use crate::{
 /// remote address is one that the daemon knows.
 #[inline(always)]
 pub fn side(tuple: &Tuple) -> Option<u8> {
-    if address(&tuple.laddr) & (ADDR_LOCAL_POD | ADDR_NODE) == 0 {
+    if !is_here(&tuple.laddr) {
         return None;
     }
-    let local = Endpoint {
-        addr: tuple.laddr,
-        port: tuple.lport,
-        pad: 0,
-    };
-    if unsafe { ENDPOINTS.get(local) }.is_some() {
+    if serves_here(tuple) {
         Some(1)
     } else if address(&tuple.raddr) != 0 {
         Some(0)
     } else {
         None
     }
+}
+
+/// Whether the local end serves.
+#[inline(always)]
+pub fn serves_here(tuple: &Tuple) -> bool {
+    let word = PORTS.get(u32::from(tuple.lport / 64)).copied().unwrap_or(0);
+    if word >> (tuple.lport % 64) & 1 == 0 {
+        return false;
+    }
+    let local = Endpoint {
+        addr: tuple.laddr,
+        port: tuple.lport,
+        pad: 0,
+    };
+    unsafe { ENDPOINTS.get(local) }.is_some()
+}
+
+/// Whether a view is ours to report, where it is known whether the local end serves: what [`side`] asks, in another order.
+#[inline(always)]
+pub fn is_ours(tuple: &Tuple, server: bool) -> bool {
+    is_here(&tuple.laddr) && (server || address(&tuple.raddr) != 0)
+}
+
+#[inline(always)]
+fn is_here(addr: &Addr) -> bool {
+    address(addr) & (ADDR_LOCAL_POD | ADDR_NODE) != 0
 }
 
 /// Whether a packet goes to a service, a node port or a pod; or did so before it was translated, or does so behind a

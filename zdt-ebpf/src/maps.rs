@@ -3,9 +3,9 @@
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
     macros::map,
-    maps::{HashMap, LruHashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
-use zdt_common::{Addr, Endpoint, HOOK_COUNT, LastAnswer, Service};
+use zdt_common::{Addr, Endpoint, HOOK_COUNT, LastAnswer, PORT_WORDS, Service};
 
 use crate::{
     hooks::{net_dev_queue::Queued, percpu_free_percpu::Replaced},
@@ -24,6 +24,11 @@ pub static ADDRS: HashMap<Addr, u32> = HashMap::with_max_entries(262_144, BPF_F_
 /// Addresses and ports that serve.
 #[map]
 pub static ENDPOINTS: HashMap<Endpoint, u32> = HashMap::with_max_entries(262_144, BPF_F_NO_PREALLOC);
+
+/// The ports of `ENDPOINTS`, a bit each: that a client's port is none is told without a look into the large table, whose entries
+/// for ports that never come again no cache holds. A bit stays when its last endpoint goes.
+#[map]
+pub static PORTS: Array<u64> = Array::with_max_entries(PORT_WORDS, 0);
 
 /// Addresses and ports of services, and node ports.
 #[map]

@@ -15,7 +15,7 @@ use zdt_common::{Hook, QueueLook};
 use crate::{
     emit::{emit, lost},
     maps::LISTENERS,
-    read::{self, Ptr, field, tcp},
+    read::{self, Ptr, Sock, field, sock_field, tcp},
 };
 
 /// A queue that stays full is reported once in this time.
@@ -74,9 +74,14 @@ pub fn listener(sk: Ptr, port: u16, open: bool) {
 /// A connection has joined its listener's queue (net/ipv4/inet_connection_sock.c inet_csk_reqsk_queue_add comes before
 /// tcp_child_process).
 #[inline(always)]
-pub fn joined(child: Ptr) {
-    let port: u16 = field!(child, sk_num);
-    let place = place(child, port);
+pub fn joined(child: Sock) {
+    let port: u16 = sock_field!(child, sk_num);
+    let net: Ptr = sock_field!(child, sk_net);
+    let place = Place {
+        netns: field!(net, net_inum),
+        port,
+        family: sock_field!(child, sk_family),
+    };
     let Some(known) = LISTENERS.get_ptr_mut(place) else {
         return;
     };
@@ -100,7 +105,7 @@ pub fn joined(child: Ptr) {
     if now - known.reported_ns < QUIET_NS && full <= known.full {
         return;
     }
-    let Some(tuple) = read::tuple(child) else { return };
+    let Some(tuple) = child.tuple() else { return };
     emit(Hook::ListenQueue, |event: &mut QueueLook| {
         event.since_ns = known.looked_ns;
         event.laddr = tuple.laddr;

@@ -3,13 +3,13 @@
 use anyhow::Context as _;
 use tokio::sync::mpsc;
 
-use super::{WRITE, meter::Meter, paused::Pauses, questions::Questions};
+use super::{WRITE, meter::Meter, paused::Pauses, questions::Questions, tick::Waiting};
 use crate::{clock, input::Input, pipe::Pipe};
 
 /// Takes inputs until there are no more. Blocks.
 pub(super) fn consume(
     mut from: mpsc::Receiver<Input>,
-    questions: &mut Questions,
+    (questions, waiting): (&mut Questions, &mut Waiting),
     pipe: &mut Pipe,
     meter: &Meter,
 ) -> anyhow::Result<()> {
@@ -19,6 +19,7 @@ pub(super) fn consume(
             meter.input(&input, from.len());
             questions.follow(&input);
             pipe.step(&input).context(WRITE)?;
+            waiting.follow(&input, pipe);
             meter.tables(&input, pipe);
         }
     }

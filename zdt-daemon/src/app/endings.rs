@@ -48,6 +48,16 @@ pub(super) fn begins(what: &What) -> bool {
     matches!(place.attribution, Attribution::Pod { .. })
 }
 
+/// Whether the kernel may soon tell more of the same: something failed, or a server of a pod stops. That any process of a pod
+/// ends is nothing yet; a probe's does every few seconds.
+pub(super) fn goes_on(what: &What) -> bool {
+    let apart = matches!(
+        what,
+        What::Kernel(Observation::Exit { .. } | Observation::Signal { .. } | Observation::Listener { .. })
+    );
+    begins(what) || !apart
+}
+
 /// Follows the addresses of this node's pods and of all endpoints.
 #[derive(Debug, Default)]
 pub(super) struct Endings {

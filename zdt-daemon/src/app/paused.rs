@@ -6,7 +6,7 @@
 
 use crate::input::{Input, Ktime, What};
 
-/// Longer than that nothing was taken, although a tick comes every 250 ms: zdt did not run. A flow is judged 2 s after
+/// Longer than that nothing was taken, although a tick comes at least once a second: zdt did not run. A flow is judged 2 s after
 /// its failure, so what is late by less than that comes in time.
 const PAUSE_MS: f64 = 2_000.0;
 

@@ -51,7 +51,7 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
 pub(super) fn lost<'a>(case: &Case<'a>) -> Option<(Ktime, &'a str)> {
     let (at, _, endpoint) = case.lost()?;
     let recently = case.flow.began.ms_since(at) <= SHARE_MS;
-    let name = endpoint.pod.as_ref().map_or("an endpoint", |(_, name)| name);
+    let name = endpoint.pod.as_deref().map_or("an endpoint", |(_, name)| name);
     recently.then_some((at, name))
 }
 

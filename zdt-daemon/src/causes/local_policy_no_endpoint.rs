@@ -57,7 +57,10 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
         return None;
     }
     let service = dialled.service;
-    let name = last.pod.as_ref().map_or("an endpoint", |(_, name)| name.as_str());
+    let name = last
+        .pod
+        .as_deref()
+        .map_or("an endpoint", |(_, name)| name.as_str());
     let since = began.ms_since(lost);
     let because = format!(
         "SYN dropped: node {} had lost {name}, its last endpoint of {service}, {} before, and the policy is Local ({} elsewhere)",

@@ -70,7 +70,10 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
         Outcome::Unreachable => "SYN turned away by the node's rules",
         _ => "SYN dropped by the node's rules, without the ICMP error that it owes (they are limited)",
     };
-    let last_name = last.pod.as_ref().map_or("an endpoint", |(_, name)| name.as_str());
+    let last_name = last
+        .pod
+        .as_deref()
+        .map_or("an endpoint", |(_, name)| name.as_str());
     let because = format!(
         "{how}: {service} had lost its last usable endpoint ({last_name}) {} before",
         say_ms(since)

@@ -145,6 +145,10 @@ impl Attempts {
         true
     }
 
+    pub(super) fn next_due(&self) -> Option<Ktime> {
+        self.due.first().map(|(due, _)| *due)
+    }
+
     /// The flow of an attempt that is over, has failed, and is this node's to count.
     pub(super) fn take_due(&mut self, now: Ktime, known: &Known<'_>) -> Option<Flow> {
         loop {

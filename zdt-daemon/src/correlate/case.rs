@@ -199,7 +199,7 @@ impl<'a> Case<'a> {
         }
         self.target
             .endpoint
-            .and_then(|e| e.pod.as_ref())
+            .and_then(|e| e.pod.as_deref())
             .map_or("the pod", |(_, name)| name)
     }
 

@@ -2,15 +2,18 @@
 
 mod choice;
 mod forget;
+mod held;
 mod news;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
 use choice::Condition;
 pub use choice::{Choice, Dialled, Policy};
+use held::{Held, Owner, Ports, uid};
 pub(super) use news::{News, Told};
 
 use super::bound::Cost;
@@ -22,15 +25,15 @@ const LISTING_MS: u64 = 1_000;
 /// Most histories of one address; the oldest goes first.
 const MAX_OF_ADDR: usize = 64;
 
-/// One address in one service's slices, over time. Also for pods of other nodes.
+/// One address in one service's slices, over time. Also for pods of other nodes: a cluster has 150,000 of them, so what many
+/// have in common is kept once.
 #[derive(Clone, Debug)]
 pub struct EndpointHistory {
-    pub service: NsName,
-    pub pod: Option<(PodUid, String)>,
-    pub node: Option<String>,
-    pub ports: Vec<u16>,
-    /// Names of `ports`, in the same order: a service's port goes to the endpoints' port of the same name.
-    port_names: Vec<String>,
+    pub service: Arc<NsName>,
+    pub pod: Option<Arc<(PodUid, String)>>,
+    pub node: Option<Box<str>>,
+    /// Its slice's.
+    ports: Arc<Ports>,
     pub added: Ktime,
     /// When the slice update that says terminating arrived.
     pub terminating: Option<Ktime>,
@@ -43,13 +46,6 @@ pub struct EndpointHistory {
     became_ready: Option<Ktime>,
     /// The first and the last new connection that this node was seen to send to it.
     connections: Option<(Ktime, Ktime)>,
-}
-
-/// What one slice holds: (address, owner).
-#[derive(Debug)]
-struct Held {
-    service: NsName,
-    endpoints: Vec<(IpAddr, Option<PodUid>)>,
 }
 
 #[derive(Debug)]
@@ -122,7 +118,7 @@ impl Endpoints {
     /// The endpoint that had this address and port; pods on the host's network share one address.
     pub fn endpoint_at(&self, server: SocketAddr, at: Ktime) -> Option<&EndpointHistory> {
         let all = self.by_addr.get(&server.ip())?;
-        let on_port = || all.iter().filter(|e| e.ports.contains(&server.port()));
+        let on_port = || all.iter().filter(|e| e.serves(server.port()));
         on_port()
             .rev()
             .find(|e| e.added <= at)
@@ -133,19 +129,19 @@ impl Endpoints {
     /// The pod that the slices meant with this address and port at `at`. None: nobody, or the slices were about to say another.
     pub fn meant(&self, server: SocketAddr, at: Ktime) -> Option<&PodUid> {
         let all = self.by_addr.get(&server.ip())?;
-        let on_port = || all.iter().filter(|e| e.ports.contains(&server.port()));
+        let on_port = || all.iter().filter(|e| e.serves(server.port()));
         // This daemon may learn of a slice later than the node's rules do.
         let soon = |e: &EndpointHistory| at < e.added && e.added <= at.plus_ms(LISTING_MS);
         if on_port().any(soon) {
             return None;
         }
         let last = on_port().filter(|e| e.added <= at).max_by_key(|e| e.added)?;
-        last.pod.as_ref().map(|(uid, _)| uid)
+        uid(&last.pod)
     }
 
     /// Whether `server` is or was an endpoint of `service`.
     pub fn serves(&self, service: &NsName, server: SocketAddr) -> bool {
-        let serves = |e: &EndpointHistory| e.service == *service && e.ports.contains(&server.port());
+        let serves = |e: &EndpointHistory| *e.service == *service && e.serves(server.port());
         self.by_addr
             .get(&server.ip())
             .is_some_and(|all| all.iter().any(serves))
@@ -157,14 +153,14 @@ impl Endpoints {
         addrs
             .filter_map(|addr| self.by_addr.get(addr))
             .flatten()
-            .filter(move |e| e.service == *service)
+            .filter(move |e| *e.service == *service)
             .filter_map(|e| e.node.as_deref())
     }
 
     /// The addresses and ports that this pod served at this address.
     pub fn served_by<'a>(&'a self, ip: IpAddr, uid: &'a PodUid) -> impl Iterator<Item = SocketAddr> + 'a {
         let own = self.of_pod(ip, uid);
-        own.flat_map(move |e| e.ports.iter().map(move |port| SocketAddr::new(ip, *port)))
+        own.flat_map(move |e| e.ports.numbers.iter().map(move |port| SocketAddr::new(ip, *port)))
     }
 
     /// When this node learned from a slice that this pod is to get no more new connections.
@@ -182,7 +178,7 @@ impl Endpoints {
         let addrs = self.addrs_of.get(service).into_iter().flatten();
         addrs.flat_map(move |ip| {
             let all = self.by_addr.get(ip).into_iter().flatten();
-            all.filter(move |e| e.service == *service).map(move |e| (*ip, e))
+            all.filter(move |e| *e.service == *service).map(move |e| (*ip, e))
         })
     }
 
@@ -192,17 +188,16 @@ impl Endpoints {
         self.of_service(service).filter(|(_, e)| ready(e)).count()
     }
 
-    fn of_pod<'a>(&'a self, ip: IpAddr, uid: &'a PodUid) -> impl Iterator<Item = &'a EndpointHistory> {
+    fn of_pod<'a>(&'a self, ip: IpAddr, pod: &'a PodUid) -> impl Iterator<Item = &'a EndpointHistory> {
         let all = self.by_addr.get(&ip).map_or(&[][..], Vec::as_slice);
-        all.iter()
-            .filter(move |e| e.pod.as_ref().is_some_and(|(u, _)| u == uid))
+        all.iter().filter(move |e| uid(&e.pod) == Some(pod))
     }
 
     /// Whether an endpoint ever had this address and port.
     pub fn is_endpoint(&self, server: SocketAddr) -> bool {
         self.by_addr
             .get(&server.ip())
-            .is_some_and(|all| all.iter().any(|e| e.ports.contains(&server.port())))
+            .is_some_and(|all| all.iter().any(|e| e.serves(server.port())))
     }
 
     /// When the service was seen to select other pods than before.
@@ -257,39 +252,55 @@ impl Endpoints {
             self.cost.one();
             return Vec::new();
         }
-        let ports: Vec<u16> = slice.ports.iter().map(|p| p.port).collect();
-        let port_names: Vec<String> = slice.ports.iter().map(|p| p.name.clone()).collect();
-        let known_since = *self.known_since.entry(service.clone()).or_insert(at);
+        let before = self.slices.get(&slice.slice);
+        let service = before
+            .map(|held| Arc::clone(&held.service))
+            .filter(|known| **known == service)
+            .unwrap_or_else(|| Arc::new(service));
+        let ports = Ports {
+            numbers: slice.ports.iter().map(|p| p.port).collect(),
+            names: slice.ports.iter().map(|p| p.name.clone()).collect(),
+        };
+        let ports = before
+            .map(|held| Arc::clone(&held.ports))
+            .filter(|known| **known == ports)
+            .unwrap_or_else(|| Arc::new(ports));
+        let known_since = *self.known_since.entry(NsName::clone(&service)).or_insert(at);
         // What the first listing of a service holds has been there for a time that nobody knows.
         let old = at > known_since.plus_ms(LISTING_MS);
         let mut news = Vec::new();
         let mut held = Vec::new();
         for endpoint in &slice.endpoints {
-            let uid = endpoint.pod.as_ref().map(|(uid, _)| uid.clone());
+            let mut owner: Owner = None;
             for addr in &endpoint.addrs {
                 if self.by_addr.len() >= self.max && !self.by_addr.contains_key(addr) {
                     self.cost.one();
                     continue;
                 }
-                held.push((*addr, uid.clone()));
-                self.addrs_of.entry(service.clone()).or_default().insert(*addr);
+                let addrs = match self.addrs_of.get_mut(&*service) {
+                    Some(addrs) => addrs,
+                    None => self.addrs_of.entry(NsName::clone(&service)).or_default(),
+                };
+                addrs.insert(*addr);
                 let all = self.by_addr.entry(*addr).or_default();
                 let same = |e: &&mut EndpointHistory| {
                     e.service == service
                         && e.removed.is_none()
-                        && e.pod.as_ref().map(|(u, _)| u) == uid.as_ref()
+                        && uid(&e.pod) == endpoint.pod.as_ref().map(|(uid, _)| uid)
                 };
                 let first_sight = !all.iter_mut().any(|e| same(&e));
                 if first_sight {
                     if all.len() >= MAX_OF_ADDR {
                         all.remove(0);
                     }
+                    owner = owner.or_else(|| endpoint.pod.clone().map(Arc::new));
+                    // Few addresses ever have a second one.
+                    all.reserve_exact(1);
                     all.push(EndpointHistory {
-                        service: service.clone(),
-                        pod: endpoint.pod.clone(),
-                        node: endpoint.node.clone(),
-                        ports: ports.clone(),
-                        port_names: port_names.clone(),
+                        service: Arc::clone(&service),
+                        pod: owner.clone(),
+                        node: None,
+                        ports: Arc::clone(&ports),
                         added: at,
                         terminating: None,
                         removed: None,
@@ -303,9 +314,11 @@ impl Endpoints {
                 let Some(history) = all.iter_mut().rev().find(same) else {
                     continue;
                 };
-                history.node.clone_from(&endpoint.node);
-                history.ports.clone_from(&ports);
-                history.port_names.clone_from(&port_names);
+                held.push((*addr, history.pod.clone()));
+                if history.node.as_deref() != endpoint.node.as_deref() {
+                    history.node = endpoint.node.as_deref().map(Box::from);
+                }
+                history.ports = Arc::clone(&ports);
                 history.condition(Condition::of(at, endpoint));
                 if endpoint.ready && !history.ready && history.became_ready.is_none() && (!first_sight || old)
                 {
@@ -323,12 +336,13 @@ impl Endpoints {
             }
         }
         self.slices_of
-            .entry(service.clone())
+            .entry(NsName::clone(&service))
             .or_default()
             .insert(slice.slice.clone());
         let held = Held {
             service,
-            endpoints: held,
+            ports,
+            endpoints: held.into(),
         };
         let before = self.slices.insert(slice.slice.clone(), held);
         self.left(at, before, &mut news);
@@ -338,7 +352,7 @@ impl Endpoints {
     pub(super) fn slice_gone(&mut self, at: Ktime, slice: &NsName) -> Vec<News> {
         self.let_go = true;
         let before = self.slices.remove(slice);
-        if let Some(of) = before.as_ref().and_then(|b| self.slices_of.get_mut(&b.service)) {
+        if let Some(of) = before.as_ref().and_then(|b| self.slices_of.get_mut(&*b.service)) {
             of.remove(slice);
         }
         let mut news = Vec::new();
@@ -349,20 +363,27 @@ impl Endpoints {
     /// Dates the removal of what a slice held before and no slice of its service holds now. An endpoint may move from one
     /// slice to another.
     fn left(&mut self, at: Ktime, before: Option<Held>, news: &mut Vec<News>) {
-        let Some(Held { service, endpoints }) = before else {
+        let Some(Held {
+            service, endpoints, ..
+        }) = before
+        else {
             return;
         };
-        let own = self.slices_of.get(&service).into_iter().flatten();
+        let own = self.slices_of.get(&*service).into_iter().flatten();
         let slices = own.filter_map(|name| self.slices.get(name));
-        let held: HashSet<&(IpAddr, Option<PodUid>)> = slices
+        let held: HashSet<(IpAddr, Option<&PodUid>)> = slices
             .filter(|h| h.service == service)
             .flat_map(|h| &h.endpoints)
+            .map(|(ip, owner)| (*ip, uid(owner)))
             .collect();
-        let gone: Vec<_> = endpoints.into_iter().filter(|e| !held.contains(e)).collect();
+        let gone: Vec<_> = endpoints
+            .iter()
+            .filter(|(ip, owner)| !held.contains(&(*ip, uid(owner))))
+            .collect();
         for endpoint in gone {
             for history in self.by_addr.get_mut(&endpoint.0).into_iter().flatten() {
-                let owner = history.pod.as_ref().map(|(u, _)| u);
-                if history.service == service && owner == endpoint.1.as_ref() && history.removed.is_none() {
+                let own = uid(&history.pod) == uid(&endpoint.1);
+                if history.service == service && own && history.removed.is_none() {
                     history.removed = Some(at);
                     self.removed_since = self.removed_since.min(at);
                     if history.terminating.is_none() {

@@ -114,7 +114,7 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
             let node_port = || context.endpoints.node_port(d.port()).filter(|_| node);
             context.endpoints.service_at(d).or_else(node_port)
         })
-        .or_else(|| endpoint.map(|e| &e.service));
+        .or_else(|| endpoint.map(|e| &*e.service));
     let connect = flow.failed_to_connect();
     let asked_routes = Cell::new(false);
     let mut case = Case {
@@ -191,7 +191,7 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
     });
     let pod_ref = pod_ref.or_else(|| {
         let endpoint = endpoint.or(lost)?;
-        let (uid, name) = endpoint.pod.as_ref()?;
+        let (uid, name) = endpoint.pod.as_deref()?;
         let pod = crate::input::NsName {
             namespace: endpoint.service.namespace.clone(),
             name: name.clone(),

@@ -7,6 +7,9 @@ use crate::{
     verdict::{AFTER_END, BEFORE_START, Confidence, Gap},
 };
 
+/// A counter may be read just before the tick that follows its loss, and what programs were left out of is asked once a second.
+const SLACK_MS: u64 = 1_000;
+
 /// Most windows kept; older ones melt into one.
 const MAX_WINDOWS: usize = 256;
 
@@ -109,8 +112,7 @@ impl Losses {
 
     /// `count` pieces were lost at `source` since the tick before the last one, and before `at`.
     pub(super) fn lost(&mut self, at: Ktime, source: &str, count: u64) {
-        // One tick of slack: a counter may be read just before the tick that follows its loss.
-        let from = self.last_tick.minus_ms(500);
+        let from = self.last_tick.minus_ms(SLACK_MS);
         self.add(Window {
             of: Of::source(source),
             from,

@@ -33,6 +33,7 @@ mod tables;
 mod told;
 mod trigger;
 mod unowned;
+mod waits;
 
 #[cfg(test)]
 mod tests;
@@ -59,7 +60,7 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     /// A flow is judged this long after it failed, so that what the API server and the ring buffer deliver late still
-    /// counts. A choice: the ring is read every 10 ms and a watch event takes milliseconds; 2 s is room for a loaded API
+    /// counts. A choice: the ring is read every 10 ms (100 ms while all is quiet) and a watch event takes milliseconds; 2 s is room for a loaded API
     /// server, and what comes later than that makes a verdict unexplained.
     pub judge_grace_ms: u64,
     /// While a watch is interrupted, flows wait for what it will tell, but not longer than this: API servers are away for

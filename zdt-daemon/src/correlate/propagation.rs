@@ -75,6 +75,11 @@ impl Propagations {
         }
     }
 
+    /// Whether any is followed still.
+    pub(super) fn any_open(&self) -> bool {
+        self.all.values().any(|entry| !entry.reported)
+    }
+
     /// Reports what is complete, or what nothing more will come of.
     pub(super) fn report_complete(&mut self, known: &Known<'_>, out: &mut Vec<Output>) {
         self.report(known, out, over);

@@ -341,17 +341,18 @@ impl Rollouts {
         }
         let mut closed = std::mem::take(&mut self.closed);
         for (key, rollout) in &mut closed {
-            // What ends on other nodes and fails nothing here is theirs to sum up.
-            if !rollout.reported
-                && (!rollout.members.is_empty() || rollout.failed() > 0)
-                && ready(key, newest(&self.revisions, key).as_deref(), rollout)
-            {
+            if rollout.has_news() && ready(key, newest(&self.revisions, key).as_deref(), rollout) {
                 let summary = self.summary(key, rollout, known, propagations);
                 out.push(Output::Rollout(Box::new(summary)));
                 rollout.reported = true;
             }
         }
         self.closed = closed;
+    }
+
+    /// Whether one is under way, or is to be summed up.
+    pub(super) fn any_open(&self) -> bool {
+        !self.open.is_empty() || self.closed.iter().any(|(_, rollout)| rollout.has_news())
     }
 
     pub(super) fn forget(&mut self, before: Ktime, pods: &Pods) {

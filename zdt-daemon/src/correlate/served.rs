@@ -95,6 +95,10 @@ impl ServedErrors {
         }
     }
 
+    pub(super) fn next_due(&self) -> Option<Ktime> {
+        self.waiting.first_key_value().map(|((due, _), _)| *due)
+    }
+
     /// One whose grace is over.
     pub(super) fn take_due(&mut self, now: Ktime) -> Option<Flow> {
         self.waiting

@@ -38,6 +38,10 @@ impl Switches {
         }
     }
 
+    pub(super) fn any_open(&self) -> bool {
+        !self.open.is_empty()
+    }
+
     /// Says what is complete; `all`: everything, the input has ended.
     pub(super) fn report(
         &mut self,
@@ -75,7 +79,7 @@ fn left<'a>(
 ) -> impl Iterator<Item = (IpAddr, &'a str)> {
     endpoints.of_service(service).filter_map(move |(ip, e)| {
         let left = e.terminating.is_none() && e.removed.is_some_and(|r| r >= since);
-        let (uid, _) = e.pod.as_ref()?;
+        let (uid, _) = e.pod.as_deref()?;
         left.then_some((ip, uid.0.as_str()))
     })
 }

@@ -303,6 +303,13 @@ impl Flows {
         }
     }
 
+    /// When the next flow is due, or may be: of a RST that nobody claims the flow is opened by then.
+    pub(super) fn next_due(&self, grace_ms: u64) -> Option<Ktime> {
+        let flow = self.due.first().map(|(due, _)| *due);
+        let reset = self.unowned.first().map(|at| at.plus_ms(grace_ms));
+        flow.into_iter().chain(reset).min()
+    }
+
     /// A flow whose grace is over.
     pub(super) fn take_due(&mut self, now: Ktime) -> Option<Flow> {
         loop {

@@ -49,6 +49,11 @@ impl Unowned {
         self.0.remove(own).map(|s| (s.server, s.reset))
     }
 
+    /// When the first of them came.
+    pub(super) fn first(&self) -> Option<Ktime> {
+        self.0.front().map(|s| s.reset.at)
+    }
+
     /// The next RST that no socket of this node has claimed in time.
     pub(super) fn alone(&mut self, now: Ktime) -> Option<Reset> {
         let over = self.0.front()?.reset.at.plus_ms(FITS_MS) < now;

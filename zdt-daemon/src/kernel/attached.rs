@@ -3,13 +3,14 @@
 use std::{collections::BTreeSet, os::fd::AsFd as _};
 
 use aya::Ebpf;
+use tokio::sync::watch;
 use zdt_common::{Addr, BESIDE, Endpoint, Hook, IN_TRANSIT, Service};
 
 pub(super) use super::place::{attach, detach, load};
 use super::{
     Costs, EventRing, Losses, Translator,
     btf::KernelFacts,
-    map::{Map, MapError},
+    map::{Map, MapError, Ports},
     place::{self, Link},
     table::{DETAILS, Detail, Place, Program},
 };
@@ -45,6 +46,7 @@ pub enum TransitError {
 pub(super) struct Maps {
     pub(super) addrs: Map<Addr>,
     pub(super) endpoints: Map<Endpoint>,
+    pub(super) ports: Ports,
     pub(super) services: Map<Service>,
     pub(super) transit: Map<Addr>,
 }
@@ -67,6 +69,8 @@ pub struct Attached {
     pub(super) transit: BTreeSet<[u8; 16]>,
     /// Addresses of pods that may be the next.
     pub(super) beside: BTreeSet<[u8; 16]>,
+    /// Whether there are any of either, for the ring's reader.
+    pub(super) moving: watch::Sender<bool>,
     pub(super) ring: Option<EventRing>,
     pub(super) losses: Option<Losses>,
     pub(super) facts: KernelFacts,
@@ -88,6 +92,7 @@ impl Attached {
 
     /// Says that an address and port serve.
     pub fn watch_endpoint(&mut self, endpoint: Endpoint) -> Result<(), MapError> {
+        self.maps.ports.insert(endpoint.port)?;
         self.maps.endpoints.insert(endpoint, 1)
     }
 
@@ -129,6 +134,9 @@ impl Attached {
     }
 
     fn moves(&mut self, addr: Addr) -> Result<(), TransitError> {
+        let moving = !(self.transit.is_empty() && self.beside.is_empty());
+        self.moving
+            .send_if_modified(|before| std::mem::replace(before, moving) != moving);
         if self.transit.contains(&addr.0) {
             self.maps.transit.insert(addr, IN_TRANSIT)?;
         } else if self.beside.contains(&addr.0) {
@@ -136,11 +144,11 @@ impl Attached {
         } else {
             self.maps.transit.remove(addr)?;
         }
-        if self.transit.is_empty() && self.beside.is_empty() {
-            self.disarm();
-            return Ok(());
+        if moving {
+            return self.arm();
         }
-        self.arm()
+        self.disarm();
+        Ok(())
     }
 
     /// Attaches what is armed and not attached.

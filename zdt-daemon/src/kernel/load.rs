@@ -11,6 +11,7 @@ use aya::{
 use nix::libc;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use sha2::{Digest as _, Sha256};
+use tokio::sync::watch;
 use zdt_common::Hook;
 use zerocopy::IntoBytes;
 
@@ -19,7 +20,7 @@ use super::{
     attached::{self, Armed, Attached, AttachedHook, Maps, MissingHook},
     btf::{Arg, BtfError, KernelFacts, VMLINUX},
     drops,
-    map::Map,
+    map::{Map, Ports},
     table::{Class, PROGRAMS, Place, Program},
 };
 
@@ -212,6 +213,7 @@ impl Loaded {
         let maps = Maps {
             addrs: Map::take(&mut ebpf, "ADDRS")?,
             endpoints: Map::take(&mut ebpf, "ENDPOINTS")?,
+            ports: Ports::take(&mut ebpf)?,
             services: Map::take(&mut ebpf, "SERVICES")?,
             transit: Map::take(&mut ebpf, "TRANSIT")?,
         };
@@ -230,12 +232,17 @@ impl Loaded {
         };
         let armed = running.iter().map(|hook| hook.program);
         let armed = armed.filter(|program| program.class == Class::Armed);
+        let (moving, still) = watch::channel(false);
         Ok(Attached {
             maps,
             armed: armed.map(|program| Armed { program, link: None }).collect(),
             transit: BTreeSet::new(),
             beside: BTreeSet::new(),
-            ring: Some(EventRing::new(RingBuf::try_from(events).map_err(bad("EVENTS"))?)),
+            moving,
+            ring: Some(EventRing::new(
+                RingBuf::try_from(events).map_err(bad("EVENTS"))?,
+                still,
+            )),
             losses: Some(Losses::new(
                 PerCpuArray::try_from(lost).map_err(bad("LOST"))?,
                 PerCpuArray::try_from(emitted).map_err(bad("EMITTED"))?,

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use aya::{
     Ebpf,
-    maps::{HashMap, MapData, MapError as AyaError},
+    maps::{Array, HashMap, MapData, MapError as AyaError},
 };
 use nix::libc;
 use zdt_common::{Addr, Endpoint, Service};
@@ -88,5 +88,48 @@ impl<K: Key> Map<K> {
             reason: chain(error),
             room: self.room,
         }
+    }
+}
+
+/// The ports that serve, as bits.
+pub(super) struct Ports {
+    words: Array<MapData, u64>,
+    /// What they hold.
+    known: Vec<u64>,
+}
+
+impl Ports {
+    const NAME: &'static str = "PORTS";
+
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, LoadError> {
+        let bad = |reason| LoadError::Map {
+            name: Self::NAME,
+            reason,
+        };
+        let map = ebpf
+            .take_map(Self::NAME)
+            .ok_or_else(|| bad("it is not there".to_owned()))?;
+        let words = Array::try_from(map).map_err(|e| bad(chain(&e)))?;
+        let known = vec![0; words.len() as usize];
+        Ok(Self { words, known })
+    }
+
+    /// Says that a port serves, and says it for good: one that does no longer costs a look into the table of endpoints.
+    pub(super) fn insert(&mut self, port: u16) -> Result<(), MapError> {
+        let n = u32::from(port / 64);
+        let room = self.words.len();
+        let Some(word) = self.known.get_mut(n as usize) else {
+            return Ok(());
+        };
+        let with = *word | 1 << (port % 64);
+        if with != *word {
+            self.words.set(n, with, 0).map_err(|e| MapError {
+                map: Self::NAME,
+                reason: chain(&e),
+                room,
+            })?;
+            *word = with;
+        }
+        Ok(())
     }
 }

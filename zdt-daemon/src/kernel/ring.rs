@@ -1,5 +1,6 @@
 //! Reads the ring buffer. The kernel half does not wake the reader for each event (that costs far more than the
-//! event): the reader looks every few milliseconds, and is woken only when a quarter of the ring is full.
+//! event): the reader looks every few milliseconds while something is in transition or was just seen, seldom otherwise, and is
+//! woken when a quarter of the ring is full.
 
 use std::{
     io,
@@ -8,20 +9,32 @@ use std::{
 };
 
 use aya::maps::{MapData, RingBuf};
-use tokio::io::{Interest, unix::AsyncFd};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    sync::watch,
+    time::sleep,
+};
 use zdt_common::{DecodeError, Decoded, decode};
 
-/// How long an event waits in the ring at most, while the reader keeps up.
-pub const DRAIN_EVERY: Duration = Duration::from_millis(10);
+/// How long an event waits in the ring at most, while the reader keeps up and more are expected.
+const DRAIN_EVERY: Duration = Duration::from_millis(10);
+
+/// The same, while none are.
+const DRAIN_IDLE: Duration = Duration::from_millis(100);
+
+/// So many looks behind an event find what belongs to it: 2 s, which is how long a failure waits for that.
+const LOOKS_BEHIND: u32 = 200;
 
 /// The only reader of the ring buffer.
 pub struct EventRing {
     ring: RingBuf<MapData>,
+    /// Something is in transition.
+    moving: watch::Receiver<bool>,
 }
 
 impl EventRing {
-    pub(super) fn new(ring: RingBuf<MapData>) -> Self {
-        Self { ring }
+    pub(super) fn new(ring: RingBuf<MapData>, moving: watch::Receiver<bool>) -> Self {
+        Self { ring, moving }
     }
 
     /// Hands every event that is there to `each`, straight from the ring's memory, in the order of reservation.
@@ -35,21 +48,28 @@ impl EventRing {
         count
     }
 
-    /// Drains for ever: every [`DRAIN_EVERY`], or at once when the kernel half asks for it. Ends with an error of
-    /// epoll(7) only. Cancel by dropping.
+    /// Drains for ever, and at once when the kernel half asks for it. `each` says whether more may follow soon. Ends with an
+    /// error of epoll(7) only. Cancel by dropping.
     pub async fn run(
         &mut self,
-        mut each: impl FnMut(Result<Decoded<'_>, DecodeError>),
+        mut each: impl FnMut(Result<Decoded<'_>, DecodeError>) -> bool,
     ) -> io::Result<std::convert::Infallible> {
         let wakeup = wakeup(self.ring.as_fd().try_clone_to_owned()?)?;
-        let mut tick = tokio::time::interval(DRAIN_EVERY);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut looks = 0_u32;
         loop {
+            let expected = *self.moving.borrow_and_update() || looks > 0;
             tokio::select! {
-                _ = tick.tick() => {}
+                () = sleep(if expected { DRAIN_EVERY } else { DRAIN_IDLE }) => {}
                 ready = wakeup.readable() => ready?.clear_ready(),
+                Ok(()) = self.moving.changed() => {}
             }
-            self.drain(&mut each);
+            let mut more = false;
+            self.drain(|event| more |= each(event));
+            looks = if more {
+                LOOKS_BEHIND
+            } else {
+                looks.saturating_sub(1)
+            };
         }
     }
 }

@@ -98,7 +98,7 @@ struct Ring {
     states: u64,
 }
 
-/// It is looked at four times a second. Older than this, it says nothing of now.
+/// It is looked at once a second at least. Older than this, it says nothing of now.
 const STALE_MS: f64 = 5_000.0;
 
 /// What both ends share.

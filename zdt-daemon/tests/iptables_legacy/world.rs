@@ -269,7 +269,7 @@ impl Eyes {
         let (sender, mut receiver) = mpsc::channel(65_536);
         let first = runtime.block_on(async {
             tokio::select! {
-                end = ring.run(|event| sender.try_send(translator.input(&event.unwrap())).unwrap()) => {
+                end = ring.run(|event| sender.try_send(translator.input(&event.unwrap())).map(|()| true).unwrap()) => {
                     panic!("the ring reader ended: {end:?}")
                 }
                 first = tokio::time::timeout(PATIENCE, receiver.recv()) => first,

@@ -132,7 +132,7 @@ impl Eyes {
         let (sender, mut receiver) = mpsc::unbounded_channel();
         let input = runtime.block_on(async {
             tokio::select! {
-                end = ring.run(|event| sender.send(translator.input(&event.unwrap())).unwrap()) => {
+                end = ring.run(|event| sender.send(translator.input(&event.unwrap())).map(|()| true).unwrap()) => {
                     panic!("the ring reader ended: {end:?}")
                 }
                 first = tokio::time::timeout(PATIENCE, receiver.recv()) => first,

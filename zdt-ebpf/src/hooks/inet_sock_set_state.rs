@@ -5,8 +5,8 @@
 //! Minimum: 4.16. Called by net/ipv4/af_inet.c inet_sock_set_state and inet_sk_set_state before the state is stored.
 //!
 //! This fires a few times in the life of every connection of the machine, so it looks at the two state numbers
-//! first, then at the local address. An end is reported only when the counters leave open that a request was
-//! unanswered (see [`suspicious`]); a connection that nobody answered (SYN_SENT to CLOSE) always; and one that the server of
+//! first, then at the socket's counters, at addresses last. An end is reported only when the counters leave open that a
+//! request was unanswered (see [`suspicious_server`]); a connection that nobody answered (SYN_SENT to CLOSE) always; and one that the server of
 //! a pod in transition ends behind an HTTP answer (see [`last_answer`]), with that answer.
 
 use aya_ebpf::{
@@ -22,7 +22,7 @@ use crate::{
     filter,
     maps::ANSWERS,
     queue, rate,
-    read::{self, IPPROTO_TCP, Ptr, Tuple, arg, field, tcp},
+    read::{self, IPPROTO_TCP, Ptr, Sock, Tuple, arg, field, sock_field, tcp},
 };
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
@@ -34,9 +34,9 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
     if new == tcp::LISTEN || (old == tcp::LISTEN && new == tcp::CLOSE) {
         listener(arg(&ctx, 0), new == tcp::LISTEN);
     } else if old == tcp::SYN_RECV && new == tcp::ESTABLISHED {
-        queue::joined(arg(&ctx, 0));
+        queue::joined(Sock::of(&ctx));
     } else if is_end(old, new) {
-        end(arg(&ctx, 0), old, new);
+        end(Sock::of(&ctx), old, new);
     }
     0
 }
@@ -53,20 +53,55 @@ fn is_end(old: u8, new: u8) -> bool {
     }
 }
 
+/// What a connection has counted: whether a request may be unanswered is asked of it first, since for nearly all ends of
+/// connections that says enough, and each look into a map costs as much as all of it.
+struct Counted {
+    received: u64,
+    sent: u64,
+    /// The peer's FIN counts as one byte in bytes_received and in rcv_nxt (net/ipv4/tcp_input.c tcp_fin).
+    fin: u64,
+}
+
 #[inline(always)]
-fn end(sk: Ptr, old: u8, new: u8) -> Option<()> {
-    let protocol: u16 = field!(sk, sk_protocol);
+fn end(sock: Sock, old: u8, new: u8) -> Option<()> {
+    let protocol: u16 = sock_field!(sock, sk_protocol);
     if protocol != IPPROTO_TCP {
         return None;
     }
-    let tuple = read::tuple(sk)?;
-    let server = filter::side(&tuple)?;
-    let answer = if server == 1 {
-        last_answer(sk, &tuple, old)
-    } else {
-        None
+    let sk = sock.ptr();
+    let err: i32 = sock_field!(sock, sk_err);
+    let always = old == tcp::SYN_SENT || err != 0;
+    let counted = Counted {
+        received: field!(sk, tp_bytes_received),
+        sent: field!(sk, tp_bytes_sent),
+        fin: u64::from(old == tcp::CLOSE_WAIT),
     };
-    if old != tcp::SYN_SENT && !suspicious(sk, old, new, server) && answer.is_none() {
+    if !always
+        && old == tcp::CLOSE_WAIT
+        && !suspicious_client(sk, new, &counted)
+        && !suspicious_server(sk, new, &counted)
+    {
+        return None;
+    }
+    let tuple = sock.tuple()?;
+    let server = filter::serves_here(&tuple);
+    let open = always
+        || if server {
+            suspicious_server(sk, new, &counted)
+        } else {
+            suspicious_client(sk, new, &counted)
+        };
+    // Only a server that ends what is established may cut an answer.
+    let answers = server && old == tcp::ESTABLISHED && filter::may_go(&tuple.laddr);
+    if !open && !answers {
+        return None;
+    }
+    if !filter::is_ours(&tuple, server) {
+        return None;
+    }
+    let server = u8::from(server);
+    let answer = if answers { last_answer(sk, &tuple) } else { None };
+    if !open && answer.is_none() {
         return None;
     }
     let ids = bpf_get_current_pid_tgid();
@@ -93,44 +128,39 @@ fn end(sk: Ptr, old: u8, new: u8) -> Option<()> {
 /// The last answer of a connection that its server ends, where it is a pod's in transition, or one of a pod that may go and
 /// whose process dies: the daemon reads in its head whether it was whole. A client that closes first has what it wanted.
 #[inline(always)]
-fn last_answer(sk: Ptr, tuple: &Tuple, old: u8) -> Option<&'static LastAnswer> {
-    if !filter::may_go(&tuple.laddr) {
-        return None;
-    }
+fn last_answer(sk: Ptr, tuple: &Tuple) -> Option<&'static LastAnswer> {
     let answer = answer::known(field!(sk, sk_cookie))?;
-    let open = old == tcp::ESTABLISHED && answer.begun == 1;
-    let ends = open && (filter::is_in_transit(&tuple.laddr) || current_exiting() == 1);
+    let ends = answer.begun == 1 && (filter::is_in_transit(&tuple.laddr) || current_exiting() == 1);
     (ends && rate::has_room(Hook::CgroupSkbEgress, unsafe { bpf_ktime_get_ns() })).then_some(answer)
 }
 
-/// Whether a request may be unanswered. One sign alone is not enough: the times have the resolution of a jiffy, and
-/// a response that was cut short looks like one that was finished. When the client closes first, only a request
-/// without any answer is one: a TLS client's close_notify (RFC 8446 6.1) is data after the last answer, too.
+/// Whether a request may be unanswered, where this is its client: it asked and got nothing, or asked again since the last
+/// answer. When the client closes first, only a request without any answer is one: a TLS client's close_notify
+/// (RFC 8446 6.1) is data after the last answer, too.
 #[inline(always)]
-fn suspicious(sk: Ptr, old: u8, new: u8, server: u8) -> bool {
-    // The peer's FIN counts as one byte in bytes_received and in rcv_nxt (net/ipv4/tcp_input.c tcp_fin).
-    let fin = u32::from(old == tcp::CLOSE_WAIT);
-    let err: i32 = field!(sk, sk_err);
-    if err != 0 {
+fn suspicious_client(sk: Ptr, new: u8, counted: &Counted) -> bool {
+    if counted.sent == 0 {
+        return false;
+    }
+    if counted.received <= counted.fin {
         return true;
     }
-    let received: u64 = field!(sk, tp_bytes_received);
-    let sent: u64 = field!(sk, tp_bytes_sent);
-    let lrcvtime: u32 = field!(sk, icsk_lrcvtime);
-    let lsndtime: u32 = field!(sk, tp_lsndtime);
-    if server == 0 {
-        // A client asked and got nothing, or asked again since the last answer.
-        let asked_again = new != tcp::FIN_WAIT1 && after(lsndtime, lrcvtime);
-        return sent > 0 && (received <= u64::from(fin) || asked_again);
-    }
-    if received <= u64::from(fin) {
+    new != tcp::FIN_WAIT1 && after(field!(sk, tp_lsndtime), field!(sk, icsk_lrcvtime))
+}
+
+/// The same, where this is its server. One sign alone is not enough: the times have the resolution of a jiffy, and a
+/// response that was cut short looks like one that was finished.
+#[inline(always)]
+fn suspicious_server(sk: Ptr, new: u8, counted: &Counted) -> bool {
+    let &Counted { received, sent, fin } = counted;
+    if received <= fin {
         // Nobody asked: a probe, or an idle connection. Where the server closes first, the request may be on its way.
         return fin == 0 && sent == 0 && new == tcp::FIN_WAIT1;
     }
     if sent == 0 || fin == 1 {
         return sent == 0;
     }
-    if after(lrcvtime, lsndtime) {
+    if after(field!(sk, icsk_lrcvtime), field!(sk, tp_lsndtime)) {
         return true;
     }
     let rcv_nxt: u32 = field!(sk, tp_rcv_nxt);

@@ -88,6 +88,10 @@ impl EndpointHistory {
         if self.conditions.len() >= MAX_CONDITIONS {
             self.conditions.remove(0);
         }
+        // Most endpoints become ready and stay so.
+        if self.conditions.is_empty() {
+            self.conditions.reserve_exact(1);
+        }
         self.conditions.push(new);
     }
 
@@ -130,8 +134,12 @@ impl EndpointHistory {
 
     /// The address and port that a service's port of this name goes to.
     fn port(&self, ip: IpAddr, name: &str) -> Option<SocketAddr> {
-        let named = self.port_names.iter().position(|n| n == name)?;
-        Some(SocketAddr::new(ip, *self.ports.get(named)?))
+        let named = self.ports.names.iter().position(|n| n == name)?;
+        Some(SocketAddr::new(ip, *self.ports.numbers.get(named)?))
+    }
+
+    pub(super) fn serves(&self, port: u16) -> bool {
+        self.ports.numbers.contains(&port)
     }
 }
 
@@ -187,7 +195,7 @@ impl Endpoints {
         addrs.filter(move |ip| ip.is_ipv4() == v4).flat_map(move |ip| {
             let all = self.by_addr.get(ip).map_or(&[][..], Vec::as_slice);
             all.iter()
-                .filter(move |e| e.service == *service)
+                .filter(move |e| *e.service == *service)
                 .filter_map(move |e| Some((e.port(*ip, port)?, e)))
         })
     }

@@ -32,7 +32,7 @@ impl Endpoints {
             addrs.retain(|ip| {
                 by_addr
                     .get(ip)
-                    .is_some_and(|all| all.iter().any(|e| e.service == *service))
+                    .is_some_and(|all| all.iter().any(|e| *e.service == *service))
             });
             !addrs.is_empty()
         });

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{EndpointHistory, Endpoints};
+use super::{EndpointHistory, Endpoints, uid};
 use crate::input::{Ktime, NsName, PodUid};
 
 /// What was told.
@@ -26,7 +26,7 @@ pub(in crate::correlate) struct News {
 
 impl News {
     pub(super) fn of(told: Told, ip: IpAddr, endpoint: &EndpointHistory) -> Option<Self> {
-        let (uid, name) = endpoint.pod.as_ref()?;
+        let (uid, name) = endpoint.pod.as_deref()?;
         Some(Self {
             told,
             uid: uid.clone(),
@@ -34,7 +34,7 @@ impl News {
                 namespace: endpoint.service.namespace.clone(),
                 name: name.clone(),
             },
-            node: endpoint.node.clone(),
+            node: endpoint.node.as_deref().map(str::to_owned),
             ip,
         })
     }
@@ -47,10 +47,10 @@ impl Endpoints {
         let mut then = all.filter(|e| e.added <= at);
         // The last one that took the address; a pod may stand behind several services.
         let Some(last) = then.next() else { return };
-        let uid = last.pod.as_ref().map(|(u, _)| u.clone());
+        let pod = last.pod.clone();
         last.note(at);
         for other in then {
-            if other.pod.as_ref().map(|(u, _)| u) == uid.as_ref() {
+            if uid(&other.pod) == uid(&pod) {
                 other.note(at);
             }
         }

@@ -74,6 +74,11 @@ impl Rollout {
         self.counts.values().sum::<usize>() + self.unexplained
     }
 
+    /// It is to be summed up, now or again. What ends on other nodes and fails nothing here is theirs to sum up.
+    pub(super) fn has_news(&self) -> bool {
+        !self.reported && (!self.members.is_empty() || self.failed() > 0)
+    }
+
     pub(super) fn count(&mut self, verdict: &Verdict) {
         match verdict.blame {
             Blame::Rollout => {

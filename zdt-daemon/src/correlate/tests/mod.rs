@@ -20,4 +20,5 @@ mod switches;
 mod triggers;
 mod turned_away;
 mod under_way;
+mod waits;
 mod world;

@@ -12,7 +12,7 @@ use crate::{
     live::Health,
 };
 
-/// A consumer that has not got to a tick for so long is stuck. Ticks come every 250 ms; what waits on a slow standard
+/// A consumer that has not got to a tick for so long is stuck. Ticks come each second; what waits on a slow standard
 /// output for a while is no reason to be restarted.
 const STUCK_MS: f64 = 60_000.0;
 
@@ -110,7 +110,7 @@ impl Own {
                 Histogram::with_opts(
                     HistogramOpts::new(
                         "zdt_input_lag_seconds",
-                        "How long an input waited for the correlator, measured four times a second.",
+                        "How long an input waited for the correlator, measured with each tick, one to four times a second.",
                     )
                     .buckets(vec![0.001, 0.01, 0.1, 0.5, 1.0, 5.0, 30.0]),
                 )?,
