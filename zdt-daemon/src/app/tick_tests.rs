@@ -1,3 +1,5 @@
+//! When the next tick comes, and what makes it come sooner.
+
 use super::*;
 
 fn ms(ms: u64) -> Ktime {
