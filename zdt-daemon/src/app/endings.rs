@@ -22,6 +22,22 @@ enum Owner {
     Slice(NsName),
 }
 
+/// How many own an address; numbers, since a cluster has 150,000 of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Owners {
+    pods: u32,
+    slices: u32,
+}
+
+impl Owners {
+    fn of(&mut self, owner: &Owner) -> &mut u32 {
+        match owner {
+            Owner::Pod(_) => &mut self.pods,
+            Owner::Slice(_) => &mut self.slices,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Ends,
@@ -64,7 +80,7 @@ pub(super) struct Endings {
     /// The node's own, once [`What::Start`] has passed.
     node: BTreeSet<IpAddr>,
     owned: BTreeMap<Owner, BTreeSet<IpAddr>>,
-    owners: BTreeMap<IpAddr, BTreeSet<Owner>>,
+    owners: BTreeMap<IpAddr, Owners>,
     stages: BTreeMap<IpAddr, Stage>,
     /// Rules of this node that lead to an address, by number; None: the rules cannot be read.
     routes: Option<BTreeMap<IpAddr, u32>>,
@@ -101,8 +117,7 @@ impl Endings {
     }
 
     fn is_pod(&self, ip: IpAddr) -> bool {
-        let owners = self.owners.get(&ip);
-        owners.is_some_and(|owners| owners.iter().any(|owner| matches!(owner, Owner::Pod(_))))
+        self.owners.get(&ip).is_some_and(|owners| owners.pods > 0)
     }
 
     /// Whether connections of this node may lead there.
@@ -161,7 +176,7 @@ impl Endings {
     fn own(&mut self, at: Ktime, owner: Owner, ips: BTreeSet<IpAddr>, out: &mut Vec<IpAddr>) {
         let before = self.owned.remove(&owner).unwrap_or_default();
         for ip in &ips - &before {
-            self.owners.entry(ip).or_default().insert(owner.clone());
+            *self.owners.entry(ip).or_default().of(&owner) += 1;
             // The next pod has the address of one that is gone.
             if matches!(self.stages.get(&ip), Some(Stage::Gone(_))) {
                 self.stages.remove(&ip);
@@ -169,8 +184,9 @@ impl Endings {
         }
         for ip in &before - &ips {
             let left = self.owners.get_mut(&ip).is_some_and(|owners| {
-                owners.remove(&owner);
-                !owners.is_empty()
+                // Each owner owns it once.
+                *owners.of(&owner) -= 1;
+                *owners != Owners::default()
             });
             if left {
                 continue;

@@ -1,7 +1,10 @@
 //! What one watch has said so far: turns its events into inputs, drops repetitions, finds out after a new list what
 //! has gone, and marks interruptions.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    hash::{BuildHasher as _, RandomState},
+};
 
 use super::{pod_state, replica_set_state, service_state, slice_state};
 use crate::input::{Input, Ktime, NsName, PodState, PodUid, ReplicaSetState, ServiceState, SliceState, What};
@@ -28,6 +31,8 @@ pub(super) trait Tracked: Clone + PartialEq {
     /// The API's object.
     type Object;
     type Key: Clone + Ord;
+    /// What is remembered of it, to know it when it is said again.
+    type Kept: PartialEq + std::fmt::Debug;
     /// Plural name in the API.
     const RESOURCE: &'static str;
     /// API group and plural name, as a ClusterRole has them.
@@ -37,15 +42,17 @@ pub(super) trait Tracked: Clone + PartialEq {
     /// Its `resourceVersion`; None: it has none, or it is no number.
     fn version(object: &Self::Object) -> Option<u64>;
     fn key(&self) -> Self::Key;
+    fn kept(&self, hasher: &RandomState) -> Self::Kept;
     fn applied(self) -> What;
     fn gone(key: Self::Key) -> What;
 }
 
 macro_rules! tracked {
-    ($state:ident: $object:ident, $read:ident, $key:ident: $key_type:ty, $what:ident, $gone:ident, $resource:literal, $rule:literal) => {
+    ($state:ident: $object:ident, $read:ident, $key:ident: $key_type:ty, $what:ident, $gone:ident, $resource:literal, $rule:literal, $kept:ty: $keep:expr) => {
         impl Tracked for $state {
             type Object = $object;
             type Key = $key_type;
+            type Kept = $kept;
             const RESOURCE: &'static str = $resource;
             const RULE: &'static str = $rule;
 
@@ -61,6 +68,10 @@ macro_rules! tracked {
                 self.$key.clone()
             }
 
+            fn kept(&self, hasher: &RandomState) -> $kept {
+                $keep(hasher, self)
+            }
+
             fn applied(self) -> What {
                 What::$what(self)
             }
@@ -72,14 +83,19 @@ macro_rules! tracked {
     };
 }
 
-// A pod's name is used again (StatefulSets), its uid never.
-tracked!(PodState: Pod, pod_state, uid: PodUid, Pod, PodGone, "pods", "apiGroups: [\"\"], resources: [pods]");
+// A pod's name is used again (StatefulSets), its uid never. Slices are remembered by a number, for a cluster's hold 150,000
+// endpoints: of two states of one slice none has the other's but once in 2^64.
+tracked!(PodState: Pod, pod_state, uid: PodUid, Pod, PodGone, "pods", "apiGroups: [\"\"], resources: [pods]", Self: whole);
 tracked!(SliceState: EndpointSlice, slice_state, slice: NsName, Slice, SliceGone, "endpointslices",
-    "apiGroups: [discovery.k8s.io], resources: [endpointslices]");
+    "apiGroups: [discovery.k8s.io], resources: [endpointslices]", u64: RandomState::hash_one);
 tracked!(ServiceState: Service, service_state, service: NsName, Service, ServiceGone, "services",
-    "apiGroups: [\"\"], resources: [services]");
+    "apiGroups: [\"\"], resources: [services]", Self: whole);
 tracked!(ReplicaSetState: ReplicaSet, replica_set_state, replica_set: NsName, ReplicaSet, ReplicaSetGone, "replicasets",
-    "apiGroups: [apps], resources: [replicasets]");
+    "apiGroups: [apps], resources: [replicasets]", Self: whole);
+
+fn whole<S: Clone>(_: &RandomState, state: &S) -> S {
+    state.clone()
+}
 
 /// A watch that goes on where it broke sends at once what it has missed: a choice with room for a loaded API server.
 const BACKLOG_MS: u64 = 500;
@@ -95,6 +111,7 @@ const MOST_GONE: usize = 1_024;
 #[derive(Debug)]
 pub(super) struct Index<S: Tracked> {
     known: BTreeMap<S::Key, Known<S>>,
+    hasher: RandomState,
     /// Versions at which objects went, and their keys in that order.
     gone: BTreeMap<S::Key, u64>,
     went: VecDeque<S::Key>,
@@ -111,8 +128,8 @@ pub(super) struct Index<S: Tracked> {
 }
 
 #[derive(Debug)]
-struct Known<S> {
-    state: S,
+struct Known<S: Tracked> {
+    state: S::Kept,
     version: Option<u64>,
 }
 
@@ -120,6 +137,7 @@ impl<S: Tracked> Default for Index<S> {
     fn default() -> Self {
         Self {
             known: BTreeMap::new(),
+            hasher: RandomState::new(),
             gone: BTreeMap::new(),
             went: VecDeque::new(),
             listing: None,
@@ -138,7 +156,7 @@ impl<S: Tracked> Index<S> {
     }
 
     /// The objects as they were last seen.
-    pub(super) fn states(&self) -> impl Iterator<Item = &S> {
+    pub(super) fn states(&self) -> impl Iterator<Item = &S::Kept> {
         self.known.values().map(|known| &known.state)
     }
 
@@ -290,16 +308,17 @@ impl<S: Tracked> Index<S> {
 
     /// The input for a state, unless it is what was last said.
     fn apply(&mut self, state: S, version: Option<u64>) -> Option<What> {
-        let key = state.key();
+        let (key, kept) = (state.key(), state.kept(&self.hasher));
         let said = self.known.get_mut(&key);
         if let Some(known) = said
-            && known.state == state
+            && known.state == kept
         {
             known.version = version;
             return None;
         }
-        let what = state.clone().applied();
-        self.known.insert(key, Known { state, version });
+        let what = state.applied();
+        let known = Known { state: kept, version };
+        self.known.insert(key, known);
         Some(what)
     }
 }

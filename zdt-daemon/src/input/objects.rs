@@ -99,7 +99,7 @@ pub struct ContainerState {
 }
 
 /// One endpoint slice.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SliceState {
     pub slice: NsName,
     /// Label `kubernetes.io/service-name`.
@@ -108,7 +108,7 @@ pub struct SliceState {
     pub endpoints: Vec<EndpointState>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SlicePort {
     pub name: String,
     pub port: u16,
@@ -117,7 +117,7 @@ pub struct SlicePort {
 }
 
 /// One endpoint of a slice with its conditions.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct EndpointState {
     pub addrs: Vec<IpAddr>,
     pub ready: bool,
