@@ -69,9 +69,9 @@ c=$(echo "$v" | sed 's/.*"client":"\([^"]*\)".*/\1/'); [ -n "$c" ] && grep -hF "
 grep -hE '"what":"(start|loss)"|"hook":"(signal|listener)"' /tmp/out/*/record.jsonl | head -40
 head -n 40 /tmp/out/*/daemon.log"#;
 
-/// Of one kernel. A run that takes longer hangs.
-const LIMIT: Duration = Duration::from_mins(6);
-const LIMIT_PER_SCENARIO: Duration = Duration::from_mins(2);
+/// Of one kernel, on CPUs that others use as well. A run that takes longer hangs.
+const LIMIT: Duration = Duration::from_mins(20);
+const LIMIT_PER_SCENARIO: Duration = Duration::from_mins(4);
 
 #[derive(clap::Args)]
 pub struct Args {

@@ -38,6 +38,8 @@ use crate::{
 
 /// The port that kubeadm gives the API server. Bound in the first node's namespace.
 const API_PORT: u16 = 6443;
+/// What may be slow beyond its own time: an emulated machine that shares its CPUs needs more than 30 s for a few pods.
+pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The longest that a daemon waits between two attempts (zdt-daemon/src/cluster/reach.rs), and a list.
 const RECOVERY: Duration = Duration::from_secs(8);
@@ -162,7 +164,7 @@ impl Cluster {
         self.store
             .create::<Service>(objects::service(&self.scenario, self.world.addresses()))?;
         operator.create(&self.store)?;
-        let start = operator.slowest_start() + Duration::from_secs(30);
+        let start = operator.slowest_start() + PATIENCE;
         self.until("pods Ready", start, || operator.all_ready(&self.store))
             .await?;
         if let Some(proxy) = self.scenario.proxy.clone() {
@@ -353,7 +355,7 @@ impl Cluster {
 
     /// Waits until no pod terminates and all are Ready that will ever be.
     pub(super) async fn settled(&self, operator: &Operator) -> Result<()> {
-        let limit = operator.longest_grace() + Duration::from_secs(30);
+        let limit = operator.longest_grace() + PATIENCE;
         // Asked again without a change too: a pod that does not get Ready is given up after a time.
         let wait = async {
             while !operator.settled(&self.store) {

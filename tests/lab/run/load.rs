@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::{
     Files,
-    cluster::{Cluster, within},
+    cluster::{Cluster, PATIENCE, within},
     objects::{self, CLIENT},
 };
 use crate::{
@@ -45,9 +45,7 @@ impl Load {
             .store
             .create::<Pod>(objects::client(CLIENT, node.name(), args))?;
         let running = || cluster.phase(CLIENT).is_some_and(|p| p != "Pending");
-        cluster
-            .until("the client's start", Duration::from_secs(30), running)
-            .await?;
+        cluster.until("the client's start", PATIENCE, running).await?;
         Ok(Self::Pod)
     }
 
@@ -55,7 +53,7 @@ impl Load {
     pub(super) async fn ended(&self, cluster: &Cluster, scenario: &Scenario) -> Result<()> {
         let limit = Duration::from_secs_f64(scenario.client.seconds)
             + Duration::from_millis(scenario.client.timeout_ms)
-            + Duration::from_secs(30);
+            + PATIENCE;
         match self {
             Self::Pod => {
                 let phase = || cluster.phase(CLIENT);

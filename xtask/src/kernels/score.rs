@@ -10,6 +10,9 @@ const LEAST: f64 = 0.9;
 /// Of one scenario, with its few dozen failures.
 const LEAST_OF_ONE: f64 = 0.75;
 
+/// How the lab says that a scenario which is about failures had none (`expect.failed`).
+const NOTHING_FAILED: &str = "0 requests failed";
+
 const UNEXPLAINED: &str = "unexplained";
 /// Failures that have no cause, where this kernel does not show what they are owed.
 const EXCUSED: &str = "rightly_unexplained";
@@ -110,6 +113,15 @@ pub fn complaints(score: &Value, asked: usize, lost: &BTreeSet<String>) -> Vec<S
             }
         }
     }
+    let idle = scenarios.iter().filter(|one| {
+        let missed = one.get("missed").and_then(Value::as_array);
+        let mut missed = missed.into_iter().flatten().filter_map(Value::as_str);
+        missed.any(|what| what.starts_with(NOTHING_FAILED))
+    });
+    for one in idle {
+        let name = one.get("name").and_then(Value::as_str).unwrap_or_default();
+        all.push(format!("{name}: nothing failed, so nothing was scored"));
+    }
     for (owed, named, count) in confusions(score).filter(|(_, named, _)| lost.contains(*named)) {
         all.push(format!(
             "{named} is claimed {count} times for {owed}, and this kernel does not show all that it needs"
@@ -203,6 +215,18 @@ mod tests {
             line(&score).ends_with("cause 1.000 (10 rightly unexplained)"),
             "{}",
             line(&score)
+        );
+    }
+
+    #[test]
+    fn a_scenario_in_which_nothing_failed_is_no_success() {
+        let mut said = said();
+        said["scenarios"][0]["missed"] = json!(["0 requests failed; the scenario says 20 to any number"]);
+        let lost = lost(&["policy-drop"]);
+        let all = complaints(&of(&said, &lost), 2, &lost);
+        assert!(
+            all.contains(&"policy-drop: nothing failed, so nothing was scored".to_owned()),
+            "{all:?}"
         );
     }
 
