@@ -215,8 +215,11 @@ fn lost_kernel_events_never_change_a_cause_into_another() {
     }
 }
 
+/// Whether a hook told it.
+type ToldBy = fn(&Observation) -> bool;
+
 /// What a kernel may not tell: as a cause needs it, and the events that are not there then. The others are required.
-const UNTOLD: [(&str, fn(&Observation) -> bool); 8] = [
+const UNTOLD: [(&str, ToldBy); 8] = [
     ("tcp_send_reset/no_socket", |o| {
         matches!(
             o,
