@@ -17,7 +17,7 @@ use support::{fixtures, outputs};
 use zdt_daemon::{
     causes::UNEXPLAINED,
     correlate::{Correlator, Settings},
-    input::{Input, Ktime, What},
+    input::{Input, Ktime, Observation, What},
     verdict::{Confidence, Output, Verdict},
 };
 
@@ -255,6 +255,78 @@ fn lost_kernel_events_never_change_a_cause_into_another() {
             }
         }
     }
+}
+
+/// Whether a hook told it.
+type ToldBy = fn(&Observation) -> bool;
+
+/// What a kernel may not tell: as a cause needs it, and the events that are not there then. The others are required.
+const UNTOLD: [(&str, ToldBy); 8] = [
+    ("tcp_send_reset/no_socket", |o| {
+        matches!(
+            o,
+            Observation::ResetSent {
+                has_socket: false,
+                ..
+            }
+        )
+    }),
+    ("tcp_receive_reset", |o| {
+        matches!(o, Observation::ResetReceived { .. })
+    }),
+    ("inet_sk_error_report", |o| {
+        matches!(o, Observation::SockError { .. })
+    }),
+    ("mark_victim", |o| matches!(o, Observation::OomVictim { .. })),
+    ("kfree_skb", |o| matches!(o, Observation::Dropped { .. })),
+    ("icmp_send", |o| matches!(o, Observation::IcmpSent { .. })),
+    ("net_dev_queue", |o| matches!(o, Observation::Forwarded { .. })),
+    ("cgroup_skb_egress", |o| matches!(o, Observation::Answer { .. })),
+];
+
+/// On a kernel without a hook no request gets another cause for sure: what needs the hook, and what is told from that by it
+/// alone, is unsure and says so.
+#[test]
+fn a_hook_that_is_missing_makes_no_other_cause_sure() {
+    let mut found = Vec::new();
+    for fixture in fixtures() {
+        let before = verdicts(&fixture.inputs);
+        for (hook, told_by) in UNTOLD {
+            let mut inputs = fixture.inputs.clone();
+            let all = inputs.len();
+            inputs.retain(|i| !matches!(&i.what, What::Kernel(o) if told_by(o)));
+            if inputs.len() == all {
+                continue;
+            }
+            for input in &mut inputs {
+                if let What::Start(start) = &mut input.what {
+                    start.missing = vec![hook.to_owned()];
+                    if hook == "kfree_skb" {
+                        start.missing.push("kfree_skb/reason".to_owned());
+                    }
+                }
+            }
+            for (id, verdict) in verdicts(&inputs) {
+                let is = verdict.cause();
+                // An id has the server's address, which may not be known without the hook.
+                let of_client = || {
+                    before
+                        .values()
+                        .find(|v| v.client == verdict.client && v.cause() == is)
+                };
+                let was = before.get(&id).or_else(of_client).map(Verdict::cause);
+                let doubt = verdict.gaps.iter().any(|gap| gap.of.contains(hook));
+                if was != Some(is) && (verdict.confidence == Confidence::Full || !doubt) {
+                    found.push(format!(
+                        "{}: without {hook} {} is {is} for sure",
+                        fixture.path.display(),
+                        was.unwrap_or("no failure")
+                    ));
+                }
+            }
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
 proptest! {

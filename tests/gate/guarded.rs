@@ -22,14 +22,14 @@ const GUARD: Guard = Guard {
 };
 
 /// The options that name these files.
-fn shows(ca: Option<PathBuf>, token: Option<String>) -> Vec<String> {
-    let ca = ca.map(|ca| format!("--ca-file={}", ca.display()));
+fn shows(ca: impl Into<Option<PathBuf>>, token: Option<String>) -> Vec<String> {
+    let ca = ca.into().map(|ca| format!("--ca-file={}", ca.display()));
     let token = token.map(|token| format!("--token-file={token}"));
     ca.into_iter().chain(token).collect()
 }
 
-fn first() -> Option<PathBuf> {
-    Some(certificate("first.crt"))
+fn first() -> PathBuf {
+    certificate("first.crt")
 }
 
 impl Dir {
@@ -102,7 +102,7 @@ fn gate_that_is_not_let_in_or_does_not_trust_says_what_to_do() {
             "bind the ClusterRole zdt-reader",
         ),
         (
-            gate(&https, shows(Some(certificate("second.crt")), None)),
+            gate(&https, shows(certificate("second.crt"), None)),
             "nobody in --ca-file has signed its certificate",
         ),
         (
@@ -120,7 +120,7 @@ fn gate_that_is_not_let_in_or_does_not_trust_says_what_to_do() {
         // What can be known before anybody is asked.
         (gate(&https, Vec::new()), "needs to be told whom to trust"),
         (
-            gate(&https, shows(Some(certificate("first.key")), None)),
+            gate(&https, shows(certificate("first.key"), None)),
             "there is no certificate in it",
         ),
         (

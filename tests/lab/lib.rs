@@ -16,6 +16,7 @@ pub mod run;
 pub mod scan;
 pub mod scenario;
 pub mod score;
+pub mod soak;
 pub mod suite;
 pub mod times;
 pub mod truth;

@@ -3,7 +3,7 @@
 use std::{io::IsTerminal as _, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use zdt_lab::{app, client, cut, demo, e2e, run, scan, suite};
+use zdt_lab::{app, client, cut, demo, e2e, run, scan, soak, suite};
 
 #[derive(Parser)]
 #[command(
@@ -24,6 +24,8 @@ enum Verb {
     Score(suite::ScoreArgs),
     /// A rollout that loses requests, the daemon's report, and the same rollout with what it advises
     Demo(demo::Args),
+    /// Rollout after rollout under load beside one daemon: what it takes, and how it scores, over time
+    Soak(soak::Args),
     /// A cluster with zdt on every node, for `zdt-lab e2e`: prints the path of its kubeconfig and stays until Ctrl-C
     Up(run::up::Args),
     /// Run scenarios on a cluster that has zdt installed, and print the table of scores
@@ -62,6 +64,7 @@ fn verb(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Run(args) => return suite::run_files(&args),
         Verb::Score(args) => return suite::score(&args),
         Verb::Demo(args) => return demo::demo(&args),
+        Verb::Soak(args) => return soak::soak(&args),
         Verb::Up(args) => run::up::run(&args)?,
         Verb::E2e(args) => return e2e::run(&args),
         Verb::Pause => zdt_lab::node::pause()?,

@@ -16,6 +16,7 @@ mod nodes;
 mod noise;
 pub(crate) mod objects;
 mod privileges;
+mod samples;
 mod scrape;
 mod times;
 mod told;
@@ -46,6 +47,7 @@ use doors::Doors;
 pub use files::Files;
 use lives::{Life, Lives};
 use load::Load;
+pub use samples::Sample;
 
 /// The daemon judges a flow 2 s after its end (`judge_grace_ms`), with ticks of 0.25 s.
 pub(crate) const JUDGING_GRACE: Duration = Duration::from_millis(2_500);
@@ -64,6 +66,8 @@ pub struct Setup {
     pub prometheus: bool,
     /// Say where the daemons listen, and let them run until the file `release` is there.
     pub hold: bool,
+    /// Look so often at what the first node's daemon takes.
+    pub sample: Option<Duration>,
     /// Each run gets a folder `<name>-<seed>` in it.
     pub out: PathBuf,
     /// Runs side by side, at least 1.
@@ -154,6 +158,8 @@ async fn live(setup: &Setup, scenario: &Scenario, seed: u64, files: &Files) -> R
     } else {
         None
     };
+    let sampling = setup.sample.map(|every| lives.sample(&files.samples(), every));
+    let sampling = sampling.transpose()?;
     let target = cluster.target()?;
     if scenario.noise {
         noise::clients(&cluster, seed, files)?;
@@ -194,6 +200,7 @@ async fn live(setup: &Setup, scenario: &Scenario, seed: u64, files: &Files) -> R
     if setup.hold {
         held::until_released(files).await?;
     }
+    drop(sampling);
     let background = noise::addresses(&cluster);
     let lives = lives.stop().await?;
     progress("the daemon has ended");

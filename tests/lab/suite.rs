@@ -87,6 +87,7 @@ impl Place {
             scrape: self.scrape,
             prometheus: self.prometheus,
             hold: self.hold,
+            sample: None,
             jobs: self.jobs.unwrap_or_else(fitting),
         })
     }

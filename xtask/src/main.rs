@@ -14,6 +14,7 @@ mod needs;
 mod run;
 mod score;
 mod setup;
+mod soak;
 mod test;
 mod toolchain;
 
@@ -41,6 +42,8 @@ enum Verb {
     Demo(demo::Args),
     /// Run scenarios in the lab and print recall, precision and cause accuracy.
     Score(score::Args),
+    /// Rollouts without end beside one daemon: memory, files, tables and the score over time; 1 when one grows or drops.
+    Soak(soak::Args),
     /// Run the scenarios that a cluster can express on one with zdt installed, and print the same table.
     E2e(e2e::Args),
     /// Measure what zdt costs, beside what is measured and beside others who look on.
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Verb::Run(args) => run::run(&args),
         Verb::Demo(args) => demo::run(&args),
         Verb::Score(args) => score::run(&args),
+        Verb::Soak(args) => soak::run(&args),
         Verb::E2e(args) => e2e::run(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Fuzz(args) => fuzz::run(&args),

@@ -359,6 +359,7 @@ fn start(node: String, kernel: &Attached, node_addrs: Vec<IpAddr>) -> Input {
             node_addrs,
             netns: own_netns(),
             hooks: kernel.hook_names(),
+            missing: kernel.not_told(),
             hz: kernel.facts().hz,
         }),
     }

@@ -177,6 +177,9 @@ pub struct Start {
     pub netns: NetnsInum,
     /// Hooks that are attached, by kernel name.
     pub hooks: Vec<String>,
+    /// What causes need (`zdt causes` says which) and this kernel, or the rights that zdt has, do not tell.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
     /// Jiffies per second as the kernel counts them (CONFIG_HZ), for `lrcvtime` and `lsndtime`.
     pub hz: u32,
 }

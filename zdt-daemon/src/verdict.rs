@@ -12,7 +12,7 @@ use std::{fmt, net::SocketAddr};
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap as _};
 
 pub use self::{
-    gap::{AFTER_END, BEFORE_START, Gap, NotSeen},
+    gap::{AFTER_END, BEFORE_START, Gap, NOT_TOLD, NotSeen},
     propagation::{Change, PodSteps, Propagation, Since},
     sink::Sink,
     switch::SelectorSwitch,

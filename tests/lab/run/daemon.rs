@@ -75,6 +75,11 @@ impl Daemon {
             .with_context(|| format!("the daemon's log is {}", self.files.daemon_log().display()))
     }
 
+    /// Where it runs, as which process, and where it listens there.
+    pub(super) fn whereabouts(&self) -> (Arc<Node>, u32, SocketAddr) {
+        (Arc::clone(&self.node), self.process.pid(), self.addr)
+    }
+
     /// Keeps what its /metrics says of the rollout.
     pub(super) async fn scrape(&self) -> Result<()> {
         std::fs::write(

@@ -73,6 +73,11 @@ impl Files {
         self.one("conntrack", "log")
     }
 
+    /// What the daemon took, with a soak only.
+    pub fn samples(&self) -> PathBuf {
+        self.dir.join("samples.jsonl")
+    }
+
     /// With `--scrape` only.
     pub fn metrics(&self) -> PathBuf {
         self.one("metrics", "prom")

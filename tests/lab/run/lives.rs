@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use anyhow::{Context as _, Result};
 use futures::future::try_join_all;
 
-use super::{Files, cluster::Cluster, daemon::Daemon, scrape};
+use super::{Files, cluster::Cluster, daemon::Daemon, samples::Sampling, scrape};
 use crate::{
     node::Node,
     scenario::{Ending, Restart},
@@ -92,6 +92,12 @@ impl Lives {
             before: Some((at, unsaid_ns)),
         });
         Ok(())
+    }
+
+    /// Looks at the first node's each `every`.
+    pub(super) fn sample(&self, file: &Path, every: Duration) -> Result<Sampling> {
+        let daemon = self.daemons.first().context("no daemon")?;
+        Sampling::start(daemon.whereabouts(), file, every)
     }
 
     pub(super) async fn scrape(&self) -> Result<()> {

@@ -52,6 +52,15 @@ pub(super) async fn summed_up(node: &Node, addr: SocketAddr) -> Result<String> {
     within("a rollout in /metrics", SUMMARY_LIMIT, wait).await?
 }
 
+/// The text of `/metrics` now.
+pub(super) fn metrics(node: &Node, addr: SocketAddr) -> Result<String> {
+    let answer = get(node, addr, "/metrics")?;
+    match answer.split_once("\r\n\r\n") {
+        Some((head, text)) if head.starts_with("HTTP/1.1 200 ") => Ok(text.to_owned()),
+        _ => bail!("/metrics answers {answer}"),
+    }
+}
+
 fn get(node: &Node, addr: SocketAddr, path: &str) -> Result<String> {
     let answer = in_netns(node.net().netns(), || {
         let mut stream = TcpStream::connect(addr)?;

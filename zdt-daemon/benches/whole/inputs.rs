@@ -57,6 +57,7 @@ impl Cluster {
             node_addrs: vec![v4(192, 1)],
             netns: NetnsInum(1),
             hooks: Vec::new(),
+            missing: Vec::new(),
             hz: 250,
         })];
         all.extend((0..self.slices()).map(|n| What::Service(service(n))));

@@ -28,6 +28,7 @@ impl World {
                 node_addrs: vec!["192.0.2.10".parse().unwrap()],
                 netns: crate::input::NetnsInum(1),
                 hooks: Vec::new(),
+                missing: Vec::new(),
                 hz: 250,
             }),
         );

@@ -20,7 +20,12 @@ pub static RULE: Rule = Rule {
               before. A client that gives up on a dead or silent pod retransmits first.",
     remedy: "nothing in the rollout: the client's timeout, or the server's answer time",
     fix: None,
-    needs: &["inet_sock_set_state"],
+    // Nor is a RST that the client's kernel sent for nobody (a spurious one) told from a client that hung up without the last.
+    needs: &[
+        "inet_sock_set_state",
+        "tcp_retransmit_skb",
+        "tcp_send_reset/no_socket",
+    ],
     judge,
     summarise: |_, _| "the client hung up before the answer".to_owned(),
     advise: |_: &[&Sample], _: &Setting| None,

@@ -11,6 +11,7 @@ mod conntrack_insert_failed;
 mod conntrack_table_full;
 mod crash_after_ready;
 mod cut;
+mod doubt;
 mod ended;
 mod endpoint_removal_race;
 mod error_while_draining;
@@ -53,6 +54,7 @@ mod unheard;
 mod upstream_client_ended;
 mod wrong_port;
 
+pub(crate) use doubt::{costs, doubts};
 pub(crate) use ended::ended_by;
 pub use page::page;
 pub(crate) use pre_stop::{ENOUGH_PODS, MARGIN_MS, savings};
@@ -81,7 +83,8 @@ pub struct Rule {
     pub remedy: &'static str,
     /// The setting that prevents it, as YAML; None: no object of Kubernetes has it.
     pub fix: Option<&'static str>,
-    /// Hooks without which it cannot be named.
+    /// Hooks, and details of them, without which it cannot be named, or not be told from a look-alike: where one is missing, a
+    /// verdict that names it is unsure.
     pub needs: &'static [&'static str],
     /// The causal link, or None.
     pub judge: fn(&Case<'_>) -> Option<Finding>,

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     causes::{self, RULES, unexplained},
     input::{Ktime, Start, Wall},
-    verdict::{Blame, Judgement, PodRef, Trigger, Verdict},
+    verdict::{Blame, Confidence, Gap, Judgement, NOT_TOLD, PodRef, Trigger, Verdict},
 };
 
 /// A pod is dialled so long after its end: an unanswered SYN's conntrack entry leads to it for 120 s
@@ -237,7 +237,16 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
         service: service.is_some() || flow.dialled.is_some_and(|d| Some(d) != server),
         trigger: trigger != Trigger::None || blame == Blame::Unknown,
     };
-    let (confidence, gaps) = context.losses.confidence(&rests_on, context.now);
+    let (mut confidence, mut gaps) = context.losses.confidence(&rests_on, context.now);
+    let doubts = doubts(&mut judgement, context.start);
+    if confidence == Confidence::Full && !doubts.is_empty() {
+        confidence = Confidence::Degraded { lost: 0 };
+    }
+    gaps.extend(doubts.into_iter().map(|hook| Gap {
+        of: format!("{NOT_TOLD}{hook}"),
+        from: rests_on.from,
+        to: rests_on.to,
+    }));
     Some(Verdict {
         id: format!(
             "{}>{}@{}{}",
@@ -264,4 +273,19 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
         confidence,
         gaps,
     })
+}
+
+/// What is not told on this kernel and makes the judgement unsure; an unexplained one says what it costs.
+fn doubts(judgement: &mut Judgement, start: Option<&(Ktime, Start)>) -> Vec<&'static str> {
+    let untold = start.map_or(&[][..], |(_, s)| s.missing.as_slice());
+    match judgement {
+        Judgement::Explained { cause, .. } => causes::doubts(Some(cause), untold),
+        Judgement::Unexplained { missing, .. } => {
+            let doubts = causes::doubts(None, untold);
+            let costs =
+                |hook: &&str| format!("{hook}, which is not told on this node: {}", causes::costs(hook));
+            missing.extend(doubts.iter().map(costs));
+            doubts
+        }
+    }
 }

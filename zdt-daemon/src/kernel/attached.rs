@@ -245,4 +245,14 @@ impl Attached {
         let hooks = self.running.iter().flat_map(|a| a.program.hooks);
         hooks.copied().map(Hook::name).map(str::to_owned).collect()
     }
+
+    /// What is not told here of all that can be, for [`crate::input::Start`]: hooks, and details of them.
+    pub fn not_told(&self) -> Vec<String> {
+        let hooks = self.missing().iter().map(|m| m.program.tracepoint);
+        let details = self.untold().map(|detail| detail.name);
+        let mut all: Vec<String> = hooks.chain(details).map(str::to_owned).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
 }

@@ -124,7 +124,7 @@ fn what_is_settled_is_in_the_file() {
         for at in 0..200 {
             recorder.write(&gone(at));
             // Of this machine nothing is known: for once it may take its time.
-            recorder.patience = Duration::from_secs(60);
+            recorder.patience = Duration::from_mins(1);
             recorder.settle();
             assert_eq!(disk.read().len() as u64, at + 1);
         }
@@ -154,7 +154,7 @@ fn without_room(stalls: bool) {
             "what waits is bounded"
         );
         disk.make_room();
-        recorder.patience = Duration::from_secs(60);
+        recorder.patience = Duration::from_mins(1);
         // Until all of it is written, by the writer's own word.
         while recorder.held.load(Relaxed) > 0 {
             thread::yield_now();

@@ -12,10 +12,14 @@ pub const BEFORE_START: &str = "start";
 /// What came after zdt was told to end, and would have been waited for.
 pub const AFTER_END: &str = "end";
 
+/// Before the name of what this kernel, or the rights that zdt has, do not tell.
+pub const NOT_TOLD: &str = "hook ";
+
 /// A time of which something is missing.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Gap {
-    /// `start`, `end`, `pods`, `endpointslices`, `services`, `replicasets`.
+    /// `start`, `end`, `pods`, `endpointslices`, `services`, `replicasets`; `hook mark_victim` and the like for what is not told
+    /// at all.
     pub of: String,
     pub from: Ktime,
     /// Where it is not over yet: when that was said.
@@ -30,6 +34,9 @@ impl fmt::Display for Gap {
         }
         if self.of == AFTER_END {
             return f.write_str("zdt was told to end before all was there");
+        }
+        if let Some(hook) = self.of.strip_prefix(NOT_TOLD) {
+            return write!(f, "{hook} is not told on this node (`zdt doctor` says why)");
         }
         let seconds = self.to.ms_since(self.from) / 1000.0;
         write!(f, "the watch of {} was interrupted for {seconds:.1} s", self.of)

@@ -73,7 +73,7 @@ fn full_disk_costs_the_record_until_there_is_room_and_never_the_daemon() {
 /// The value of a metric without labels.
 fn metric(addr: &str, name: &str) -> f64 {
     let mut stream = TcpStream::connect(addr).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
     write!(stream, "GET /metrics HTTP/1.0\r\nhost: x\r\n\r\n").unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();

@@ -250,9 +250,9 @@ fn a_hundred_thousand_failures_in_a_second_are_judged_or_counted_and_all_of_them
     assert!(evicted >= u64::from(MANY) - bound as u64);
     let ids: std::collections::BTreeSet<_> = verdicts.iter().map(|v| &v.id).collect();
     assert_eq!(ids.len(), verdicts.len(), "none is said twice");
-    let sure = |v: &&Box<crate::verdict::Verdict>| v.confidence == crate::verdict::Confidence::Full;
+    let sure = |v: &crate::verdict::Verdict| v.confidence == crate::verdict::Confidence::Full;
     assert_eq!(
-        verdicts.iter().copied().filter(sure).count(),
+        verdicts.iter().filter(|v| sure(v)).count(),
         0,
         "what was lost may be any of these"
     );

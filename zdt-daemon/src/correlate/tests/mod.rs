@@ -6,6 +6,7 @@ mod bounds;
 mod containers;
 mod data_plane;
 mod faults;
+mod hooks;
 mod identity;
 mod losses;
 mod node_rules;

@@ -73,6 +73,7 @@ impl World {
                 kernel: "6.18".into(),
                 node_addrs: vec!["10.244.1.1".parse().unwrap()],
                 hooks: Vec::new(),
+                missing: Vec::new(),
                 hz: 250,
                 netns: NetnsInum(1),
             }),
