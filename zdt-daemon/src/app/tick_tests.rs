@@ -1,3 +1,5 @@
+//! Tests of `tick`: when the next one is to come.
+
 use super::*;
 
 fn ms(ms: u64) -> Ktime {
