@@ -162,7 +162,8 @@ fn a_tick_at_the_time_that_is_due_judges_and_changes_no_verdict() {
             now = now.max(input.at);
         }
         correlator.finish(&mut out);
-        // What a verdict says of "by now" is of another moment; so is what set the rollout off, which its later steps tell.
+        // Without ticks a fixture's flow waits for its next input. What a verdict says of "by now" is of another moment then, and a
+        // rollout may have shown what it is meanwhile.
         let named = |v: &Verdict| (v.cause().to_owned(), v.outcome, v.blame, v.confidence);
         let ticked = out.iter().filter_map(|o| match o {
             Output::Verdict(v) => Some((v.id.clone(), named(v))),

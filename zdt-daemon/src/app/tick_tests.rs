@@ -1,4 +1,4 @@
-//! When the next tick comes, and what makes it come sooner.
+//! Tests of `tick`: when the next one is to come.
 
 use super::*;
 
