@@ -39,7 +39,7 @@ use crate::{
 /// The port that kubeadm gives the API server. Bound in the first node's namespace.
 const API_PORT: u16 = 6443;
 /// What may be slow beyond its own time: an emulated machine that shares its CPUs needs more than 30 s for a few pods.
-pub(super) const PATIENCE: Duration = Duration::from_secs(120);
+pub(super) const PATIENCE: Duration = Duration::from_mins(2);
 
 /// The longest that a daemon waits between two attempts (zdt-daemon/src/cluster/reach.rs), and a list.
 const RECOVERY: Duration = Duration::from_secs(8);
