@@ -158,7 +158,7 @@ mod tests {
             ("open files", |n, s| s.fds += n / 20),
             ("threads", |n, s| s.threads += n / 20),
             ("pods", |n, s| {
-                s.tables.values_mut().for_each(|pods| *pods = 10 * n)
+                s.tables.values_mut().for_each(|pods| *pods = 10 * n);
             }),
             ("evicted", |n, s| s.evicted = n / 200),
             ("lost", |n, s| s.lost = n / 200),
