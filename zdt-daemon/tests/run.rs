@@ -159,10 +159,14 @@ fn held(pid: u32) -> BTreeSet<(String, u32)> {
     held
 }
 
+/// What goes away between its number and its name, as others' does all the time, is not there.
 fn in_the_kernel() -> BTreeSet<(String, u32)> {
-    let programs = aya::programs::loaded_programs().map(|p| ("prog_id".to_owned(), p.unwrap().id()));
-    let maps = aya::maps::loaded_maps().map(|m| ("map_id".to_owned(), m.unwrap().id()));
-    programs.chain(maps).collect()
+    let programs = aya::programs::loaded_programs().flatten();
+    let maps = aya::maps::loaded_maps().flatten();
+    let programs = programs.map(|p| ("prog_id".to_owned(), p.id()));
+    programs
+        .chain(maps.map(|m| ("map_id".to_owned(), m.id())))
+        .collect()
 }
 
 fn leaves_nothing(name: &str, end: Signal) {
