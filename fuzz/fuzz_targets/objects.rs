@@ -19,6 +19,7 @@ fuzz_target!(|lines: &[u8]| {
         node_addrs: vec![[172, 18, 0, 2].into()],
         netns: Default::default(),
         hooks: Vec::new(),
+        missing: Vec::new(),
         hz: 250,
     };
     let mut inputs = vec![Input {
