@@ -17,12 +17,21 @@ const BEGINS_WITHIN_MS: u64 = 60_000;
 /// Namespace and workload.
 type Owner = (String, Workload);
 
+/// Namespace and service.
+type Of = (String, String);
+
 #[derive(Debug, Default)]
 pub struct Beside {
     /// Pods of this node.
     pods: BTreeMap<PodUid, (Option<Owner>, BTreeSet<IpAddr>)>,
     /// Services, and the addresses behind them.
     slices: BTreeMap<NsName, (String, BTreeSet<IpAddr>)>,
+    /// The addresses of this node's pods.
+    own: BTreeSet<IpAddr>,
+    /// The slices of each service that has one of them, or had: a cluster has many more, and something there always moves.
+    near: BTreeMap<Of, BTreeSet<NsName>>,
+    /// A service may have come near whose slices are not looked up yet.
+    stale: bool,
     revisions: BTreeMap<NsName, Option<u64>>,
     /// Until when a workload's pods count as the next to go.
     rolling: BTreeMap<Owner, Ktime>,
@@ -36,15 +45,26 @@ impl Beside {
     /// The first lists are in: what appears from now on is new.
     pub fn settle(&mut self) {
         self.settled = true;
+        self.stale = true;
+        self.changed = true;
     }
 
     /// Follows an object; what is not about pods, slices or ReplicaSets changes nothing.
     pub fn follow(&mut self, at: Ktime, what: &What) {
         match what {
             What::Pod(pod) => self.pod(pod),
-            What::PodGone { uid } => self.changed |= self.pods.remove(uid).is_some(),
+            What::PodGone { uid } => {
+                if self.pods.remove(uid).is_some() {
+                    self.pods_changed();
+                }
+            }
             What::Slice(slice) => self.slice(slice),
-            What::SliceGone { slice } => self.changed |= self.slices.remove(slice).is_some(),
+            What::SliceGone { slice } => {
+                if let Some((service, _)) = self.slices.remove(slice) {
+                    let of = (slice.namespace.clone(), service);
+                    self.changed |= self.near.get_mut(&of).is_some_and(|near| near.remove(slice));
+                }
+            }
             What::ReplicaSet(rs) => self.replica_set(at, rs),
             What::ReplicaSetGone { replica_set } => drop(self.revisions.remove(replica_set)),
             _ => {}
@@ -75,24 +95,23 @@ impl Beside {
         self.told = beside;
     }
 
-    fn beside(&self) -> BTreeSet<IpAddr> {
-        let own: BTreeSet<IpAddr> = self.pods.values().flat_map(|(_, ips)| ips).copied().collect();
-        // Nothing is while the first lists come, slice by slice: a look at all of them for each would take minutes.
-        let slices = Some(&self.slices).filter(|_| !self.transit.is_empty());
-        let slices = || slices.into_iter().flatten();
-        // A service of many endpoints has several slices.
-        let mut moving = BTreeSet::new();
-        for (name, (service, addrs)) in slices() {
-            if !addrs.is_disjoint(&self.transit) {
-                moving.insert((name.namespace.as_str(), service.as_str()));
+    fn beside(&mut self) -> BTreeSet<IpAddr> {
+        // Nothing is near while the first lists come: a look at all slices for each would take minutes.
+        if self.settled && std::mem::take(&mut self.stale) {
+            self.look_around();
+        }
+        let mut beside = BTreeSet::new();
+        for slices in self.near.values() {
+            let addrs = || {
+                slices
+                    .iter()
+                    .filter_map(|name| self.slices.get(name))
+                    .flat_map(|(_, a)| a)
+            };
+            if addrs().any(|addr| self.transit.contains(addr)) {
+                beside.extend(addrs().filter(|addr| self.own.contains(addr)));
             }
         }
-        let behind = slices()
-            .filter(|(name, (service, _))| moving.contains(&(name.namespace.as_str(), service.as_str())));
-        let mut beside: BTreeSet<IpAddr> = behind
-            .flat_map(|(_, (_, addrs))| addrs.intersection(&own))
-            .copied()
-            .collect();
         for (owner, ips) in self.pods.values() {
             if owner
                 .as_ref()
@@ -104,6 +123,28 @@ impl Beside {
         beside
     }
 
+    /// Which services have a pod of this node behind them, and all of their slices: a service of many endpoints has several.
+    fn look_around(&mut self) {
+        let of = |(name, (service, _)): (&NsName, &(String, _))| (name.namespace.clone(), service.clone());
+        let mine = |addrs: &BTreeSet<IpAddr>| addrs.iter().any(|addr| self.own.contains(addr));
+        let near = self.slices.iter().filter(|(_, (_, addrs))| mine(addrs));
+        self.near = near.map(|slice| (of(slice), BTreeSet::new())).collect();
+        for slice in &self.slices {
+            if let Some(near) = self.near.get_mut(&of(slice)) {
+                near.insert(slice.0.clone());
+            }
+        }
+    }
+
+    fn pods_changed(&mut self) {
+        self.changed = true;
+        let own = self.pods.values().flat_map(|(_, ips)| ips).copied().collect();
+        if own != self.own {
+            self.own = own;
+            self.stale = true;
+        }
+    }
+
     fn pod(&mut self, pod: &PodState) {
         if pod.host_network || pod.ips.is_empty() {
             return;
@@ -112,17 +153,30 @@ impl Beside {
         let now = (owner, pod.ips.iter().copied().collect());
         if self.pods.get(&pod.uid) != Some(&now) {
             self.pods.insert(pod.uid.clone(), now);
-            self.changed = true;
+            self.pods_changed();
         }
     }
 
     fn slice(&mut self, slice: &SliceState) {
-        let addrs = slice.endpoints.iter().flat_map(|e| &e.addrs).copied().collect();
+        let addrs: BTreeSet<IpAddr> = slice.endpoints.iter().flat_map(|e| &e.addrs).copied().collect();
+        let mine = addrs.iter().any(|addr| self.own.contains(addr));
         let now = (slice.service.clone(), addrs);
-        if self.slices.get(&slice.slice) != Some(&now) {
-            self.slices.insert(slice.slice.clone(), now);
-            self.changed = true;
+        let before = self.slices.get(&slice.slice);
+        if before == Some(&now) {
+            return;
         }
+        self.stale |= before.is_some_and(|(service, _)| *service != slice.service);
+        if let Some(near) = self
+            .near
+            .get_mut(&(slice.slice.namespace.clone(), slice.service.clone()))
+        {
+            near.insert(slice.slice.clone());
+            self.changed = true;
+        } else {
+            self.stale |= mine;
+        }
+        self.changed |= self.stale;
+        self.slices.insert(slice.slice.clone(), now);
     }
 
     /// A template's ReplicaSet appears, or is the newest again (an undone rollout).

@@ -1,6 +1,8 @@
 //! Tests of `beside`: which pods count as the next to go, and how long.
 
 use super::*;
+use proptest::strategy::Strategy as _;
+
 use crate::input::EndpointState;
 
 const OWN: &str = "10.244.0.5";
@@ -130,4 +132,80 @@ fn pod_that_is_gone_counts_no_more() {
         },
     );
     assert_eq!(told(&mut beside, 2, &[]), [(ip(OWN), false)]);
+}
+
+/// What may happen, of few pods, slices, services and addresses, so that they meet.
+#[derive(Clone, Debug)]
+enum Happens {
+    Pod(u8),
+    PodGone(u8),
+    Slice(u8, u8, Vec<u8>),
+    SliceGone(u8),
+    Transit(u8, bool),
+}
+
+fn address(n: u8) -> String {
+    format!("10.244.0.{n}")
+}
+
+proptest::proptest! {
+    #[test]
+    fn what_is_near_is_found_as_by_looking_at_every_slice(
+        all in proptest::collection::vec(proptest::prop_oneof![
+            (0..6_u8).prop_map(Happens::Pod),
+            (0..6_u8).prop_map(Happens::PodGone),
+            (0..5_u8, 0..3_u8, proptest::collection::vec(0..9_u8, 0..4)).prop_map(|(n, s, a)| Happens::Slice(n, s, a)),
+            (0..5_u8).prop_map(Happens::SliceGone),
+            (0..9_u8, proptest::bool::ANY).prop_map(|(n, on)| Happens::Transit(n, on)),
+        ], 1..60),
+        settled_after in 0..20_usize,
+    ) {
+        let mut beside = Beside::default();
+        let mut said = BTreeSet::new();
+        let (mut pods, mut slices, mut transit) = (BTreeSet::new(), BTreeMap::new(), BTreeSet::new());
+        for (n, happens) in all.iter().enumerate() {
+            if n == settled_after {
+                beside.settle();
+            }
+            let mut moves = Vec::new();
+            match happens {
+                Happens::Pod(a) => {
+                    beside.follow(Ktime(0), &pod(&address(*a)));
+                    pods.insert(ip(&address(*a)));
+                }
+                Happens::PodGone(a) => {
+                    beside.follow(Ktime(0), &What::PodGone { uid: PodUid(address(*a)) });
+                    pods.remove(&ip(&address(*a)));
+                }
+                Happens::Slice(name, service, addrs) => {
+                    let texts: Vec<String> = addrs.iter().map(|a| address(*a)).collect();
+                    let addrs: Vec<&str> = texts.iter().map(String::as_str).collect();
+                    beside.follow(Ktime(0), &slice(&name.to_string(), &service.to_string(), &addrs));
+                    slices.insert(*name, (*service, addrs.iter().map(|a| ip(a)).collect::<BTreeSet<_>>()));
+                }
+                Happens::SliceGone(name) => {
+                    beside.follow(Ktime(0), &What::SliceGone { slice: ns_name(&name.to_string()) });
+                    slices.remove(name);
+                }
+                Happens::Transit(a, on) => {
+                    moves.push(Change::Transit { addr: ip(&address(*a)), on: *on });
+                    if *on { transit.insert(ip(&address(*a))) } else { transit.remove(&ip(&address(*a))) };
+                }
+            }
+            beside.tell(Ktime(0), &mut moves);
+            for change in moves {
+                match change {
+                    Change::Beside { addr, on: true } => proptest::prop_assert!(said.insert(addr)),
+                    Change::Beside { addr, on: false } => proptest::prop_assert!(said.remove(&addr)),
+                    _ => {}
+                }
+            }
+            let moving: BTreeSet<u8> = slices.values().filter(|(_, a)| !a.is_disjoint(&transit)).map(|(s, _)| *s).collect();
+            let behind = slices.values().filter(|(s, _)| moving.contains(s)).flat_map(|(_, a)| a.intersection(&pods));
+            let near: BTreeSet<IpAddr> = behind.copied().collect();
+            if n >= settled_after {
+                proptest::prop_assert_eq!(&said, &near);
+            }
+        }
+    }
 }
