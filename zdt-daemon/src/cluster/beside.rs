@@ -44,27 +44,19 @@ pub struct Beside {
 impl Beside {
     /// The first lists are in: what appears from now on is new.
     pub fn settle(&mut self) {
-        self.settled = true;
-        self.stale = true;
-        self.changed = true;
+        if !std::mem::replace(&mut self.settled, true) {
+            self.stale = true;
+            self.changed = true;
+        }
     }
 
     /// Follows an object; what is not about pods, slices or ReplicaSets changes nothing.
     pub fn follow(&mut self, at: Ktime, what: &What) {
         match what {
             What::Pod(pod) => self.pod(pod),
-            What::PodGone { uid } => {
-                if self.pods.remove(uid).is_some() {
-                    self.pods_changed();
-                }
-            }
+            What::PodGone { uid } => self.pod_gone(uid),
             What::Slice(slice) => self.slice(slice),
-            What::SliceGone { slice } => {
-                if let Some((service, _)) = self.slices.remove(slice) {
-                    let of = (slice.namespace.clone(), service);
-                    self.changed |= self.near.get_mut(&of).is_some_and(|near| near.remove(slice));
-                }
-            }
+            What::SliceGone { slice } => self.slice_gone(slice),
             What::ReplicaSet(rs) => self.replica_set(at, rs),
             What::ReplicaSetGone { replica_set } => drop(self.revisions.remove(replica_set)),
             _ => {}
@@ -154,6 +146,19 @@ impl Beside {
         if self.pods.get(&pod.uid) != Some(&now) {
             self.pods.insert(pod.uid.clone(), now);
             self.pods_changed();
+        }
+    }
+
+    fn pod_gone(&mut self, uid: &PodUid) {
+        if self.pods.remove(uid).is_some() {
+            self.pods_changed();
+        }
+    }
+
+    fn slice_gone(&mut self, slice: &NsName) {
+        if let Some((service, _)) = self.slices.remove(slice) {
+            let of = (slice.namespace.clone(), service);
+            self.changed |= self.near.get_mut(&of).is_some_and(|near| near.remove(slice));
         }
     }
 
