@@ -164,8 +164,10 @@ fn a_pod_that_was_terminating_when_it_was_first_seen_is_no_sample() {
     assert!(propagations.is_empty(), "{propagations:#?}");
 }
 
-#[test]
-fn a_new_pod_is_followed_from_ready_to_its_first_connection() {
+const NEW: &str = "10.244.1.6:8080";
+
+/// A pod of this node, Ready at 3,000.
+fn new_pod() -> World {
     let mut world = World::new();
     let new = |ready| {
         What::Pod(PodState {
@@ -173,20 +175,20 @@ fn a_new_pod_is_followed_from_ready_to_its_first_connection() {
             ..pod("new", "2", "10.244.1.6")
         })
     };
-    let at = "10.244.1.6:8080";
+    let endpoint = |ready| slice("web-new", vec![endpoint(NEW, "new", "n1", ready, false)]);
     world.at(2_000, new(false));
-    world.at(
-        2_005,
-        slice("web-new", vec![endpoint(at, "new", "n1", false, false)]),
-    );
+    world.at(2_005, endpoint(false));
     world.at(3_000, new(true));
-    world.at(
-        3_005,
-        slice("web-new", vec![endpoint(at, "new", "n1", true, false)]),
-    );
-    world.at(3_400, rules(at, true));
-    sent(&mut world, 3_410, 1, at);
-    sent(&mut world, 3_500, 2, at);
+    world.at(3_005, endpoint(true));
+    world
+}
+
+#[test]
+fn a_new_pod_is_followed_from_ready_to_its_first_connection() {
+    let mut world = new_pod();
+    world.at(3_400, rules(NEW, true));
+    sent(&mut world, 3_410, 1, NEW);
+    sent(&mut world, 3_500, 2, NEW);
     let (propagations, _) = said(&mut world, 9_000);
     let [p] = propagations.as_slice() else {
         panic!("{propagations:#?}")
@@ -205,25 +207,13 @@ fn a_new_pod_is_followed_from_ready_to_its_first_connection() {
 
 #[test]
 fn a_connection_that_comes_before_its_rule_has_been_read_counts() {
-    let mut world = World::new();
-    let new = |ready| {
-        What::Pod(PodState {
-            ready,
-            ..pod("new", "2", "10.244.1.6")
-        })
-    };
-    let at = "10.244.1.6:8080";
-    let ready = |ready| slice("web-new", vec![endpoint(at, "new", "n1", ready, false)]);
-    world.at(2_000, new(false));
-    world.at(2_005, ready(false));
-    world.at(3_000, new(true));
-    world.at(3_005, ready(true));
+    let mut world = new_pod();
     // By an entry that an earlier pod with this address has left: the rules lead there from 3,400 on.
-    sent(&mut world, 3_390, 1, at);
-    sent(&mut world, 3_401, 2, at);
-    sent(&mut world, 3_403, 3, at);
-    world.at(3_400, rules(at, true));
-    sent(&mut world, 3_500, 4, at);
+    sent(&mut world, 3_390, 1, NEW);
+    sent(&mut world, 3_401, 2, NEW);
+    sent(&mut world, 3_403, 3, NEW);
+    world.at(3_400, rules(NEW, true));
+    sent(&mut world, 3_500, 4, NEW);
     for t in (3_750..9_000).step_by(250) {
         world.at(t, What::Tick);
     }
