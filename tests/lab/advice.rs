@@ -56,7 +56,11 @@ pub fn trial(scenario: &Scenario, ran: &Ran) -> Option<Scenario> {
     let own = |a: &crate::scenario::Action| {
         matches!(
             a.what,
-            Step::Apply(_) | Step::SwitchSelector(_) | Step::Api(_) | Step::RestartDaemon(_)
+            Step::Apply(_)
+                | Step::SwitchSelector(_)
+                | Step::Api(_)
+                | Step::RestartDaemon(_)
+                | Step::PauseDaemon(_)
         )
     };
     let workload = &scenario.workload;

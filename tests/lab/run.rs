@@ -178,6 +178,7 @@ async fn live(setup: &Setup, scenario: &Scenario, seed: u64, files: &Files) -> R
         match &action.what {
             Step::Api(how) => cluster.fail_api(how).await?,
             Step::RestartDaemon(how) => lives.restart(&cluster, &zdt, how).await?,
+            Step::PauseDaemon(ms) => lives.pause(Duration::from_millis(*ms)).await?,
             _ => operator.act(&cluster.store, &cluster.nodes, action, n).await?,
         }
         progress(&action.what.to_string());

@@ -87,7 +87,7 @@ fn step(step: &Step) -> Result<(), String> {
         Step::DrainNode | Step::CordonNode | Step::UncordonNode => "others may use the node",
         Step::FillConntrack(_) | Step::MasqueradePorts(_) => "changes the node",
         Step::Api(_) => "others use the API server",
-        Step::RestartDaemon(_) => "zdt is not this verb's to restart",
+        Step::RestartDaemon(_) | Step::PauseDaemon(_) => "zdt is not this verb's to stop",
         Step::ReloadProxy | Step::SwitchBackend(_) => "there is no proxy",
     };
     Err(format!("{step}: {why}"))

@@ -195,7 +195,7 @@ impl Operator {
             Step::ReloadProxy => self.ingress.as_ref().context("no proxy")?.reload(),
             Step::SwitchBackend(to) => self.ingress.as_ref().context("no proxy")?.switch(to),
             // The run's own.
-            Step::Api(_) | Step::RestartDaemon(_) => {}
+            Step::Api(_) | Step::RestartDaemon(_) | Step::PauseDaemon(_) => {}
             Step::SwitchSelector(to) => controllers::switch_selector(store, NAMESPACE, WEB, to)?,
         }
         Ok(())

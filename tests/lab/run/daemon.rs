@@ -127,9 +127,13 @@ impl Daemon {
 }
 
 impl Daemon {
+    pub(super) async fn signal(&self, signal: Signal) -> Result<()> {
+        Ok(self.node.runc().kill(&self.process, signal).await?)
+    }
+
     /// kill -9, and its end.
     pub(super) async fn kill(self) -> Result<()> {
-        self.node.runc().kill(&self.process, Signal::SIGKILL).await?;
+        self.signal(Signal::SIGKILL).await?;
         within("the daemon's end after SIGKILL", STOP_LIMIT, self.process.wait()).await?;
         Ok(())
     }

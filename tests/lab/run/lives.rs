@@ -4,6 +4,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use futures::future::try_join_all;
+use nix::sys::signal::Signal;
 
 use super::{Files, cluster::Cluster, daemon::Daemon, samples::Sampling, scrape};
 use crate::{
@@ -92,6 +93,14 @@ impl Lives {
             before: Some((at, unsaid_ns)),
         });
         Ok(())
+    }
+
+    /// The first node's stands still for so long.
+    pub(super) async fn pause(&self, for_: Duration) -> Result<()> {
+        let daemon = self.daemons.first().context("no daemon on the first node")?;
+        daemon.signal(Signal::SIGSTOP).await?;
+        tokio::time::sleep(for_).await;
+        daemon.signal(Signal::SIGCONT).await
     }
 
     /// Looks at the first node's each `every`.

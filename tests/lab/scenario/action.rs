@@ -60,6 +60,8 @@ pub enum Step {
     Api(ApiFault),
     /// The first node's daemon ends, and another one starts.
     RestartDaemon(Restart),
+    /// The first node's daemon does not run for so many milliseconds.
+    PauseDaemon(u64),
     /// The Service selects the pods of this workload from now on.
     SwitchSelector(String),
 }
@@ -88,6 +90,7 @@ impl std::fmt::Display for Step {
             Self::SwitchBackend(to) => write!(f, "switch-backend: {to}"),
             Self::Api(fault) => write!(f, "api: {}", fault.fault.name()),
             Self::RestartDaemon(how) => write!(f, "restart-daemon: {}", how.signal.name()),
+            Self::PauseDaemon(ms) => write!(f, "pause-daemon: {ms}"),
             Self::SwitchSelector(to) => write!(f, "switch-selector: {to}"),
         }
     }

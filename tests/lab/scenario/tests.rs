@@ -176,6 +176,7 @@ fn the_documentation_names_every_field_and_word() {
             signal: Ending::Sigkill,
             away_ms: 0,
         }),
+        Step::PauseDaemon(1),
     ]
     .map(|what| Action {
         at_ms: 0,
