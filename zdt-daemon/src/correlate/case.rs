@@ -159,10 +159,12 @@ impl<'a> Case<'a> {
         turned_away && !self.translated_to_a_pod()
     }
 
-    /// Somebody answered the client with a RST, whichever side of it was seen.
+    /// Somebody answered the client with a RST, whichever side of it was seen. What comes behind the client's own end answers that.
     pub fn any_reset(&self) -> bool {
         let flow = self.flow;
-        flow.server_reset.is_some() || flow.lost_reset.is_some() || flow.client_got_reset.is_some()
+        let sent = [flow.server_reset.as_ref(), flow.lost_reset.as_ref()];
+        let sent = sent.into_iter().flatten().map(|reset| reset.at);
+        sent.chain(flow.client_got_reset).any(|at| at <= self.ended)
     }
 
     /// When the client's socket last got data, as it stood when it sent for the last time at `sent`.
