@@ -58,13 +58,14 @@ fn refused_is_seen_from_both_sides(pod: fn(&World) -> IpAddr, client: fn(&World)
         reason,
         to_syn,
         has_socket,
+        held,
         isn,
     } = sent
     else {
         unreachable!()
     };
     assert_eq!(reason.as_deref(), Some("NO_SOCKET"));
-    assert!(to_syn && !has_socket);
+    assert!(to_syn && !has_socket && held.is_none());
     assert!(isn.is_some());
     assert_eq!(
         (sock.side, sock.local),
@@ -131,13 +132,14 @@ fn a_close_with_unread_data_is_an_abort_with_its_counters() {
         reason,
         to_syn,
         has_socket,
+        held,
         isn,
     } = sent
     else {
         unreachable!()
     };
     assert_eq!(reason.as_deref(), Some("TCP_ABORT_ON_CLOSE"));
-    assert!(has_socket && !to_syn && isn.is_none());
+    assert!(has_socket && held == Some(true) && !to_syn && isn.is_none());
     assert_eq!(
         (sock.side, sock.local, sock.remote),
         (Side::Server, pod, client.local_addr().unwrap())

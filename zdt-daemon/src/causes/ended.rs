@@ -2,7 +2,7 @@
 //! while nobody had told its pod to go?
 
 use super::{
-    accept_queue_flush::{closed_in_the_same_moment, flushed},
+    accept_queue_flush::{flushed, flushed_by},
     cut::{cut, unanswered},
     keep_alive,
     sample::say_ms,
@@ -90,7 +90,7 @@ pub(super) fn met<'a>(case: &Case<'a>) -> Option<Met<'a>> {
     }
     let listener = match how {
         How::Refused => pod.listener_closed(port, at)?,
-        How::Queued => closed_in_the_same_moment(pod, port, at)?,
+        How::Queued => flushed_by(pod, port, flushed(case)?)?,
         _ => pod.listeners.iter().rev().find(|l| {
             let closed = |c: Ktime| c <= at && at <= c.plus_ms(keep_alive::CLOSED_LIVES_MS);
             l.local.port() == port && l.closed.is_some_and(closed)

@@ -2,7 +2,7 @@
 
 use super::{
     Rule, Sample, Setting,
-    accept_queue_flush::{closed_in_the_same_moment, flushed},
+    accept_queue_flush::{flushed, flushed_by},
     cut::cut,
     keep_alive,
     reload::{evidence, reload, replaced, told_evidence, while_idle},
@@ -57,7 +57,7 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
         return by_worker(case, container, end.tgid, at, "cut a request that was unanswered");
     }
     if let Some(reset) = flushed(case) {
-        let listener = closed_in_the_same_moment(pod, port, reset.at)?;
+        let listener = flushed_by(pod, port, reset)?;
         let container = case.container(listener.cgroup)?;
         return by_worker(
             case,

@@ -94,6 +94,7 @@ pub(super) fn reset_seen(at: Ktime, observation: &Observation) -> Option<ResetSe
         reason,
         to_syn,
         has_socket,
+        held,
         ..
     } = observation
     else {
@@ -105,6 +106,7 @@ pub(super) fn reset_seen(at: Ktime, observation: &Observation) -> Option<ResetSe
         reason: reason.clone(),
         to_syn: *to_syn,
         has_socket: *has_socket,
+        held: *held,
         cgroup: sock.cgroup,
         tcp: sock.tcp,
     })

@@ -144,6 +144,9 @@ pub enum Observation {
         /// The RST answers a SYN.
         to_syn: bool,
         has_socket: bool,
+        /// A process holds the socket. false: it waits to be accepted, or its process has closed it. None: not told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        held: Option<bool>,
         /// Of the answered SYN: its sequence number, which no translation changes.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         isn: Option<u32>,

@@ -76,6 +76,7 @@ impl Translator {
                         .or_else(|| resets::told_by_the_place(e).map(str::to_owned)),
                     to_syn,
                     has_socket: e.has_sk != 0,
+                    held: (e.view.full != 0).then_some(e.held != 0),
                     isn: to_syn.then_some(e.answered_seq),
                 }
             }

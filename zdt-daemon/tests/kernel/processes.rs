@@ -172,13 +172,14 @@ fn a_connection_that_was_never_accepted_is_reset_when_its_listener_dies() {
         sock,
         to_syn,
         has_socket,
+        held,
         ..
     } = sent
     else {
         unreachable!()
     };
     assert_eq!((sock.side, sock.local, sock.remote), (Side::Server, pod, queued));
-    assert!(has_socket && !to_syn);
+    assert!(has_socket && held == Some(false) && !to_syn);
     assert_eq!(sock.tcp.unwrap().bytes_sent, 0);
 }
 

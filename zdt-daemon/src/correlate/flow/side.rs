@@ -84,6 +84,8 @@ pub struct ResetSeen {
     pub reason: Option<String>,
     pub to_syn: bool,
     pub has_socket: bool,
+    /// Whether a process held the socket, where that is told.
+    pub held: Option<bool>,
     pub cgroup: CgroupId,
     /// Of the socket that sent it, before it took the segment that it answers; None: headers or a mini socket.
     pub tcp: Option<TcpCounters>,

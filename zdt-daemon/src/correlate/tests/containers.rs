@@ -179,6 +179,7 @@ fn late_request(
             reason: Some(reason.into()),
             to_syn: false,
             has_socket: true,
+            held: None,
             isn: None,
         },
     );

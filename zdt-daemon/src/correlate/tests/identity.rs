@@ -21,6 +21,7 @@ fn a_masqueraded_client_that_is_refused_is_one_flow_with_its_own_address() {
         reason,
         to_syn: true,
         has_socket: false,
+        held: None,
         isn: Some(77),
     };
     world.kernel(140, reset);
@@ -81,6 +82,7 @@ fn a_reset_that_the_client_never_got_is_no_answer() {
         reason: Some("NO_SOCKET".into()),
         to_syn: true,
         has_socket: false,
+        held: None,
         isn: Some(77),
     };
     world.kernel(167, reset);

@@ -258,6 +258,7 @@ fn reset_by_the_client(stray: Option<u64>, gives_up: u64) -> World {
             reason: Some("NO_SOCKET".into()),
             to_syn: false,
             has_socket: false,
+            held: None,
             isn: None,
         };
         world.kernel(t, reset);

@@ -129,6 +129,7 @@ fn half_open(world: &mut World, t: u64, client: &str) {
             reason: Some("NO_SOCKET".into()),
             to_syn: false,
             has_socket: false,
+            held: None,
             isn: None,
         },
     );
@@ -151,19 +152,37 @@ fn reset_that_trails_a_connection_of_an_open_port_is_no_failure() {
     assert!(world.run().0.is_empty());
 }
 
-#[test]
-fn connection_that_was_never_used_and_is_reset_has_failed() {
+/// A connection that nobody ever used is reset at `t`; the listener closed at 115.
+fn reset_unused(t: u64, held: Option<bool>) -> World {
     let mut world = ended_pod();
     let sock = World::sock(Side::Server, TcpState::Close, 0, Some(TcpCounters::default()));
     world.kernel(
-        116,
+        t,
         Observation::ResetSent {
             sock,
             reason: Some("TCP_STATE".into()),
             to_syn: false,
             has_socket: true,
+            held,
             isn: None,
         },
     );
-    assert_eq!(world.only_verdict().cause(), "accept-queue-flush");
+    world
+}
+
+#[test]
+fn connection_that_was_never_used_and_is_reset_has_failed() {
+    assert_eq!(
+        reset_unused(116, None).only_verdict().cause(),
+        "accept-queue-flush"
+    );
+}
+
+#[test]
+fn a_long_queue_is_flushed_as_long_as_nobody_held_what_is_reset() {
+    let cause = |t, held| reset_unused(t, held).only_verdict().cause().to_owned();
+    assert_eq!(cause(400, Some(false)), "accept-queue-flush");
+    assert_ne!(cause(400, None), "accept-queue-flush");
+    // An application that resets what it has accepted.
+    assert_ne!(cause(116, Some(true)), "accept-queue-flush");
 }

@@ -98,6 +98,7 @@ impl World {
             reason: Some("NO_SOCKET".into()),
             to_syn: true,
             has_socket: false,
+            held: None,
             isn: Some(ISN),
         };
         self.kernel(t, reset);

@@ -213,6 +213,7 @@ fn a_refused_probe_of_the_kubelet_is_no_request() {
             reason,
             to_syn: true,
             has_socket: false,
+            held: None,
             isn: None,
         },
     );

@@ -258,6 +258,7 @@ impl World {
                 reason: Some(reason.into()),
                 to_syn,
                 has_socket,
+                held: None,
                 isn: None,
             },
         );
