@@ -57,7 +57,7 @@ use self::{
     ways::LAST,
 };
 use crate::{
-    clock,
+    causes, clock,
     cluster::{self, Watched},
     config,
     input::{Input, Ktime, NetnsInum, Observation, Start, What},
@@ -144,10 +144,10 @@ async fn observe_async(node: &config::Node, mut pipe: Pipe, ways: Ways) -> anyho
     .attach()?;
     for missing in kernel.missing() {
         tracing::warn!(
-            "the hook {} is not attached: {}; without it zdt cannot name: {}",
+            "the hook {} is not attached: {}; {}",
             missing.program.name,
             missing.reason,
-            missing.program.costs.join(", ")
+            causes::say_costs(missing.program.tracepoint)
         );
     }
     let hooks = kernel.attached().len();

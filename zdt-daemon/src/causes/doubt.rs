@@ -23,6 +23,14 @@ pub(crate) fn costs(need: &str) -> String {
     rules.map(|rule| rule.name).collect::<Vec<_>>().join(", ")
 }
 
+/// The same, as the end of a sentence.
+pub(crate) fn say_costs(need: &str) -> String {
+    match costs(need) {
+        none if none.is_empty() => "costs evidence, no cause".to_owned(),
+        causes => format!("costs {causes}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

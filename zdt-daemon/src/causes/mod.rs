@@ -54,7 +54,7 @@ mod unheard;
 mod upstream_client_ended;
 mod wrong_port;
 
-pub(crate) use doubt::{costs, doubts};
+pub(crate) use doubt::{costs, doubts, say_costs};
 pub(crate) use ended::ended_by;
 pub use page::page;
 pub(crate) use pre_stop::{ENOUGH_PODS, MARGIN_MS, savings};

@@ -10,9 +10,10 @@ use std::{
 
 use serde::Serialize;
 
-use self::hooks::{HookState, costs, hook_states, hooks, lost_causes};
+use self::hooks::{HookState, hook_states, hooks, lost_causes};
 use super::{ERROR, FINDING};
 use crate::{
+    causes::say_costs,
     clock, config,
     kernel::{LoadError, Loaded, Options, btf::KernelFacts, cgroup_root},
     netfilter::{conntrack::Lookup, iptables::LegacyTables, nftables::Watcher},
@@ -236,7 +237,7 @@ fn cgroups() -> Check {
         Err(error) => check(
             State::Degraded,
             "cgroup v2",
-            format!("{error}; {}", costs("cgroup_skb_egress")),
+            format!("{error}; {}", say_costs("cgroup_skb_egress")),
         ),
     }
 }
@@ -299,11 +300,11 @@ mod tests {
 
     #[test]
     fn missing_hook_costs_the_causes_that_need_it() {
-        assert!(costs("tcp_retransmit_skb").contains("pod-ip-gone"));
-        assert!(costs("mark_victim").contains("oom-kill"));
-        assert!(costs("tcp_send_reset/no_socket").contains("endpoint-removal-race"));
-        assert!(costs("kfree_skb/reason").contains("policy-drop"));
-        assert_eq!(costs("no_such_hook"), "costs evidence, no cause");
+        assert!(say_costs("tcp_retransmit_skb").contains("pod-ip-gone"));
+        assert!(say_costs("mark_victim").contains("oom-kill"));
+        assert!(say_costs("tcp_send_reset/no_socket").contains("endpoint-removal-race"));
+        assert!(say_costs("kfree_skb/reason").contains("policy-drop"));
+        assert_eq!(say_costs("no_such_hook"), "costs evidence, no cause");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Which program serves which hook, where it attaches, and what its absence costs.
+//! Which program serves which hook, and where it attaches. (What its absence costs, the causes say: `needs`.)
 
 use zdt_common::Hook;
 
@@ -41,8 +41,6 @@ pub struct Program {
     pub since: &'static str,
     /// The events that it makes.
     pub hooks: &'static [Hook],
-    /// Causes that cannot be told without it.
-    pub costs: &'static [&'static str],
 }
 
 impl Program {
@@ -109,12 +107,6 @@ pub const PROGRAMS: &[Program] = &[
         required: true,
         since: "4.16",
         hooks: &[Hook::InetSockSetState, Hook::Listen, Hook::ListenQueue],
-        costs: &[
-            "endpoint-removal-race",
-            "pod-ip-gone",
-            "immediate-exit",
-            "grace-period-exceeded",
-        ],
     },
     Program {
         name: "tcp_send_reset",
@@ -124,7 +116,6 @@ pub const PROGRAMS: &[Program] = &[
         required: true,
         since: "4.16",
         hooks: &[Hook::TcpSendReset],
-        costs: &["endpoint-removal-race", "immediate-exit"],
     },
     Program {
         name: "tcp_v4_send_reset",
@@ -134,7 +125,6 @@ pub const PROGRAMS: &[Program] = &[
         required: false,
         since: "4.16",
         hooks: &[Hook::TcpV4SendReset],
-        costs: &["endpoint-removal-race", "traffic-before-listening", "wrong-port"],
     },
     Program {
         name: "tcp_v6_send_reset",
@@ -144,7 +134,6 @@ pub const PROGRAMS: &[Program] = &[
         required: false,
         since: "4.16",
         hooks: &[Hook::TcpV6SendReset],
-        costs: &["endpoint-removal-race", "traffic-before-listening", "wrong-port"],
     },
     Program {
         name: "tcp_receive_reset",
@@ -154,7 +143,6 @@ pub const PROGRAMS: &[Program] = &[
         required: false,
         since: "4.16",
         hooks: &[Hook::TcpReceiveReset],
-        costs: &["client-abort"],
     },
     Program {
         name: "inet_sk_error_report",
@@ -164,7 +152,6 @@ pub const PROGRAMS: &[Program] = &[
         required: false,
         since: "5.14",
         hooks: &[Hook::InetSkErrorReport],
-        costs: &["pod-ip-gone"],
     },
     Program {
         name: "tcp_retransmit_skb",
@@ -174,7 +161,6 @@ pub const PROGRAMS: &[Program] = &[
         required: true,
         since: "4.16",
         hooks: &[Hook::TcpRetransmitSkb],
-        costs: &["pod-ip-gone"],
     },
     Program {
         name: "signal_generate",
@@ -184,12 +170,6 @@ pub const PROGRAMS: &[Program] = &[
         required: true,
         since: "4.20",
         hooks: &[Hook::SignalGenerate],
-        costs: &[
-            "endpoint-removal-race",
-            "immediate-exit",
-            "grace-period-exceeded",
-            "proxy-reload",
-        ],
     },
     Program {
         name: "sched_process_exit",
@@ -199,7 +179,6 @@ pub const PROGRAMS: &[Program] = &[
         required: true,
         since: "2.6",
         hooks: &[Hook::SchedProcessExit],
-        costs: &["immediate-exit", "grace-period-exceeded"],
     },
     Program {
         name: "mark_victim",
@@ -209,7 +188,6 @@ pub const PROGRAMS: &[Program] = &[
         required: false,
         since: "4.14",
         hooks: &[Hook::MarkVictim],
-        costs: &[],
     },
     Program {
         name: "percpu_free_percpu",
@@ -219,7 +197,6 @@ pub const PROGRAMS: &[Program] = &[
         required: false,
         since: "4.13",
         hooks: &[Hook::XtReplace],
-        costs: &[],
     },
     Program {
         name: "kfree_skb",
@@ -229,7 +206,6 @@ pub const PROGRAMS: &[Program] = &[
         required: false,
         since: "2.6",
         hooks: &[Hook::KfreeSkb],
-        costs: &[],
     },
     Program {
         name: "icmp_send",
@@ -239,7 +215,6 @@ pub const PROGRAMS: &[Program] = &[
         required: false,
         since: "6.1",
         hooks: &[Hook::IcmpSend],
-        costs: &[],
     },
     Program {
         name: "net_dev_queue",
@@ -249,7 +224,6 @@ pub const PROGRAMS: &[Program] = &[
         required: false,
         since: "2.6",
         hooks: &[Hook::NetDevQueue],
-        costs: &[],
     },
     Program {
         name: "cgroup_skb_ingress",
@@ -259,7 +233,6 @@ pub const PROGRAMS: &[Program] = &[
         required: false,
         since: "4.18",
         hooks: &[],
-        costs: &["error-while-draining"],
     },
     Program {
         name: "cgroup_skb_egress",
@@ -269,7 +242,6 @@ pub const PROGRAMS: &[Program] = &[
         required: false,
         since: "4.18",
         hooks: &[Hook::CgroupSkbEgress],
-        costs: &["error-while-draining"],
     },
 ];
 

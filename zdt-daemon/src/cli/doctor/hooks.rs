@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{Check, State, check};
 use crate::{
-    causes::RULES,
+    causes::{RULES, say_costs},
     kernel::{Attached, table::PROGRAMS},
 };
 
@@ -34,7 +34,7 @@ pub(super) fn hooks(kernel: &Attached) -> Vec<Check> {
             Some(missing) => check(
                 State::Degraded,
                 &what,
-                format!("{}; {}", missing.reason, costs(program.tracepoint)),
+                format!("{}; {}", missing.reason, say_costs(program.tracepoint)),
             ),
         }
     });
@@ -52,7 +52,7 @@ pub(super) fn hooks(kernel: &Attached) -> Vec<Check> {
             format!(
                 "this kernel does not tell it, {} and later do; {}",
                 detail.since,
-                costs(detail.name)
+                say_costs(detail.name)
             ),
         )
     });
@@ -88,18 +88,4 @@ pub(super) fn lost_causes(kernel: &Attached) -> Vec<&'static str> {
         .iter()
         .filter(|rule| rule.needs.iter().any(|need| missing.contains(need)));
     lost.map(|rule| rule.name).collect()
-}
-
-/// The causes that need a hook, or a detail of it, as the registry has them.
-pub(super) fn costs(hook: &str) -> String {
-    let causes: Vec<_> = RULES
-        .iter()
-        .filter(|r| r.needs.contains(&hook))
-        .map(|r| r.name)
-        .collect();
-    if causes.is_empty() {
-        "costs evidence, no cause".to_owned()
-    } else {
-        format!("costs {}", causes.join(", "))
-    }
 }
