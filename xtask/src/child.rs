@@ -22,9 +22,17 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// `cargo` as the developer has it.
+/// `cargo` as the developer has it: without what `cargo run` says of this program's own package, since build scripts that ask for
+/// it (ring's) would run again, and much behind them, whenever this one and the developer's take turns.
 pub fn cargo() -> Command {
-    command(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()))
+    let mut cargo = command(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
+    for (name, _) in std::env::vars_os() {
+        let own = ["CARGO_PKG_", "CARGO_MANIFEST_"].map(str::as_bytes);
+        if own.iter().any(|own| name.as_encoded_bytes().starts_with(own)) {
+            cargo.env_remove(name);
+        }
+    }
+    cargo
 }
 
 /// The triple that the developer's compiler builds for.
