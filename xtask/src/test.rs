@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use crate::{build, child, fuzz, layout, lint, setup};
+use crate::{build, child, fuzz, kernels, layout, lint, setup};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -26,6 +26,10 @@ const STEPS: &[Step] = &[
     ),
     ("fuzz: what comes from outside, 5 s each", fuzz::short),
     ("build: the daemon and the lab", || build::all(false)),
+    (
+        "kernels: each that can be had takes the kernel half",
+        kernels::boots,
+    ),
     ("score: one run of each scenario, and of the advice", score),
 ];
 
