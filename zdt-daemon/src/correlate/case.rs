@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{
     conntrack::Conntrack,
-    endpoints::{Choice, Dialled, EndpointHistory, Endpoints, Policy},
+    endpoints::{Choice, Dialled, EndpointHistory, Endpoints, Had, Policy},
     flow::Flow,
     history::{ContainerHistory, PodHistory},
     loss::Losses,
@@ -54,6 +54,9 @@ pub struct Case<'a> {
     /// The pod's address and port.
     pub server: Option<SocketAddr>,
     pub service: Option<&'a NsName>,
+    /// The service port that the client dialled, and what it had to choose from when this connection began. None where it
+    /// dialled a pod.
+    pub(super) dialled: Option<(Dialled<'a>, Had)>,
     pub target: Target<'a>,
     /// The pod of this node that the client is.
     pub client_pod: Option<&'a PodHistory>,
@@ -119,21 +122,21 @@ impl<'a> Case<'a> {
 
     /// The service port that the client dialled; None where it dialled a pod.
     pub fn dialled(&self) -> Option<Dialled<'a>> {
-        let dialled = self.flow.dialled?;
-        let on_node = self.node_addrs.contains(&dialled.ip());
-        self.endpoints.dialled(self.flow.protocol, dialled, on_node)
+        self.dialled.map(|(dialled, _)| dialled)
     }
 
     /// What the slices left the rules to choose from when this connection began.
     pub fn choice_when_begun(&self, policy: Policy<'_>) -> Option<Choice> {
-        self.endpoints.choice(&self.dialled()?, policy, self.flow.began)
+        let (dialled, had) = &self.dialled?;
+        match policy {
+            Policy::Cluster => had.choice,
+            Policy::Local(_) => self.endpoints.choice(dialled, policy, self.flow.began),
+        }
     }
 
     /// The last endpoint that the dialled service had lost when this connection began, and when.
     pub fn lost(&self) -> Option<(Ktime, SocketAddr, &'a EndpointHistory)> {
-        let dialled = self.dialled()?;
-        self.endpoints
-            .last_lost(&dialled, Policy::Cluster, self.flow.began)
+        self.endpoints.lost_of(&self.dialled.as_ref()?.1)
     }
 
     /// Whether the node's rules sent new connections to any endpoint of the dialled service when this one began. None:

@@ -207,42 +207,34 @@ impl Flow {
     /// Which side ended an established connection, from whichever view tells.
     pub fn ended_by(&self) -> Option<Side> {
         // A FIN or RST of one side: its own state change or RST is the proof; the earliest one counts.
-        let mut ends: Vec<(Ktime, Side)> = Vec::new();
-        if let Some(end) = &self.server_end {
-            match (end.old, end.new) {
-                (_, TcpState::FinWait1) => ends.push((end.at, Side::Server)),
-                (TcpState::CloseWait, _) => ends.push((end.at.minus_ms(1), Side::Client)),
-                _ if self.server_got_reset.is_some() || end.err == ECONNRESET || end.err == EPIPE => {
-                    ends.push((end.at, Side::Client));
-                }
-                _ => ends.push((end.at, Side::Server)),
+        let by_server_end = self.server_end.as_ref().map(|end| match (end.old, end.new) {
+            (_, TcpState::FinWait1) => (end.at, Side::Server),
+            (TcpState::CloseWait, _) => (end.at.minus_ms(1), Side::Client),
+            _ if self.server_got_reset.is_some() || end.err == ECONNRESET || end.err == EPIPE => {
+                (end.at, Side::Client)
             }
-        }
-        if let Some(end) = &self.client_end {
-            match (end.old, end.new) {
-                (_, TcpState::FinWait1) => ends.push((end.at, Side::Client)),
-                (TcpState::CloseWait, _) => ends.push((end.at.minus_ms(1), Side::Server)),
-                _ if self.client_got_reset.is_some() || end.err == ECONNRESET || end.err == EPIPE => {
-                    ends.push((end.at, Side::Server));
-                }
-                // Its own abort, or its own error.
-                _ => ends.push((end.at, Side::Client)),
+            _ => (end.at, Side::Server),
+        });
+        let by_client_end = self.client_end.as_ref().map(|end| match (end.old, end.new) {
+            (_, TcpState::FinWait1) => (end.at, Side::Client),
+            (TcpState::CloseWait, _) => (end.at.minus_ms(1), Side::Server),
+            _ if self.client_got_reset.is_some() || end.err == ECONNRESET || end.err == EPIPE => {
+                (end.at, Side::Server)
             }
-        }
-        if let Some(reset) = &self.server_reset {
-            ends.push((reset.at, Side::Server));
-        }
-        if let Some(lost) = &self.lost_answer {
-            ends.push((lost.at, Side::Server));
-        }
-        // Who hangs up on silence has not ended it.
-        if let Some(given_up) = &self.given_up {
-            ends.push((given_up.at, Side::Server));
-        }
-        if let Some(reset) = &self.client_reset {
-            ends.push((reset.at, Side::Client));
-        }
-        ends.into_iter().min_by_key(|(at, _)| *at).map(|(_, side)| side)
+            // Its own abort, or its own error.
+            _ => (end.at, Side::Client),
+        });
+        let ends = [
+            by_server_end,
+            by_client_end,
+            self.server_reset.as_ref().map(|r| (r.at, Side::Server)),
+            self.lost_answer.map(|l| (l.at, Side::Server)),
+            // Who hangs up on silence has not ended it.
+            self.given_up.as_ref().map(|g| (g.at, Side::Server)),
+            self.client_reset.as_ref().map(|r| (r.at, Side::Client)),
+        ];
+        let first = ends.into_iter().flatten().min_by_key(|(at, _)| *at);
+        first.map(|(_, side)| side)
     }
 
     /// What the client saw, if a request failed at all.

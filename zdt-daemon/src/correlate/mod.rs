@@ -5,6 +5,7 @@ mod attempts;
 mod blind;
 mod bound;
 mod case;
+mod choices;
 mod conntrack;
 mod early;
 mod endpoints;
@@ -132,6 +133,7 @@ pub struct Correlator {
     start: Option<(Ktime, Start)>,
     pods: Pods,
     endpoints: Endpoints,
+    choices: choices::Choices,
     flows: table::Flows,
     attempts: attempts::Attempts,
     left: left::Leftovers,
@@ -158,6 +160,7 @@ impl Correlator {
             start: None,
             pods: Pods::new(settings.max_pods),
             endpoints: Endpoints::new(settings.max_endpoints, settings.max_services),
+            choices: choices::Choices::default(),
             flows: table::Flows::new(settings.max_flows),
             attempts: attempts::Attempts::default(),
             left: left::Leftovers::default(),
@@ -182,6 +185,7 @@ impl Correlator {
         let at = input.at;
         let turn = at > self.now;
         self.now = self.now.max(at);
+        self.choices.told(&input.what);
         match &input.what {
             What::Start(start) => {
                 self.start = Some((at, start.clone()));
@@ -354,7 +358,7 @@ impl Correlator {
             losses: &self.losses,
             rollouts: &self.rollouts,
         };
-        if let Some(verdict) = judge::judge(&flow, &context) {
+        if let Some(verdict) = judge::judge(&flow, &context, &mut self.choices) {
             self.told.keep(&flow);
             self.rollouts.verdict(self.now, &verdict);
             out.push(Output::Verdict(Box::new(verdict)));
@@ -365,6 +369,7 @@ impl Correlator {
         let before = self.now.minus_ms(self.settings.retention_ms);
         self.pods.forget(before);
         self.endpoints.forget(before);
+        self.choices.clear();
         let judged_to = self.judged_to();
         self.left.forget(judged_to);
         self.strays.forget(judged_to);
