@@ -150,22 +150,22 @@ impl<'a> Case<'a> {
 
     /// Conntrack holds a translation of this connection to a pod.
     pub fn translated_to_a_pod(&self) -> bool {
-        let reply = self.flow.translated.and_then(|t| t.reply);
-        reply.is_some_and(|r| Some(r.from) != self.flow.dialled)
+        let reply = self.flow.translated().and_then(|t| t.reply);
+        reply.is_some_and(|r| Some(r.from) != self.flow.dialled())
     }
 
     /// This node was seen to drop or refuse it, and no rule had translated it: whatever is known of the rules then, they did
     /// not lead it to a pod. They are in force a little before this daemon is told.
     pub fn turned_away_untranslated(&self) -> bool {
         let flow = self.flow;
-        let turned_away = !flow.drops.is_empty() || flow.icmp.is_some() || flow.soft_error.is_some();
+        let turned_away = !flow.drops.is_empty() || flow.icmp.is_some() || flow.seldom().soft_error.is_some();
         turned_away && !self.translated_to_a_pod()
     }
 
     /// Somebody answered the client with a RST, whichever side of it was seen.
     pub fn any_reset(&self) -> bool {
         let flow = self.flow;
-        flow.server_reset.is_some() || flow.lost_reset.is_some() || flow.client_got_reset.is_some()
+        flow.server_reset.is_some() || flow.seldom().lost_reset.is_some() || flow.client_got_reset.is_some()
     }
 
     /// When the client's socket last got data, as it stood when it sent for the last time at `sent`.
@@ -210,7 +210,7 @@ impl<'a> Case<'a> {
     pub fn client_name(&self) -> String {
         let name = self.client_pod.filter(|p| p.known).map(|p| &p.state.pod);
         name.map_or_else(
-            || self.flow.client.ip().to_string(),
+            || self.flow.client().ip().to_string(),
             |pod| format!("{}/{}", pod.namespace, pod.name),
         )
     }
@@ -230,13 +230,13 @@ impl<'a> Case<'a> {
                 .filter(|r| r.has_socket)
                 .map(|r| r.cgroup)
         });
-        let cgroup = cgroup.or_else(|| self.flow.answer.as_ref().map(|a| a.cgroup))?;
+        let cgroup = cgroup.or_else(|| self.flow.seldom().answer.as_ref().map(|a| a.cgroup))?;
         self.container(cgroup)
     }
 
     /// The client is the node itself (kubelet, host network, masqueraded).
     pub fn client_is_node(&self) -> bool {
-        self.node_addrs.contains(&self.flow.client.ip())
+        self.node_addrs.contains(&self.flow.client().ip())
     }
 
     /// A piece of evidence, dated from the pod's deletion.

@@ -105,7 +105,9 @@ mod tests {
             ..ServiceState::default()
         };
         endpoints.service_applied(Ktime(1), &service);
-        let story = ["rrr", "rnr", "ffr", "fff", "-ff", "--f", "r--", "rr-", "---", "--r"];
+        let story = [
+            "rrr", "rnr", "ffr", "fff", "-ff", "--f", "r--", "rr-", "---", "--r",
+        ];
         for (n, says) in (1_u64..).zip(story) {
             endpoints.slice_applied(Ktime(n * 10), &slice("web-a", says));
             let mut choices = Choices::default();
@@ -118,9 +120,8 @@ mod tests {
                 spans.insert((had.from, had.until));
                 let all = Policy::Cluster;
                 assert_eq!(had.choice, endpoints.choice(&dialled, all, at), "{says} {at:?}");
-                let lost = |(at, addr, e): (Ktime, SocketAddr, &EndpointHistory)| {
-                    (at, addr, std::ptr::from_ref(e))
-                };
+                let lost =
+                    |(at, addr, e): (Ktime, SocketAddr, &EndpointHistory)| (at, addr, std::ptr::from_ref(e));
                 let kept = endpoints.lost_of(&had).map(lost);
                 let looked = endpoints.last_lost(&dialled, all, at).map(lost);
                 assert_eq!(kept, looked, "{says} {at:?}");

@@ -78,7 +78,9 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>, choices: &mut Choices) -
     let dialled_itself = |d: &SocketAddr| {
         context.endpoints.is_endpoint(*d) || context.pods.owner(d.ip(), flow.began).is_some()
     };
-    let server = flow.server_addr().or_else(|| flow.dialled.filter(dialled_itself));
+    let server = flow
+        .server_addr()
+        .or_else(|| flow.dialled().filter(dialled_itself));
     let owner = server.and_then(|s| context.pods.owner(s.ip(), flow.began));
     let owner = owner.or_else(|| context.on_host(flow, server?));
     let meant = server.and_then(|s| context.pods.get(context.endpoints.meant(s, flow.began)?));
@@ -109,14 +111,14 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>, choices: &mut Choices) -
         return None;
     }
     let node_addrs = context.start.map_or(&[][..], |(_, s)| s.node_addrs.as_slice());
-    let dialled = flow.dialled.and_then(|addr| {
+    let dialled = flow.dialled().and_then(|addr| {
         let on_node = node_addrs.contains(&addr.ip());
         let dialled = context.endpoints.dialled(flow.protocol, addr, on_node)?;
         let had = choices.had(context.endpoints, flow.protocol, (addr, &dialled), flow.began);
         Some((dialled, had))
     });
     let by_addr = || {
-        let addr = flow.dialled?;
+        let addr = flow.dialled()?;
         let node_port = || context.endpoints.node_port(addr.port());
         let node_port = || node_port().filter(|_| node_addrs.contains(&addr.ip()));
         context.endpoints.service_at(addr).or_else(node_port)
@@ -142,7 +144,7 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>, choices: &mut Choices) -
         service,
         dialled,
         target: Target { pod, heir, endpoint },
-        client_pod: context.pods.owner(flow.client.ip(), flow.began),
+        client_pod: context.pods.owner(flow.client().ip(), flow.began),
         end_of: EndOf::default(),
         brought: pod.and_then(|p| context.rollouts.brought(&p.state, ended)),
         brought_by: pod.map_or(Trigger::None, |p| context.rollouts.brought_by(&p.state)),
@@ -164,7 +166,7 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>, choices: &mut Choices) -
     // Where the service had nobody left to send it to: the endpoint that it lost last.
     let lost = case.lost().map(|(.., endpoint)| endpoint);
     let untranslated =
-        server.is_none_or(|s| flow.dialled == Some(s) && context.endpoints.service_at(s).is_some());
+        server.is_none_or(|s| flow.dialled() == Some(s) && context.endpoints.service_at(s).is_some());
     let lost = lost.filter(|_| untranslated);
     let of_node = || context.pods.get(&lost?.pod.as_ref()?.0);
     case.end_of = EndOf {
@@ -243,10 +245,10 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>, choices: &mut Choices) -
             .then(|| case.deletion_seen().map_or(flow.began, |d| d.min(flow.began))),
         due: ended.plus_ms(context.grace_ms),
         packets: connect,
-        answers: flow.answer.is_some(),
+        answers: flow.seldom().answer.is_some(),
         objects_since: case.deletion_seen().map_or(since, |d| d.min(since)),
         local: pod.is_some() || !elsewhere,
-        service: service.is_some() || flow.dialled.is_some_and(|d| Some(d) != server),
+        service: service.is_some() || flow.dialled().is_some_and(|d| Some(d) != server),
         trigger: trigger != Trigger::None || blame == Blame::Unknown,
     };
     let (mut confidence, mut gaps) = context.losses.confidence(&rests_on, context.now);
@@ -273,8 +275,8 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>, choices: &mut Choices) -
         wall: context.wall(ended),
         outcome,
         blame,
-        client: flow.client,
-        dialled: flow.dialled,
+        client: flow.client(),
+        dialled: flow.dialled(),
         server,
         service: service.cloned(),
         trigger,
