@@ -38,8 +38,8 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
         || case.ended_by != Some(Side::Client)
         || case.outcome != Outcome::TimedOut
         || flow.syn_retransmits > 0
-        || flow.request_retransmits > 0
-        || flow.answer_retransmits > 0
+        || flow.seldom().request_retransmits > 0
+        || flow.seldom().answer_retransmits > 0
     {
         return None;
     }
@@ -65,7 +65,7 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
     let at = flow.client_end.as_ref().map_or(case.ended, |e| e.at);
     let because = format!(
         "{} closed the connection before {} answered",
-        flow.client,
+        flow.client(),
         case.pod_name()
     );
     let mut evidence = vec![case.evidence(at, "the client's side ended the connection first")];

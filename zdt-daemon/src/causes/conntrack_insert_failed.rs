@@ -36,7 +36,7 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
         case.node
     );
     let evidence = vec![
-        case.evidence(case.flow.began, format!("SYN from {}", case.flow.client)),
+        case.evidence(case.flow.began, format!("SYN from {}", case.flow.client())),
         drop,
         case.evidence(
             counted.read,

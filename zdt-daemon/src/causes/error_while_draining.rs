@@ -31,7 +31,7 @@ pub static RULE: Rule = Rule {
 fn judge(case: &Case<'_>) -> Option<Finding> {
     let answer = case.flow.served_error()?;
     // The node's own address may be a masquerade, or a probe's.
-    if case.client_is_node() && case.flow.translated.is_none() {
+    if case.client_is_node() && case.flow.translated().is_none() {
         return None;
     }
     let pod = case.target.pod?;

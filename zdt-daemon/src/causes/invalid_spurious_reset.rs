@@ -38,7 +38,7 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
     }
     let stray = flow.stray_reset?;
     let server = case.server?;
-    let dialled = flow.dialled.filter(|d| *d != server)?;
+    let dialled = flow.dialled().filter(|d| *d != server)?;
     let reset = flow.server_was_reset().filter(|at| *at >= stray)?;
     // Nobody had ended the connection before.
     let over = |at| at < stray;
@@ -51,7 +51,7 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
         "{from} sent a RST to {server}, which nobody had dialled: a packet of {} reached it untranslated, and {} lost its \
          connection to {dialled}",
         case.pod_name(),
-        flow.client,
+        flow.client(),
     );
     let mut evidence = vec![
         case.evidence(stray, format!("RST without a socket from {from} to {server}")),
@@ -61,7 +61,7 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
                 "{} got it {} later, on the connection that {} had dialled as {dialled}",
                 case.pod_name(),
                 say_ms(reset.ms_since(stray)),
-                flow.client,
+                flow.client(),
             ),
         ),
     ];

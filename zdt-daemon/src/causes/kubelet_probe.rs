@@ -35,7 +35,7 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
         return None;
     }
     let flow = case.flow;
-    if flow.dialled != Some(server) {
+    if flow.dialled() != Some(server) {
         return None;
     }
     // Its own socket, dialling the pod's address itself; or conntrack's entry, which has it so. Without these the address may
@@ -43,9 +43,9 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
     let own_socket = flow.client_end.is_some() || flow.client_got_reset.is_some();
     let untranslated = Tuple {
         from: server,
-        to: flow.client,
+        to: flow.client(),
     };
-    if !own_socket && flow.translated.and_then(|t| t.reply) != Some(untranslated) {
+    if !own_socket && flow.translated().and_then(|t| t.reply) != Some(untranslated) {
         return None;
     }
     let because = format!("a probe of {} from node {} failed", case.pod_name(), case.node);

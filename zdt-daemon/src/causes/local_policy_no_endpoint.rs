@@ -78,7 +78,7 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
     if let Some(at) = case.routes.let_go(addr, began) {
         evidence.push(case.evidence(at, format!("rules of node {} let go of {addr}", case.node)));
     }
-    evidence.push(case.evidence(began, format!("SYN from {}", flow.client)));
+    evidence.push(case.evidence(began, format!("SYN from {}", flow.client())));
     evidence.extend(case.first_drop());
     let text = format!("{} after {} SYN retransmits", case.outcome, flow.syn_retransmits);
     evidence.push(case.evidence(case.ended, text));

@@ -91,7 +91,7 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
         );
         evidence.push(case.evidence(at, text));
     }
-    evidence.push(case.evidence(began, format!("SYN from {}: {service} has {held}", flow.client)));
+    evidence.push(case.evidence(began, format!("SYN from {}: {service} has {held}", flow.client())));
     evidence.extend(answer(case));
     evidence.push(case.evidence(
         case.ended,
@@ -121,7 +121,11 @@ fn answer(case: &Case<'_>) -> Vec<Evidence> {
     let soft = flow.client_end.as_ref().is_some_and(|e| e.err == 0);
     let text =
         "an ICMP error reached the client's socket in connect(2): only sk_err_soft and SO_ERROR tell it";
-    let soft = flow.soft_error.filter(|_| soft).map(|at| case.evidence(at, text));
+    let soft = flow
+        .seldom()
+        .soft_error
+        .filter(|_| soft)
+        .map(|at| case.evidence(at, text));
     [case.first_drop(), told, soft].into_iter().flatten().collect()
 }
 

@@ -36,7 +36,7 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
         return None;
     }
     let server = case.server?;
-    if case.flow.server_reset.is_some() || case.flow.translated.is_some_and(|t| t.replied) {
+    if case.flow.server_reset.is_some() || case.flow.translated().is_some_and(|t| t.replied) {
         return None;
     }
     // No service leads to this port: what a pod of another node does with it is not known here (port-never-served).
@@ -79,16 +79,16 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
             down,
             "last process of the pod's sandbox ended, its network is removed",
         ),
-        case.evidence(began, format!("first SYN from {}", case.flow.client)),
+        case.evidence(began, format!("first SYN from {}", case.flow.client())),
     ];
-    if case.flow.translated.is_some_and(|t| t.reply.is_some()) {
-        let dialled = case.flow.dialled.map(|d| d.to_string()).unwrap_or_default();
+    if case.flow.translated().is_some_and(|t| t.reply.is_some()) {
+        let dialled = case.flow.dialled().map(|d| d.to_string()).unwrap_or_default();
         evidence.push(case.evidence(
             began,
             format!("conntrack: {dialled} translated to {server}, UNREPLIED"),
         ));
     }
-    if let Some(lost) = &case.flow.lost_reset {
+    if let Some(lost) = &case.flow.seldom().lost_reset {
         evidence.push(case.evidence(lost.at, "RST to the SYN, lost: the network was being removed"));
     }
     evidence.extend(

@@ -41,11 +41,11 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
     if case.phase != Phase::Connect || case.outcome != Outcome::TimedOut || case.any_reset() {
         return None;
     }
-    if flow.icmp.is_some() || flow.soft_error.is_some() || flow.began_within_ms > 0 {
+    if flow.icmp.is_some() || flow.seldom().soft_error.is_some() || flow.began_within_ms > 0 {
         return None;
     }
     let server = case.server?;
-    let to_the_pod = case.translated_to_a_pod() || flow.dialled == Some(server);
+    let to_the_pod = case.translated_to_a_pod() || flow.dialled() == Some(server);
     if !to_the_pod || !flow.drops.iter().all(|d| d.reason.as_deref() == Some(DROPPED)) {
         return None;
     }
@@ -65,7 +65,7 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
     );
     let mut evidence = vec![
         case.evidence(since, "the pod was made"),
-        case.evidence(flow.began, format!("SYN from {}", flow.client)),
+        case.evidence(flow.began, format!("SYN from {}", flow.client())),
     ];
     if let Some(endpoint) = case.target.endpoint.filter(|e| e.added <= first.at) {
         let text = format!("in the endpoint slices of {}", endpoint.service);

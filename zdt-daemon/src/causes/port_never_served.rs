@@ -30,7 +30,7 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
     let pod = case.target.pod.filter(|p| p.known)?;
     let port = server.port();
     // A rule, or an old entry of one, sent it there.
-    let directly = case.flow.dialled.is_none_or(|dialled| dialled == server);
+    let directly = case.flow.dialled().is_none_or(|dialled| dialled == server);
     if !case.flow.failed_to_connect() || !directly || case.endpoints.is_endpoint(server) {
         return None;
     }
@@ -62,7 +62,7 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
         ),
         case.evidence(
             case.flow.began,
-            format!("SYN from {} to the pod's own address", case.flow.client),
+            format!("SYN from {} to the pod's own address", case.flow.client()),
         ),
         case.evidence(case.ended, case.outcome.to_string()),
     ];

@@ -39,7 +39,7 @@ pub static RULE: Rule = Rule {
 fn judge(case: &Case<'_>) -> Option<Finding> {
     let server = case.server?;
     // What its own socket dialled: behind another node's translation a connection looks the same from here.
-    let dialled = case.flow.dialled.filter(|_| case.flow.client_end.is_some());
+    let dialled = case.flow.dialled().filter(|_| case.flow.client_end.is_some());
     let untranslated = dialled == Some(server) && !case.translated_to_a_pod();
     if case.phase != Phase::Connect || !untranslated || case.client_is_node() {
         return None;
@@ -109,7 +109,7 @@ fn refused(case: &Case<'_>) -> Option<(Ktime, Vec<Evidence>)> {
 /// Since when nothing answered on its address, and the proof. On the pod's node its end is seen; elsewhere the slice's
 /// removal is the latest sign of it.
 fn silent(case: &Case<'_>) -> Option<(Ktime, Vec<Evidence>)> {
-    if case.flow.server_reset.is_some() || case.flow.translated.is_some_and(|t| t.replied) {
+    if case.flow.server_reset.is_some() || case.flow.translated().is_some_and(|t| t.replied) {
         return None;
     }
     let down = match case.target.pod {

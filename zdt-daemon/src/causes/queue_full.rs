@@ -18,7 +18,7 @@ pub(super) struct Dropped {
 pub(super) fn dropped(case: &Case<'_>) -> Option<Dropped> {
     let flow = case.flow;
     // Whatever dropped it on the node, the listener did not.
-    let elsewhere = !flow.drops.is_empty() || flow.icmp.is_some() || flow.soft_error.is_some();
+    let elsewhere = !flow.drops.is_empty() || flow.icmp.is_some() || flow.seldom().soft_error.is_some();
     if case.outcome != Outcome::TimedOut || case.any_reset() || elsewhere || flow.began_within_ms > 0 {
         return None;
     }
@@ -46,7 +46,7 @@ fn unacknowledged(case: &Case<'_>) -> bool {
         // The SYN counts as one.
         e.nothing_came_back() && e.tcp.bytes_acked <= 1 && e.tcp.unacked > 0
     });
-    silence && flow.request_retransmits > 0
+    silence && flow.seldom().request_retransmits > 0
 }
 
 /// It got through in the end, when its client had already waited for longer than it then would.
@@ -94,7 +94,7 @@ pub(super) fn finding(case: &Case<'_>, dropped: &Dropped) -> Finding {
         };
         evidence.push(case.evidence(look.at, text));
     }
-    let retransmits = case.flow.syn_retransmits + case.flow.request_retransmits;
+    let retransmits = case.flow.syn_retransmits + case.flow.seldom().request_retransmits;
     evidence.push(case.evidence(
         case.ended,
         format!("{} after {retransmits} retransmits", case.outcome),

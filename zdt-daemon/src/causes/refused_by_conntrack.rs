@@ -16,7 +16,7 @@ pub(super) fn lost_syn(case: &Case<'_>) -> Option<(Evidence, Counted)> {
         return None;
     }
     // An ICMP error is a rule's answer.
-    if flow.icmp.is_some() || flow.soft_error.is_some() {
+    if flow.icmp.is_some() || flow.seldom().soft_error.is_some() {
         return None;
     }
     let drop = flow.drops.iter().find(|d| d.reason.as_deref() == Some(DROPPED))?;

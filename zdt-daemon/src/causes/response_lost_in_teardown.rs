@@ -32,7 +32,7 @@ pub static RULE: Rule = Rule {
 fn judge(case: &Case<'_>) -> Option<Finding> {
     let flow = case.flow;
     let pod = case.target.pod?;
-    let unfinished = flow.given_up.as_deref().filter(|_| flow.only_unfinished());
+    let unfinished = flow.seldom().given_up.as_ref().filter(|_| flow.only_unfinished());
     let at = flow.lost().map(|l| l.at).or(unfinished.map(|g| g.at))?;
     let down = pod.network_down().filter(|down| *down <= at)?;
     let mut evidence = Vec::new();

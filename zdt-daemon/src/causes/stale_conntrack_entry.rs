@@ -35,7 +35,7 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
         return None;
     }
     // Who dials a pod itself is sent there by nobody.
-    if case.flow.dialled == Some(server) && !case.translated_to_a_pod() {
+    if case.flow.dialled() == Some(server) && !case.translated_to_a_pod() {
         return None;
     }
     // Either the rules tell that they did not send it there, or the attempt that left the entry was seen.
@@ -87,7 +87,10 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
         evidence.push(case.evidence(dropped, format!("rules of node {} let go of {server}", case.node)));
     }
     if let Some(left) = left {
-        let text = format!("an earlier connection from {}, never answered", case.flow.client);
+        let text = format!(
+            "an earlier connection from {}, never answered",
+            case.flow.client()
+        );
         evidence.push(case.evidence(left.began, text));
         evidence.push(case.evidence(left.ended, "it was given up; its entry stays SYN_SENT for 120 s"));
     }
@@ -97,7 +100,7 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
     }
     evidence.push(case.evidence(
         began,
-        format!("first SYN from {}, translated to {server}", case.flow.client),
+        format!("first SYN from {}, translated to {server}", case.flow.client()),
     ));
     let text = format!(
         "{} after {} SYN retransmits",

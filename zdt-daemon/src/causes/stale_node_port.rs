@@ -38,7 +38,7 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
     let dialled = case.dialled()?;
     let endpoint = case.target.endpoint.filter(|_| case.target.pod.is_none())?;
     let other = endpoint.node.as_deref().filter(|node| *node != case.node)?;
-    if flow.translated.is_none_or(|t| t.replied) || case.routed_when_begun() != Some(true) {
+    if flow.translated().is_none_or(|t| t.replied) || case.routed_when_begun() != Some(true) {
         return None;
     }
     let began = flow.began;
@@ -66,7 +66,7 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
             began,
             format!(
                 "SYN from {}, outside the cluster, sent on to {server} as {}",
-                flow.client,
+                flow.client(),
                 flow.client_as_seen()
             ),
         ),

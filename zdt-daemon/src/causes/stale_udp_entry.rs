@@ -43,11 +43,11 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
     let down = case.target.pod.map_or(removed, PodHistory::network_down);
     let down = down.filter(|down| *down <= began)?;
     let dropped = case.rules_dropped().filter(|at| *at <= began)?;
-    let dialled = flow.dialled.map(|d| d.to_string()).unwrap_or_default();
+    let dialled = flow.dialled().map(|d| d.to_string()).unwrap_or_default();
     let late = began.ms_since(dropped);
     let because = format!(
         "datagram lost: a conntrack entry still led from {} and {dialled} to {server} of {}, {} after the rules had let go of it",
-        flow.client,
+        flow.client(),
         case.pod_name(),
         say_ms(late),
     );
@@ -57,7 +57,7 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
         case.evidence(dropped, format!("rules of node {} let go of {server}", case.node)),
         case.evidence(
             began,
-            format!("datagram from {}, translated to {server}", flow.client),
+            format!("datagram from {}, translated to {server}", flow.client()),
         ),
     ];
     Some(Finding {

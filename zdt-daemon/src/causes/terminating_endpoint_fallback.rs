@@ -67,7 +67,7 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
             )
         }
         (Outcome::TimedOut | Outcome::Unreachable, None, _)
-            if flow.translated.is_some_and(|t| !t.replied) =>
+            if flow.translated().is_some_and(|t| !t.replied) =>
         {
             let down = pod.network_down()?;
             if began < down {

@@ -11,7 +11,7 @@ pub const NAME: &str = "unexplained";
 
 pub(crate) fn judge(case: &Case<'_>) -> Judgement {
     let flow = case.flow;
-    let mut seen = vec![case.evidence(flow.began, format!("connection from {}", flow.client))];
+    let mut seen = vec![case.evidence(flow.began, format!("connection from {}", flow.client()))];
     let mut missing = Vec::new();
     if let Some(deleted) = case.deletion_seen() {
         seen.push(case.evidence(deleted, "deletion of the pod seen"));
@@ -51,7 +51,8 @@ pub(crate) fn judge(case: &Case<'_>) -> Judgement {
         );
         seen.push(case.evidence(end.at, text));
     }
-    let retransmits = flow.syn_retransmits + flow.request_retransmits + flow.answer_retransmits;
+    let retransmits =
+        flow.syn_retransmits + flow.seldom().request_retransmits + flow.seldom().answer_retransmits;
     if retransmits > 0 {
         seen.push(case.evidence(case.ended, format!("{retransmits} retransmits")));
     }

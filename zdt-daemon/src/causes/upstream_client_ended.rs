@@ -41,7 +41,7 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
     }
     let proxy = case.client_pod.filter(|p| p.known)?;
     // It serves others.
-    case.endpoints.endpoint(flow.client.ip(), flow.began)?;
+    case.endpoints.endpoint(flow.client().ip(), flow.began)?;
     let (why, mut evidence) = stopped(case, proxy, end).or_else(|| made_room(case, proxy, end))?;
     evidence.push(case.evidence(
         end.at,

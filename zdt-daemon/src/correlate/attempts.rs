@@ -118,10 +118,10 @@ impl Attempts {
     pub(super) fn tell(&mut self, flow: &mut Flow) -> bool {
         let ended = flow.ended.unwrap_or(flow.last);
         let fits = |a: &Attempt| {
-            let reply = a.reply.filter(|r| r.to == flow.client);
+            let reply = a.reply.filter(|r| r.to == flow.client());
             let ends = match reply {
-                Some(reply) if reply.to != a.client => flow.server.is_none_or(|s| s == reply.from),
-                _ => flow.dialled.is_none_or(|d| d == a.dialled),
+                Some(reply) if reply.to != a.client => flow.server().is_none_or(|s| s == reply.from),
+                _ => flow.dialled().is_none_or(|d| d == a.dialled),
             };
             let named = match (flow.isn, a.isn) {
                 (Some(flow), Some(a)) => flow == a,
@@ -129,7 +129,7 @@ impl Attempts {
             };
             a.protocol == Protocol::Tcp && named && a.first <= ended
         };
-        let Some(id) = self.last_of(flow.client, fits) else {
+        let Some(id) = self.last_of(flow.client(), fits) else {
             return true;
         };
         let Some(Kept { attempt, .. }) = self.attempts.get_mut(&id) else {

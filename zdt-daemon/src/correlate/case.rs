@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{
     conntrack::Conntrack,
-    endpoints::{Choice, Dialled, EndpointHistory, Endpoints, Policy},
+    endpoints::{Choice, Dialled, EndpointHistory, Endpoints, Had, Policy},
     flow::Flow,
     history::{ContainerHistory, PodHistory},
     loss::Losses,
@@ -54,6 +54,9 @@ pub struct Case<'a> {
     /// The pod's address and port.
     pub server: Option<SocketAddr>,
     pub service: Option<&'a NsName>,
+    /// The service port that the client dialled, and what it had to choose from when this connection began. None where it
+    /// dialled a pod.
+    pub(super) dialled: Option<(Dialled<'a>, Had)>,
     pub target: Target<'a>,
     /// The pod of this node that the client is.
     pub client_pod: Option<&'a PodHistory>,
@@ -119,21 +122,21 @@ impl<'a> Case<'a> {
 
     /// The service port that the client dialled; None where it dialled a pod.
     pub fn dialled(&self) -> Option<Dialled<'a>> {
-        let dialled = self.flow.dialled?;
-        let on_node = self.node_addrs.contains(&dialled.ip());
-        self.endpoints.dialled(self.flow.protocol, dialled, on_node)
+        self.dialled.map(|(dialled, _)| dialled)
     }
 
     /// What the slices left the rules to choose from when this connection began.
     pub fn choice_when_begun(&self, policy: Policy<'_>) -> Option<Choice> {
-        self.endpoints.choice(&self.dialled()?, policy, self.flow.began)
+        let (dialled, had) = &self.dialled?;
+        match policy {
+            Policy::Cluster => had.choice,
+            Policy::Local(_) => self.endpoints.choice(dialled, policy, self.flow.began),
+        }
     }
 
     /// The last endpoint that the dialled service had lost when this connection began, and when.
     pub fn lost(&self) -> Option<(Ktime, SocketAddr, &'a EndpointHistory)> {
-        let dialled = self.dialled()?;
-        self.endpoints
-            .last_lost(&dialled, Policy::Cluster, self.flow.began)
+        self.endpoints.lost_of(&self.dialled.as_ref()?.1)
     }
 
     /// Whether the node's rules sent new connections to any endpoint of the dialled service when this one began. None:
@@ -147,22 +150,22 @@ impl<'a> Case<'a> {
 
     /// Conntrack holds a translation of this connection to a pod.
     pub fn translated_to_a_pod(&self) -> bool {
-        let reply = self.flow.translated.and_then(|t| t.reply);
-        reply.is_some_and(|r| Some(r.from) != self.flow.dialled)
+        let reply = self.flow.translated().and_then(|t| t.reply);
+        reply.is_some_and(|r| Some(r.from) != self.flow.dialled())
     }
 
     /// This node was seen to drop or refuse it, and no rule had translated it: whatever is known of the rules then, they did
     /// not lead it to a pod. They are in force a little before this daemon is told.
     pub fn turned_away_untranslated(&self) -> bool {
         let flow = self.flow;
-        let turned_away = !flow.drops.is_empty() || flow.icmp.is_some() || flow.soft_error.is_some();
+        let turned_away = !flow.drops.is_empty() || flow.icmp.is_some() || flow.seldom().soft_error.is_some();
         turned_away && !self.translated_to_a_pod()
     }
 
     /// Somebody answered the client with a RST, whichever side of it was seen. What comes behind the client's own end answers that.
     pub fn any_reset(&self) -> bool {
         let flow = self.flow;
-        let sent = [flow.server_reset.as_ref(), flow.lost_reset.as_ref()];
+        let sent = [flow.server_reset.as_ref(), flow.seldom().lost_reset.as_ref()];
         let sent = sent.into_iter().flatten().map(|reset| reset.at);
         sent.chain(flow.client_got_reset).any(|at| at <= self.ended)
     }
@@ -209,7 +212,7 @@ impl<'a> Case<'a> {
     pub fn client_name(&self) -> String {
         let name = self.client_pod.filter(|p| p.known).map(|p| &p.state.pod);
         name.map_or_else(
-            || self.flow.client.ip().to_string(),
+            || self.flow.client().ip().to_string(),
             |pod| format!("{}/{}", pod.namespace, pod.name),
         )
     }
@@ -229,13 +232,13 @@ impl<'a> Case<'a> {
                 .filter(|r| r.has_socket)
                 .map(|r| r.cgroup)
         });
-        let cgroup = cgroup.or_else(|| self.flow.answer.as_ref().map(|a| a.cgroup))?;
+        let cgroup = cgroup.or_else(|| self.flow.seldom().answer.as_ref().map(|a| a.cgroup))?;
         self.container(cgroup)
     }
 
     /// The client is the node itself (kubelet, host network, masqueraded).
     pub fn client_is_node(&self) -> bool {
-        self.node_addrs.contains(&self.flow.client.ip())
+        self.node_addrs.contains(&self.flow.client().ip())
     }
 
     /// A piece of evidence, dated from the pod's deletion.

@@ -12,6 +12,7 @@ use std::{
 };
 
 use choice::Condition;
+pub(super) use choice::Had;
 pub use choice::{Choice, Dialled, Policy};
 use held::{Held, Owner, Ports, uid};
 pub(super) use news::{News, Told};

@@ -1,14 +1,19 @@
 //! One connection attempt, from up to two socket views, packets without a socket, and the node's translation.
 
 mod answer;
+mod live;
 mod side;
 mod silence;
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    ops::{Deref, DerefMut},
+};
 
 use self::side::unanswered;
 pub use self::{
     answer::AnswerSeen,
+    live::{Live, Seldom},
     side::{End, ResetSeen},
     silence::{GivenUp, LostAnswer},
 };
@@ -44,61 +49,55 @@ pub struct Left {
     pub server: SocketAddr,
 }
 
-/// One connection attempt; of UDP, one datagram.
+/// One connection attempt, handed out to be judged: what was kept of it while it lived, and what is told of it then.
 #[derive(Clone, Debug)]
 pub struct Flow {
+    live: Live,
     pub protocol: Protocol,
     /// Known from packets and conntrack alone: its client has no socket on this node, or none that is watched (UDP).
     pub outside: bool,
-    /// The client's address before any masquerade, as far as known.
-    pub client: SocketAddr,
-    /// The client as the server saw it, where that was another address (masquerade).
-    pub seen_as: Option<SocketAddr>,
-    /// Initial sequence number of its SYN: the same on both sides of any translation.
-    pub isn: Option<u32>,
-    pub dialled: Option<SocketAddr>,
-    pub server: Option<SocketAddr>,
-    pub began: Ktime,
     /// It may have begun up to so many milliseconds before `began`; 0: it did then.
     pub began_within_ms: u64,
-    pub ended: Option<Ktime>,
-    pub last: Ktime,
-    /// When its SYN was sent again for the last time.
-    pub last_syn: Option<Ktime>,
-    /// Boxed, as all that comes with a failure: most flows that live have none of it yet.
-    pub client_end: Option<Box<End>>,
-    pub server_end: Option<Box<End>>,
-    /// The first RST that the server's side sent, and the first that the client's side sent.
-    pub server_reset: Option<Box<ResetSeen>>,
-    pub client_reset: Option<Box<ResetSeen>>,
-    /// A RST to the SYN that the server's side sent and the client did not get.
-    pub lost_reset: Option<Box<ResetSeen>>,
-    pub client_got_reset: Option<Ktime>,
-    pub server_got_reset: Option<Ktime>,
-    /// An ICMP error reached the client's socket while connect(2) still held it: the socket lives on with `sk_err_soft` set,
-    /// and who asks SO_ERROR has the error (net/ipv4/tcp_ipv4.c tcp_v4_err, ip_icmp_error).
-    pub soft_error: Option<Ktime>,
-    /// A RST that the client's kernel sent to the pod's own address, though the client dialled another. Set when the flow is
-    /// handed out to be judged.
+    /// A RST that the client's kernel sent to the pod's own address, though the client dialled another.
     pub stray_reset: Option<Ktime>,
-    /// The last answer before its end; of a request that was answered with an error, that answer.
-    pub answer: Option<AnswerSeen>,
-    /// What the server's kernel could not send any more.
-    pub lost_answer: Option<LostAnswer>,
-    /// The client closed, and nobody acknowledged even that.
-    pub given_up: Option<Box<GivenUp>>,
-    pub syn_retransmits: u32,
-    pub request_retransmits: u32,
-    pub answer_retransmits: u32,
-    pub translated: Option<Translated>,
     /// What this node did with its SYNs (or the datagram): the first few drops, the last ICMP error, what it sent on.
     pub drops: Vec<DropSeen>,
     pub icmp: Option<IcmpSeen>,
     pub forwarded: Option<ForwardedSeen>,
     /// What its client saw, where no socket tells it.
     pub told_by_packets: Option<Outcome>,
-    /// Set when the flow is handed out to be judged.
     pub left: Option<Left>,
+}
+
+impl Deref for Flow {
+    type Target = Live;
+
+    fn deref(&self) -> &Live {
+        &self.live
+    }
+}
+
+impl DerefMut for Flow {
+    fn deref_mut(&mut self) -> &mut Live {
+        &mut self.live
+    }
+}
+
+impl From<Live> for Flow {
+    fn from(live: Live) -> Self {
+        Self {
+            live,
+            protocol: Protocol::Tcp,
+            outside: false,
+            began_within_ms: 0,
+            stray_reset: None,
+            drops: Vec::new(),
+            icmp: None,
+            forwarded: None,
+            told_by_packets: None,
+            left: None,
+        }
+    }
 }
 
 /// Longest close_notify on the wire: TLS 1.3 24 bytes (RFC 8446 5.2), TLS 1.2 with AES-CBC and HMAC-SHA256 69 (RFC 5246
@@ -107,41 +106,7 @@ const CLOSE_NOTIFY_MOST: u32 = 72;
 
 impl Flow {
     pub(super) fn new(client: SocketAddr, began: Ktime) -> Self {
-        Self {
-            protocol: Protocol::Tcp,
-            outside: false,
-            client,
-            seen_as: None,
-            isn: None,
-            dialled: None,
-            server: None,
-            began,
-            began_within_ms: 0,
-            ended: None,
-            last: began,
-            last_syn: None,
-            client_end: None,
-            server_end: None,
-            server_reset: None,
-            client_reset: None,
-            lost_reset: None,
-            client_got_reset: None,
-            server_got_reset: None,
-            soft_error: None,
-            stray_reset: None,
-            answer: None,
-            lost_answer: None,
-            given_up: None,
-            syn_retransmits: 0,
-            request_retransmits: 0,
-            answer_retransmits: 0,
-            translated: None,
-            drops: Vec::new(),
-            icmp: None,
-            forwarded: None,
-            told_by_packets: None,
-            left: None,
-        }
+        Self::from(Live::new(client, began))
     }
 
     /// Nobody ever answered: what it leaves in conntrack stays SYN_SENT.
@@ -150,7 +115,7 @@ impl Flow {
             && self.failed_to_connect()
             && self.server_reset.is_none()
             && self.told_by_packets != Some(Outcome::Refused)
-            && self.translated.is_some_and(|t| t.reply.is_some() && !t.replied)
+            && self.translated().is_some_and(|t| t.reply.is_some() && !t.replied)
     }
 
     /// Nobody answered it, and its conntrack entry has seen an answer: that was to an earlier connection between the same
@@ -162,19 +127,7 @@ impl Flow {
             && self.server_reset.is_none()
             && self.client_got_reset.is_none()
             && self.told_by_packets != Some(Outcome::Refused)
-            && self.translated.is_some_and(|t| t.reply.is_some() && t.replied)
-    }
-
-    /// The pod's side after translation: seen on its socket or packets, or as conntrack says, or dialled directly.
-    pub fn server_addr(&self) -> Option<SocketAddr> {
-        self.server
-            .or_else(|| self.translated.and_then(|t| t.reply).map(|r| r.from))
-    }
-
-    /// The client as the server saw it.
-    pub fn client_as_seen(&self) -> SocketAddr {
-        let translated = || self.translated.and_then(|t| t.reply).map(|r| r.to);
-        self.seen_as.or_else(translated).unwrap_or(self.client)
+            && self.translated().is_some_and(|t| t.reply.is_some() && t.replied)
     }
 
     /// The client as every node that saw the connection calls it. What this node dropped before any server saw it has come to
@@ -183,7 +136,7 @@ impl Flow {
         if self.drops.is_empty() {
             self.client_as_seen()
         } else {
-            self.seen_as.unwrap_or(self.client)
+            self.seen_as().unwrap_or(self.client())
         }
     }
 
@@ -201,48 +154,40 @@ impl Flow {
     pub fn server_was_reset(&self) -> Option<Ktime> {
         let end = self.server_end.as_ref();
         let by_error = end.filter(|e| e.err == ECONNRESET || e.err == EPIPE);
-        self.server_got_reset.or_else(|| by_error.map(|e| e.at))
+        self.seldom().server_got_reset.or_else(|| by_error.map(|e| e.at))
     }
 
     /// Which side ended an established connection, from whichever view tells.
     pub fn ended_by(&self) -> Option<Side> {
         // A FIN or RST of one side: its own state change or RST is the proof; the earliest one counts.
-        let mut ends: Vec<(Ktime, Side)> = Vec::new();
-        if let Some(end) = &self.server_end {
-            match (end.old, end.new) {
-                (_, TcpState::FinWait1) => ends.push((end.at, Side::Server)),
-                (TcpState::CloseWait, _) => ends.push((end.at.minus_ms(1), Side::Client)),
-                _ if self.server_got_reset.is_some() || end.err == ECONNRESET || end.err == EPIPE => {
-                    ends.push((end.at, Side::Client));
-                }
-                _ => ends.push((end.at, Side::Server)),
+        let by_server_end = self.server_end.as_ref().map(|end| match (end.old, end.new) {
+            (_, TcpState::FinWait1) => (end.at, Side::Server),
+            (TcpState::CloseWait, _) => (end.at.minus_ms(1), Side::Client),
+            _ if self.seldom().server_got_reset.is_some() || end.err == ECONNRESET || end.err == EPIPE => {
+                (end.at, Side::Client)
             }
-        }
-        if let Some(end) = &self.client_end {
-            match (end.old, end.new) {
-                (_, TcpState::FinWait1) => ends.push((end.at, Side::Client)),
-                (TcpState::CloseWait, _) => ends.push((end.at.minus_ms(1), Side::Server)),
-                _ if self.client_got_reset.is_some() || end.err == ECONNRESET || end.err == EPIPE => {
-                    ends.push((end.at, Side::Server));
-                }
-                // Its own abort, or its own error.
-                _ => ends.push((end.at, Side::Client)),
+            _ => (end.at, Side::Server),
+        });
+        let by_client_end = self.client_end.as_ref().map(|end| match (end.old, end.new) {
+            (_, TcpState::FinWait1) => (end.at, Side::Client),
+            (TcpState::CloseWait, _) => (end.at.minus_ms(1), Side::Server),
+            _ if self.client_got_reset.is_some() || end.err == ECONNRESET || end.err == EPIPE => {
+                (end.at, Side::Server)
             }
-        }
-        if let Some(reset) = &self.server_reset {
-            ends.push((reset.at, Side::Server));
-        }
-        if let Some(lost) = &self.lost_answer {
-            ends.push((lost.at, Side::Server));
-        }
-        // Who hangs up on silence has not ended it.
-        if let Some(given_up) = &self.given_up {
-            ends.push((given_up.at, Side::Server));
-        }
-        if let Some(reset) = &self.client_reset {
-            ends.push((reset.at, Side::Client));
-        }
-        ends.into_iter().min_by_key(|(at, _)| *at).map(|(_, side)| side)
+            // Its own abort, or its own error.
+            _ => (end.at, Side::Client),
+        });
+        let ends = [
+            by_server_end,
+            by_client_end,
+            self.server_reset.as_ref().map(|r| (r.at, Side::Server)),
+            self.seldom().lost_answer.map(|l| (l.at, Side::Server)),
+            // Who hangs up on silence has not ended it.
+            self.seldom().given_up.as_ref().map(|g| (g.at, Side::Server)),
+            self.seldom().client_reset.as_ref().map(|r| (r.at, Side::Client)),
+        ];
+        let first = ends.into_iter().flatten().min_by_key(|(at, _)| *at);
+        first.map(|(_, side)| side)
     }
 
     /// What the client saw, if a request failed at all.
@@ -375,7 +320,7 @@ impl Flow {
             ETIMEDOUT => Outcome::TimedOut,
             _ if self.server_reset.as_ref().is_some_and(|r| r.to_syn) => Outcome::Refused,
             // The application asked SO_ERROR, which clears it (net/core/sock.c sk_getsockopt), and closed.
-            _ if self.soft_error.is_some() && end.err_soft == 0 && !end.exiting => Outcome::Refused,
+            _ if self.seldom().soft_error.is_some() && end.err_soft == 0 && !end.exiting => Outcome::Refused,
             // The application gave up waiting.
             _ => Outcome::TimedOut,
         }

@@ -49,7 +49,7 @@ impl Correlator {
             return false;
         };
         let of_node = |ip| start.node_addrs.contains(&ip);
-        let Some(server) = flow.server_addr().or(flow.dialled) else {
+        let Some(server) = flow.server_addr().or(flow.dialled()) else {
             return false;
         };
         let of_nobody = |at: SocketAddr| {
@@ -59,16 +59,16 @@ impl Correlator {
                 && self.endpoints.node_port(at.port()).is_none()
         };
         let at = flow.ended.unwrap_or(flow.began);
-        of_node(flow.client.ip())
+        of_node(flow.client().ip())
             && of_nobody(server)
-            && flow.dialled.is_none_or(of_nobody)
+            && flow.dialled().is_none_or(of_nobody)
             && self.pods.on_host(server.port(), None, at).is_none()
     }
 
     /// All that is known of it is a RST from a namespace that no pod of this cluster has, at the address of one that had ended.
     pub(super) fn nobodys(&self, flow: &Flow) -> bool {
         let alone = flow.client_end.is_none() && flow.client_got_reset.is_none() && !flow.outside;
-        let (Some(reset), Some(server)) = (&flow.server_reset, flow.server) else {
+        let (Some(reset), Some(server)) = (&flow.server_reset, flow.server()) else {
             return false;
         };
         let owner = self.pods.owner(server.ip(), reset.at);

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::{
     endpoints::Endpoints,
-    flow::{AnswerSeen, End, Flow, GivenUp, LostAnswer, ResetSeen, began},
+    flow::{AnswerSeen, End, GivenUp, Live, LostAnswer, ResetSeen, began},
 };
 use crate::input::{Ktime, Observation, Side, Sock, TcpState};
 
@@ -32,15 +32,15 @@ pub(super) fn leads_to(endpoints: &Endpoints, dialled: SocketAddr, server: Socke
 }
 
 /// The client's address is equal; is the other end the same one under another name?
-pub(super) fn same_connection(flow: &Flow, seen: &Seen<'_>, endpoints: &Endpoints) -> bool {
+pub(super) fn same_connection(flow: &Live, seen: &Seen<'_>, endpoints: &Endpoints) -> bool {
     let behind = |dialled, server| leads_to(endpoints, dialled, server);
     match seen.side {
-        Side::Server => match (flow.server_addr(), flow.dialled) {
+        Side::Server => match (flow.server_addr(), flow.dialled()) {
             (Some(server), _) => server == seen.other,
             (None, Some(dialled)) => behind(dialled, seen.other),
             (None, None) => true,
         },
-        Side::Client => match (flow.dialled, flow.server) {
+        Side::Client => match (flow.dialled(), flow.server()) {
             (Some(dialled), _) => dialled == seen.other,
             (None, Some(server)) => behind(seen.other, server),
             (None, None) => true,
@@ -49,7 +49,7 @@ pub(super) fn same_connection(flow: &Flow, seen: &Seen<'_>, endpoints: &Endpoint
 }
 
 /// A client may use its port again: is this still the same attempt?
-pub(super) fn same_attempt(flow: &Flow, seen: &Seen<'_>, observation: &Observation) -> bool {
+pub(super) fn same_attempt(flow: &Live, seen: &Seen<'_>, observation: &Observation) -> bool {
     // The initial sequence number of its SYN is a connection's name, however long it tries.
     match (flow.isn, isn(observation)) {
         (Some(known), Some(isn)) if known != isn => return false,
@@ -130,7 +130,7 @@ pub(super) fn soft_error(side: Side, sock: &Sock) -> bool {
 }
 
 /// Takes what was seen into the flow. Returns the client's other address, when this tells one.
-pub(super) fn note(flow: &mut Flow, seen: &Seen<'_>, observation: &Observation) -> Option<SocketAddr> {
+pub(super) fn note(flow: &mut Live, seen: &Seen<'_>, observation: &Observation) -> Option<SocketAddr> {
     let Seen {
         at,
         side,
@@ -141,17 +141,17 @@ pub(super) fn note(flow: &mut Flow, seen: &Seen<'_>, observation: &Observation) 
     flow.last = flow.last.max(at);
     flow.began = flow.began.min(began(sock).unwrap_or(at));
     let mut alias = None;
-    if flow.client != seen.client && flow.client_as_seen() != seen.client {
+    if flow.client() != seen.client && flow.client_as_seen() != seen.client {
         alias = Some(seen.client);
         match side {
-            Side::Server => flow.seen_as = Some(seen.client),
+            Side::Server => flow.set_seen_as(seen.client),
             // The client's own view is the address before any masquerade.
-            Side::Client => flow.seen_as = Some(std::mem::replace(&mut flow.client, seen.client)),
+            Side::Client => flow.unmask(seen.client),
         }
     }
     match side {
-        Side::Server => flow.server = Some(other),
-        Side::Client => flow.dialled = Some(other),
+        Side::Server => flow.set_server(other),
+        Side::Client => flow.set_dialled(other),
     }
     let mut ends = false;
     match observation {
@@ -188,13 +188,16 @@ pub(super) fn note(flow: &mut Flow, seen: &Seen<'_>, observation: &Observation) 
             match side {
                 // A failed connection can draw several RSTs; the first one tells.
                 Side::Server => drop(flow.server_reset.get_or_insert_with(|| Box::new(reset))),
-                Side::Client => drop(flow.client_reset.get_or_insert_with(|| Box::new(reset))),
+                Side::Client => {
+                    let seldom = flow.seldom_mut();
+                    seldom.client_reset.get_or_insert_with(|| Box::new(reset));
+                }
             }
             ends = *to_syn || *has_socket;
         }
         Observation::ResetReceived { .. } => {
             match side {
-                Side::Server => flow.server_got_reset.get_or_insert(at),
+                Side::Server => flow.seldom_mut().server_got_reset.get_or_insert(at),
                 Side::Client => flow.client_got_reset.get_or_insert(at),
             };
             ends = true;
@@ -206,39 +209,41 @@ pub(super) fn note(flow: &mut Flow, seen: &Seen<'_>, observation: &Observation) 
                 // Who sends its SYN again has not got the RST: it was lost, as when the pod's network is taken down right
                 // behind it.
                 if flow.server_reset.as_ref().is_some_and(|r| r.to_syn && r.at < at) {
-                    flow.lost_reset = flow.server_reset.take();
+                    flow.seldom_mut().lost_reset = flow.server_reset.take();
                     flow.ended = None;
                 }
             }
             (Side::Client, state) => {
-                flow.request_retransmits += 1;
+                let seldom = flow.seldom_mut();
+                seldom.request_retransmits += 1;
                 let tcp = sock.tcp.unwrap_or_default();
                 // It has given up, and not even its FIN is acknowledged.
                 if matches!(state, TcpState::FinWait1 | TcpState::LastAck)
                     && tcp.retransmits <= 1
-                    && flow.given_up.is_none()
+                    && seldom.given_up.is_none()
                 {
-                    flow.given_up = Some(Box::new(GivenUp {
+                    seldom.given_up = Some(GivenUp {
                         at,
                         state,
                         tcp,
                         silent_ms: *silent_ms,
-                    }));
+                    });
                     ends = true;
                 }
             }
             (Side::Server, _) => {
                 // The first that cannot be sent, all before it having been seen: a later one is the same loss again.
                 let tcp = sock.tcp.unwrap_or_default();
-                let first = u32::from(tcp.retransmits) <= flow.answer_retransmits + 1;
-                flow.answer_retransmits += 1;
-                if flow.lost_answer.is_none()
+                let seldom = flow.seldom_mut();
+                let first = u32::from(tcp.retransmits) <= seldom.answer_retransmits + 1;
+                seldom.answer_retransmits += 1;
+                if seldom.lost_answer.is_none()
                     && first
                     && no_way_out(*err)
                     && closed_by_server(sock.state)
                     && tcp.unacked > 1
                 {
-                    flow.lost_answer = Some(LostAnswer {
+                    seldom.lost_answer = Some(LostAnswer {
                         at,
                         bytes: tcp.unacked - 1,
                         // The FIN is behind all of them.
@@ -253,7 +258,7 @@ pub(super) fn note(flow: &mut Flow, seen: &Seen<'_>, observation: &Observation) 
         Observation::Answer {
             status, body, end, ..
         } => {
-            flow.answer = Some(AnswerSeen {
+            flow.seldom_mut().answer = Some(AnswerSeen {
                 at,
                 status: *status,
                 body: *body,
@@ -262,7 +267,7 @@ pub(super) fn note(flow: &mut Flow, seen: &Seen<'_>, observation: &Observation) 
             });
         }
         Observation::SockError { .. } if soft_error(side, sock) => {
-            flow.soft_error.get_or_insert(at);
+            flow.seldom_mut().soft_error.get_or_insert(at);
         }
         _ => {}
     }

@@ -5,6 +5,7 @@ use std::{cell::Cell, net::SocketAddr};
 
 use super::{
     case::{Case, EndOf, Phase, Target},
+    choices::Choices,
     conntrack::Conntrack,
     endpoints::Endpoints,
     flow::Flow,
@@ -70,14 +71,16 @@ pub(super) fn wall(start: Option<&(Ktime, Start)>, at: Ktime) -> Wall {
     })
 }
 
-pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
+pub(super) fn judge(flow: &Flow, context: &Context<'_>, choices: &mut Choices) -> Option<Verdict> {
     let outcome = flow.outcome()?;
     let ended = flow.ended?;
     // Who dials an endpoint, or a pod that is none (a probe does), has chosen it.
     let dialled_itself = |d: &SocketAddr| {
         context.endpoints.is_endpoint(*d) || context.pods.owner(d.ip(), flow.began).is_some()
     };
-    let server = flow.server_addr().or_else(|| flow.dialled.filter(dialled_itself));
+    let server = flow
+        .server_addr()
+        .or_else(|| flow.dialled().filter(dialled_itself));
     let owner = server.and_then(|s| context.pods.owner(s.ip(), flow.began));
     let owner = owner.or_else(|| context.on_host(flow, server?));
     let meant = server.and_then(|s| context.pods.get(context.endpoints.meant(s, flow.began)?));
@@ -107,13 +110,23 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
     if ownership::counted_by_the_pods_node(flow, outcome, &whose) {
         return None;
     }
-    let service = flow
-        .dialled
-        .and_then(|d| {
-            let node = context.start.is_some_and(|(_, s)| s.node_addrs.contains(&d.ip()));
-            let node_port = || context.endpoints.node_port(d.port()).filter(|_| node);
-            context.endpoints.service_at(d).or_else(node_port)
-        })
+    let node_addrs = context.start.map_or(&[][..], |(_, s)| s.node_addrs.as_slice());
+    let dialled = flow.dialled().and_then(|addr| {
+        let on_node = node_addrs.contains(&addr.ip());
+        let dialled = context.endpoints.dialled(flow.protocol, addr, on_node)?;
+        let had = choices.had(context.endpoints, flow.protocol, (addr, &dialled), flow.began);
+        Some((dialled, had))
+    });
+    let by_addr = || {
+        let addr = flow.dialled()?;
+        let node_port = || context.endpoints.node_port(addr.port());
+        let node_port = || node_port().filter(|_| node_addrs.contains(&addr.ip()));
+        context.endpoints.service_at(addr).or_else(node_port)
+    };
+    let service = dialled
+        .map(|(dialled, _)| dialled.service)
+        // A port of another protocol.
+        .or_else(by_addr)
         .or_else(|| endpoint.map(|e| &*e.service));
     let connect = flow.failed_to_connect();
     let asked_routes = Cell::new(false);
@@ -129,13 +142,14 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
         ended,
         server,
         service,
+        dialled,
         target: Target { pod, heir, endpoint },
-        client_pod: context.pods.owner(flow.client.ip(), flow.began),
+        client_pod: context.pods.owner(flow.client().ip(), flow.began),
         end_of: EndOf::default(),
         brought: pod.and_then(|p| context.rollouts.brought(&p.state, ended)),
         brought_by: pod.map_or(Trigger::None, |p| context.rollouts.brought_by(&p.state)),
         node,
-        node_addrs: context.start.map_or(&[], |(_, s)| s.node_addrs.as_slice()),
+        node_addrs,
         endpoints: context.endpoints,
         routes: RoutesAsked {
             routes: context.routes,
@@ -152,7 +166,7 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
     // Where the service had nobody left to send it to: the endpoint that it lost last.
     let lost = case.lost().map(|(.., endpoint)| endpoint);
     let untranslated =
-        server.is_none_or(|s| flow.dialled == Some(s) && context.endpoints.service_at(s).is_some());
+        server.is_none_or(|s| flow.dialled() == Some(s) && context.endpoints.service_at(s).is_some());
     let lost = lost.filter(|_| untranslated);
     let of_node = || context.pods.get(&lost?.pod.as_ref()?.0);
     case.end_of = EndOf {
@@ -231,10 +245,10 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
             .then(|| case.deletion_seen().map_or(flow.began, |d| d.min(flow.began))),
         due: ended.plus_ms(context.grace_ms),
         packets: connect,
-        answers: flow.answer.is_some(),
+        answers: flow.seldom().answer.is_some(),
         objects_since: case.deletion_seen().map_or(since, |d| d.min(since)),
         local: pod.is_some() || !elsewhere,
-        service: service.is_some() || flow.dialled.is_some_and(|d| Some(d) != server),
+        service: service.is_some() || flow.dialled().is_some_and(|d| Some(d) != server),
         trigger: trigger != Trigger::None || blame == Blame::Unknown,
     };
     let (mut confidence, mut gaps) = context.losses.confidence(&rests_on, context.now);
@@ -261,8 +275,8 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>) -> Option<Verdict> {
         wall: context.wall(ended),
         outcome,
         blame,
-        client: flow.client,
-        dialled: flow.dialled,
+        client: flow.client(),
+        dialled: flow.dialled(),
         server,
         service: service.cloned(),
         trigger,

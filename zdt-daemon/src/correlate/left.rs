@@ -1,9 +1,12 @@
 //! What unanswered connections leave behind in conntrack: entries that send whoever uses the same ports again to the same
 //! pod, whatever the rules say by then.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map::Entry};
 
-use super::flow::{Flow, Left};
+use super::{
+    flow::{Flow, Left},
+    peer::Ends,
+};
 use crate::input::{Ktime, Tuple};
 
 /// nf_conntrack_tcp_timeout_syn_sent (net/netfilter/nf_conntrack_proto_tcp.c); each retransmitted SYN starts it anew.
@@ -14,7 +17,7 @@ const MAX_LEFT: usize = 65_536;
 
 #[derive(Debug, Default)]
 pub(super) struct Leftovers {
-    entries: HashMap<Tuple, Left>,
+    entries: HashMap<Ends, Left>,
     /// What found no room.
     refused: u64,
 }
@@ -26,26 +29,36 @@ impl Leftovers {
 
     /// Tells the flow what it inherited, and remembers what it leaves.
     pub(super) fn pass(&mut self, flow: &mut Flow) {
-        let (Some(dialled), Some(ended), Some(server)) = (flow.dialled, flow.ended, flow.server_addr())
+        let (Some(dialled), Some(ended), Some(server)) = (flow.dialled(), flow.ended, flow.server_addr())
         else {
             return;
         };
         let orig = Tuple {
-            from: flow.client,
+            from: flow.client(),
             to: dialled,
         };
-        let alive = |l: &&Left| {
-            l.server == server && l.ended < flow.began && flow.began < l.ended.plus_ms(ENTRY_LIVES_MS)
+        let leaves = flow.unanswered_syn() || flow.met_an_answered_entry();
+        let room = self.entries.len() < MAX_LEFT;
+        let mut left = Left {
+            began: flow.began,
+            ended,
+            server,
         };
-        flow.left = self.entries.get(&orig).filter(alive).copied();
-        if !flow.unanswered_syn() && !flow.met_an_answered_entry() {
-            self.entries.remove(&orig);
-        } else if self.entries.len() < MAX_LEFT || self.entries.contains_key(&orig) {
-            // The first one of a chain is the one to blame.
-            let began = flow.left.map_or(flow.began, |l| l.began);
-            self.entries.insert(orig, Left { began, ended, server });
-        } else {
-            self.refused += 1;
+        match self.entries.entry(orig.into()) {
+            Entry::Occupied(mut entry) => {
+                let before = *entry.get();
+                let lives = before.ended < flow.began && flow.began < before.ended.plus_ms(ENTRY_LIVES_MS);
+                flow.left = (before.server == server && lives).then_some(before);
+                if leaves {
+                    // The first one of a chain is the one to blame.
+                    left.began = flow.left.map_or(left.began, |l| l.began);
+                    entry.insert(left);
+                } else {
+                    entry.remove();
+                }
+            }
+            Entry::Vacant(entry) if leaves && room => drop(entry.insert(left)),
+            Entry::Vacant(_) => self.refused += u64::from(leaves),
         }
     }
 

@@ -5,6 +5,7 @@ mod attempts;
 mod blind;
 mod bound;
 mod case;
+mod choices;
 mod conntrack;
 mod early;
 mod endpoints;
@@ -18,6 +19,7 @@ mod loss;
 mod observe;
 mod ownership;
 mod packets;
+mod peer;
 mod pods;
 mod propagation;
 mod queues;
@@ -41,7 +43,7 @@ mod tests;
 pub use case::{Case, EndOf, Phase, Target};
 pub use conntrack::{Conntrack, Counted};
 pub use endpoints::{Choice, Dialled, EndpointHistory, Endpoints, Policy};
-pub use flow::{AnswerSeen, End, Flow, GivenUp, Left, LostAnswer, ResetSeen};
+pub use flow::{AnswerSeen, End, Flow, GivenUp, Left, Live, LostAnswer, ResetSeen, Seldom};
 pub use history::{ContainerHistory, Ending, ExitSeen, ListenerHistory, PodHistory, SignalSeen};
 pub use packets::{DropSeen, ForwardedSeen, IcmpSeen};
 pub use pods::Pods;
@@ -132,6 +134,7 @@ pub struct Correlator {
     start: Option<(Ktime, Start)>,
     pods: Pods,
     endpoints: Endpoints,
+    choices: choices::Choices,
     flows: table::Flows,
     attempts: attempts::Attempts,
     left: left::Leftovers,
@@ -158,6 +161,7 @@ impl Correlator {
             start: None,
             pods: Pods::new(settings.max_pods),
             endpoints: Endpoints::new(settings.max_endpoints, settings.max_services),
+            choices: choices::Choices::default(),
             flows: table::Flows::new(settings.max_flows),
             attempts: attempts::Attempts::default(),
             left: left::Leftovers::default(),
@@ -182,6 +186,7 @@ impl Correlator {
         let at = input.at;
         let turn = at > self.now;
         self.now = self.now.max(at);
+        self.choices.told(&input.what);
         match &input.what {
             What::Start(start) => {
                 self.start = Some((at, start.clone()));
@@ -354,7 +359,7 @@ impl Correlator {
             losses: &self.losses,
             rollouts: &self.rollouts,
         };
-        if let Some(verdict) = judge::judge(&flow, &context) {
+        if let Some(verdict) = judge::judge(&flow, &context, &mut self.choices) {
             self.told.keep(&flow);
             self.rollouts.verdict(self.now, &verdict);
             out.push(Output::Verdict(Box::new(verdict)));
@@ -365,6 +370,7 @@ impl Correlator {
         let before = self.now.minus_ms(self.settings.retention_ms);
         self.pods.forget(before);
         self.endpoints.forget(before);
+        self.choices.clear();
         let judged_to = self.judged_to();
         self.left.forget(judged_to);
         self.strays.forget(judged_to);

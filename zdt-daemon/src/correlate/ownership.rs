@@ -38,7 +38,8 @@ fn heard_from_the_pod(flow: &Flow, outcome: Outcome) -> bool {
         Outcome::TimedOut if flow.failed_to_connect() => false,
         Outcome::TimedOut => {
             let end = flow.client_end.as_ref();
-            end.is_some_and(|e| e.tcp.unacked == 0 && e.tcp.bytes_sent > 0) && flow.request_retransmits == 0
+            end.is_some_and(|e| e.tcp.unacked == 0 && e.tcp.bytes_sent > 0)
+                && flow.seldom().request_retransmits == 0
         }
         Outcome::Unreachable => false,
         Outcome::Reset | Outcome::ClosedEarly | Outcome::ServedError => true,
@@ -50,9 +51,9 @@ fn elsewhere(flow: &Flow, server: &Server<'_>) -> bool {
     let seen_here = flow.outside
         || flow.server_end.is_some()
         || flow.server_reset.is_some()
-        || flow.lost_reset.is_some()
-        || flow.lost_answer.is_some()
-        || flow.server_got_reset.is_some();
+        || flow.seldom().lost_reset.is_some()
+        || flow.seldom().lost_answer.is_some()
+        || flow.seldom().server_got_reset.is_some();
     if seen_here || server.pod.is_some() {
         return false;
     }
@@ -60,7 +61,7 @@ fn elsewhere(flow: &Flow, server: &Server<'_>) -> bool {
         return node != server.node;
     }
     // Conntrack forgets a refused connection with its RST. Had a pod of this node sent that, it would have been seen.
-    let service = flow.dialled.and_then(|d| {
+    let service = flow.dialled().and_then(|d| {
         let by_port = || server.endpoints.node_port(d.port());
         server.endpoints.service_at(d).or_else(by_port)
     });

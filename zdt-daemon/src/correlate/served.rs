@@ -51,9 +51,9 @@ impl Correlator {
             self.pods.erred(at, sock.local.ip());
         }
         let mut flow = Flow::new(sock.remote, at);
-        flow.server = Some(sock.local);
+        flow.set_server(sock.local);
         flow.ended = Some(at);
-        flow.answer = Some(answer);
+        flow.seldom_mut().answer = Some(answer);
         self.served.wait(at.plus_ms(self.settings.judge_grace_ms), flow);
     }
 }
@@ -79,18 +79,18 @@ impl ServedErrors {
         // Asked right behind the answer, and not again for a while.
         let of_it = |flow: &&mut Flow| {
             flow.client_as_seen() == reply.to
-                && flow.server == Some(reply.from)
-                && flow.translated.is_none()
+                && flow.server() == Some(reply.from)
+                && flow.translated().is_none()
                 && flow.began <= at
         };
         for flow in self.waiting.values_mut().filter(of_it) {
-            flow.dialled = Some(translation.orig.to);
-            flow.translated = Some(super::flow::Translated {
+            flow.set_dialled(translation.orig.to);
+            flow.set_translated(Some(super::flow::Translated {
                 reply: Some(reply),
                 replied: translation.replied,
-            });
-            if flow.client != translation.orig.from {
-                flow.seen_as = Some(std::mem::replace(&mut flow.client, translation.orig.from));
+            }));
+            if flow.client() != translation.orig.from {
+                flow.unmask(translation.orig.from);
             }
         }
     }

@@ -143,7 +143,7 @@ impl Correlator {
     pub(super) fn failed_to_connect(&mut self, flow: &Flow) {
         let here = flow.outside || flow.client_end.is_some();
         let exact = flow.protocol == Protocol::Tcp && flow.began_within_ms == 0;
-        let (Some(dialled), Some(server)) = (flow.dialled, flow.server_addr()) else {
+        let (Some(dialled), Some(server)) = (flow.dialled(), flow.server_addr()) else {
             return;
         };
         let at = flow.began;

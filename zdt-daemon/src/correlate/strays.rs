@@ -65,7 +65,7 @@ impl Strays {
         let Some(stray) = self.strays.get_mut(&(flow.client_as_seen(), server)) else {
             return true;
         };
-        let Some(dialled) = flow.dialled else {
+        let Some(dialled) = flow.dialled() else {
             let reset = flow.client_end.is_none() && flow.server_was_reset().is_some();
             if reset {
                 stray.pod_side = Some(Box::new(flow.clone()));
@@ -76,10 +76,14 @@ impl Strays {
         if dialled != server {
             flow.stray_reset = Some(stray.at);
         }
-        if let Some(pod_side) = stray.pod_side.take() {
-            flow.server = flow.server.or(pod_side.server);
-            flow.server_got_reset = flow.server_got_reset.or(pod_side.server_got_reset);
-            flow.server_end = flow.server_end.take().or(pod_side.server_end);
+        if let Some(mut pod_side) = stray.pod_side.take() {
+            if let Some(server) = flow.server().or(pod_side.server()) {
+                flow.set_server(server);
+            }
+            if let Some(at) = pod_side.seldom().server_got_reset {
+                flow.seldom_mut().server_got_reset.get_or_insert(at);
+            }
+            flow.server_end = flow.server_end.take().or(pod_side.server_end.take());
             flow.began = flow.began.min(pod_side.began);
         }
         true

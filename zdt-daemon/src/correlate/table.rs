@@ -1,16 +1,21 @@
 //! The flows that may have failed: joins what belongs to one connection attempt, and hands each out once, a grace
 //! after it ended.
 
+mod ids;
+
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
     net::SocketAddr,
 };
+
+use ids::Ids;
 
 use super::{
     early::Sent,
     endpoints::Endpoints,
-    flow::{Flow, Translated, began},
+    flow::{Flow, Live, Translated, began},
     join::{Seen, isn, leads_to, note, reset_seen, same_attempt, same_connection, soft_error},
+    peer::Peer,
     unowned::{Reset, Unowned},
 };
 use crate::input::{Ktime, Observation, Protocol, Side, Sock, TcpState, Translation};
@@ -18,9 +23,9 @@ use crate::input::{Ktime, Observation, Protocol, Side, Sock, TcpState, Translati
 #[derive(Debug)]
 pub(super) struct Flows {
     /// Boxed: a tree moves its values about, and fills its nodes by half when keys only grow.
-    flows: BTreeMap<u64, Box<Flow>>,
+    flows: BTreeMap<u64, Box<Live>>,
     /// By the client's address, and by the address the server saw instead.
-    by_client: HashMap<SocketAddr, Vec<u64>>,
+    by_client: HashMap<Peer, Ids>,
     /// By the initial sequence number of the client's SYN.
     by_isn: HashMap<u32, u64>,
     due: BTreeSet<(Ktime, u64)>,
@@ -118,14 +123,14 @@ impl Flows {
             && matches!(observation, Observation::FlowEnd { .. })
         {
             let may_be =
-                |server| flow.server.is_none_or(|s| s == server) && leads_to(endpoints, other, server);
+                |server| flow.server().is_none_or(|s| s == server) && leads_to(endpoints, other, server);
             if let Some((server, reset)) = self.unowned.take(client, at, may_be) {
-                flow.server = Some(server);
+                flow.set_server(server);
                 flow.server_reset = Some(Box::new(reset));
             }
         }
         if let Some(alias) = alias {
-            self.by_client.entry(alias).or_default().push(id);
+            index(&mut self.by_client, alias, id);
         }
         if let Some(isn) = isn(observation) {
             flow.isn = Some(isn);
@@ -150,29 +155,26 @@ impl Flows {
             return None;
         }
         let orig = translation.orig;
-        let ids = self.by_client.get(&orig.from).cloned().unwrap_or_default();
-        let matches = |f: &Flow| {
+        let matches = |f: &Live| {
             at >= f.began
-                && f.dialled.is_none_or(|d| d == orig.to)
+                && f.dialled().is_none_or(|d| d == orig.to)
                 && f.ended.is_none_or(|e| at.ms_since(e) < 1_000.0)
         };
-        let found = ids
-            .into_iter()
-            .rev()
-            .find(|id| self.flows.get(id).is_some_and(|f| matches(f)));
-        let Some(id) = found else {
+        let Some(id) = self.latest(orig.from, matches) else {
             self.unmask(at, translation);
             return None;
         };
         let flow = self.flows.get_mut(&id)?;
-        flow.dialled.get_or_insert(orig.to);
-        let told = flow.translated.is_some_and(|t| t.reply.is_some());
+        if flow.dialled().is_none() {
+            flow.set_dialled(orig.to);
+        }
+        let told = flow.translated().is_some_and(|t| t.reply.is_some());
         // The entry may be gone at the second look: what the first one said stands.
         if !told || translation.reply.is_some() {
-            flow.translated = Some(Translated {
+            flow.set_translated(Some(Translated {
                 reply: translation.reply,
                 replied: translation.replied,
-            });
+            }));
         }
         // Only a socket in SYN_SENT tells when its connection began.
         let began = flow.isn.map(|_| flow.began);
@@ -184,28 +186,21 @@ impl Flows {
         if reply.to == orig.from {
             return sent;
         }
-        flow.seen_as = Some(reply.to);
+        flow.set_seen_as(reply.to);
         // The server's view of a masqueraded connection may have come first, under the masqueraded address.
-        let seen = self.by_client.get(&reply.to).cloned().unwrap_or_default();
-        let alone = |f: &Flow| f.client == reply.to && f.server == Some(reply.from) && f.client_end.is_none();
-        self.by_client.entry(reply.to).or_default().push(id);
-        let other = seen
-            .into_iter()
-            .rev()
-            .find(|o| *o != id && self.flows.get(o).is_some_and(|f| alone(f)));
+        let alone =
+            |f: &Live| f.client() == reply.to && f.server() == Some(reply.from) && f.client_end.is_none();
+        let others = |o: &u64| *o != id && self.flows.get(o).is_some_and(|f| alone(f));
+        let seen = self.by_client.get(&reply.to.into());
+        let other = seen.and_then(|ids| ids.latest().find(others));
+        index(&mut self.by_client, reply.to, id);
         let Some(server_view) = other.and_then(|o| self.remove(o)) else {
             return sent;
         };
         if let Some(flow) = self.flows.get_mut(&id) {
-            flow.server = server_view.server;
-            flow.server_end = flow.server_end.take().or(server_view.server_end);
-            flow.server_reset = flow.server_reset.take().or(server_view.server_reset);
-            flow.server_got_reset = flow.server_got_reset.or(server_view.server_got_reset);
-            flow.lost_reset = flow.lost_reset.take().or(server_view.lost_reset);
-            flow.answer_retransmits += server_view.answer_retransmits;
-            flow.began = flow.began.min(server_view.began);
-            flow.last = flow.last.max(server_view.last);
-            if let (None, Some(ended)) = (flow.ended, server_view.ended) {
+            let theirs = server_view.ended;
+            flow.absorb(server_view);
+            if let (None, Some(ended)) = (flow.ended, theirs) {
                 flow.ended = Some(ended);
                 self.due.insert((ended.plus_ms(grace_ms), id));
             }
@@ -219,48 +214,47 @@ impl Flows {
         let Some(reply) = translation.reply.filter(|r| r.to != orig.from) else {
             return;
         };
-        let masked = |f: &Flow| {
-            f.client == reply.to
-                && f.server == Some(reply.from)
+        let masked = |f: &Live| {
+            f.client() == reply.to
+                && f.server() == Some(reply.from)
                 && f.client_end.is_none()
                 && f.ended.is_none_or(|e| at.ms_since(e) < 1_000.0)
         };
-        let ids = self.by_client.get(&reply.to).into_iter().flatten().rev();
-        let found = ids
-            .copied()
-            .find(|id| self.flows.get(id).is_some_and(|f| masked(f)));
+        let found = self.latest(reply.to, masked);
         let Some(flow) = found.and_then(|id| self.flows.get_mut(&id)) else {
             return;
         };
-        flow.seen_as = Some(std::mem::replace(&mut flow.client, orig.from));
-        flow.dialled.get_or_insert(orig.to);
-        flow.translated.get_or_insert(Translated {
-            reply: Some(reply),
-            replied: translation.replied,
-        });
-        if let Some(id) = found {
-            self.by_client.entry(orig.from).or_default().push(id);
+        flow.unmask(orig.from);
+        if flow.dialled().is_none() {
+            flow.set_dialled(orig.to);
         }
+        if flow.translated().is_none() {
+            flow.set_translated(Some(Translated {
+                reply: Some(reply),
+                replied: translation.replied,
+            }));
+        }
+        if let Some(id) = found {
+            index(&mut self.by_client, orig.from, id);
+        }
+    }
+
+    /// The latest flow under this address that fits.
+    fn latest(&self, client: SocketAddr, fits: impl Fn(&Live) -> bool) -> Option<u64> {
+        let mut ids = self.by_client.get(&client.into())?.latest();
+        ids.find(|id| self.flows.get(id).is_some_and(|f| fits(f)))
     }
 
     /// The other end of this socket is known as a client that dialled it.
     fn dialled_by_its_peer(&self, sock: &Sock) -> bool {
-        let flows = self.by_client.get(&sock.remote).into_iter().flatten();
-        flows
-            .filter_map(|id| self.flows.get(id))
-            .any(|f| f.client_end.is_some() && f.dialled == Some(sock.local))
+        let dialled = |f: &Live| f.client_end.is_some() && f.dialled() == Some(sock.local);
+        self.latest(sock.remote, dialled).is_some()
     }
 
     /// The flow that an observation belongs to.
     fn find(&self, seen: &Seen<'_>, observation: &Observation, endpoints: &Endpoints) -> Option<u64> {
-        let fits = |id: &u64| {
-            self.flows
-                .get(id)
-                .is_some_and(|f| same_connection(f, seen, endpoints) && same_attempt(f, seen, observation))
-        };
-        if let Some(ids) = self.by_client.get(&seen.client)
-            && let Some(id) = ids.iter().rev().copied().find(fits)
-        {
+        let fits = |f: &Live| same_connection(f, seen, endpoints) && same_attempt(f, seen, observation);
+        if let Some(id) = self.latest(seen.client, fits) {
             return Some(id);
         }
         // Masqueraded and refused: conntrack drops its entry with the RST (net/netfilter/nf_conntrack_proto_tcp.c
@@ -279,9 +273,9 @@ impl Flows {
         }
         let id = self.next;
         self.next += 1;
-        self.flows.insert(id, Box::new(Flow::new(client, began)));
+        self.flows.insert(id, Box::new(Live::new(client, began)));
         self.silent_since = self.silent_since.min(began);
-        self.by_client.entry(client).or_default().push(id);
+        index(&mut self.by_client, client, id);
         id
     }
 
@@ -295,7 +289,7 @@ impl Flows {
             let at = left.reset.at;
             let id = self.open(left.client, at);
             if let Some(flow) = self.flows.get_mut(&id) {
-                flow.server = Some(left.server);
+                flow.set_server(left.server);
                 flow.server_reset = Some(Box::new(left.reset));
                 flow.ended = Some(at);
                 self.due.insert((at.plus_ms(grace_ms), id));
@@ -319,7 +313,7 @@ impl Flows {
             }
             // An entry without a flow: that flow was absorbed by another, or evicted.
             if let Some(flow) = self.due.pop_first().and_then(|(_, id)| self.remove(id)) {
-                return Some(flow);
+                return Some(flow.into());
             }
         }
     }
@@ -330,7 +324,7 @@ impl Flows {
         let flows = due
             .into_iter()
             .filter_map(|(_, id)| self.flows.remove(&id))
-            .map(|flow| *flow)
+            .map(|live| Flow::from(*live))
             .collect();
         self.flows.clear();
         self.by_client.clear();
@@ -357,21 +351,30 @@ impl Flows {
         std::mem::take(&mut self.evicted)
     }
 
-    fn remove(&mut self, id: u64) -> Option<Flow> {
+    fn remove(&mut self, id: u64) -> Option<Live> {
         let flow = *self.flows.remove(&id)?;
         if let Some(isn) = flow.isn
-            && self.by_isn.get(&isn) == Some(&id)
+            && let Entry::Occupied(named) = self.by_isn.entry(isn)
+            && *named.get() == id
         {
-            self.by_isn.remove(&isn);
+            named.remove();
         }
-        for key in [flow.client, flow.client_as_seen()] {
-            if let Some(ids) = self.by_client.get_mut(&key) {
-                ids.retain(|i| *i != id);
-                if ids.is_empty() {
-                    self.by_client.remove(&key);
-                }
+        let seen_as = flow.client_as_seen();
+        let seen_as = (seen_as != flow.client()).then_some(seen_as);
+        for key in [flow.client()].into_iter().chain(seen_as) {
+            if let Entry::Occupied(mut ids) = self.by_client.entry(key.into())
+                && !ids.get_mut().remove(id)
+            {
+                ids.remove();
             }
         }
         Some(flow)
     }
+}
+
+fn index(by_client: &mut HashMap<Peer, Ids>, client: SocketAddr, id: u64) {
+    by_client
+        .entry(client.into())
+        .and_modify(|ids| ids.push(id))
+        .or_insert(Ids::One(id));
 }

@@ -33,7 +33,7 @@ impl Told {
         let silence = flow.client_end.is_none()
             && flow.server_end.is_none()
             && flow.server_reset.is_none()
-            && (flow.given_up.is_some() || flow.lost_answer.is_some());
+            && (flow.seldom().given_up.is_some() || flow.seldom().lost_answer.is_some());
         let late_end = flow.client_end.is_none()
             && flow
                 .server_end

@@ -30,7 +30,7 @@ fn applies(case: &Case<'_>) -> bool {
 /// From when on no new connection is sent to it.
 fn removed(case: &Case<'_>) -> Option<Ktime> {
     let told = case.target.endpoint.and_then(|e| e.terminating.or(e.removed));
-    if case.server.is_some() && case.flow.dialled == case.server {
+    if case.server.is_some() && case.flow.dialled() == case.server {
         // The client chooses among the endpoints by itself.
         return told;
     }

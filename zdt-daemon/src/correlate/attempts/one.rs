@@ -283,15 +283,17 @@ impl Attempt {
         flow.drops.clone_from(&self.drops);
         flow.icmp = self.icmp;
         flow.forwarded = self.forwarded;
-        flow.dialled.get_or_insert(self.dialled);
-        if flow.client != self.client && flow.client_end.is_none() {
-            flow.seen_as = Some(std::mem::replace(&mut flow.client, self.client));
+        if flow.dialled().is_none() {
+            flow.set_dialled(self.dialled);
         }
-        if flow.translated.is_none_or(|t| t.reply.is_none()) {
-            flow.translated = self.reply.map(|reply| Translated {
+        if flow.client() != self.client && flow.client_end.is_none() {
+            flow.unmask(self.client);
+        }
+        if flow.translated().is_none_or(|t| t.reply.is_none()) {
+            flow.set_translated(self.reply.map(|reply| Translated {
                 reply: Some(reply),
                 replied: false,
-            });
+            }));
         }
     }
 
@@ -308,7 +310,9 @@ impl Attempt {
         flow.outside = true;
         flow.told_by_packets = Some(outcome);
         flow.isn = self.isn;
-        flow.lost_reset.clone_from(&self.lost_reset);
+        if self.lost_reset.is_some() {
+            flow.seldom_mut().lost_reset.clone_from(&self.lost_reset);
+        }
         if self.first_late {
             flow.began_within_ms = NEIGHBOUR_MS;
         }

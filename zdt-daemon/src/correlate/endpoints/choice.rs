@@ -74,9 +74,52 @@ impl Choice {
         self.ready == 0 && self.fallback == 0
     }
 
+    fn count(&mut self, usable: Usable) {
+        match usable {
+            Usable::Ready => self.ready += 1,
+            Usable::Fallback => self.fallback += 1,
+            Usable::No => {}
+        }
+    }
+
     /// Every endpoint that new connections can go to is terminating.
     pub fn only_terminating(self) -> bool {
         self.ready == 0 && self.fallback > 0
+    }
+}
+
+/// What a service port had to choose from at some time, and from when until when that is so.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::correlate) struct Had {
+    /// None: its slices were not known by then.
+    pub choice: Option<Choice>,
+    /// The endpoint that it had lost last: when, its address, and which of that address's histories it is.
+    lost: Option<(Ktime, SocketAddr, usize)>,
+    pub(in crate::correlate) from: Ktime,
+    pub(in crate::correlate) until: Ktime,
+}
+
+impl Had {
+    pub(in crate::correlate) fn at_all_times() -> Self {
+        Self {
+            choice: None,
+            lost: None,
+            from: Ktime::default(),
+            until: Ktime(u64::MAX),
+        }
+    }
+
+    pub fn holds(&self, at: Ktime) -> bool {
+        self.from <= at && at < self.until
+    }
+
+    /// Something changed at `change`: what is so at `at` is so on its side of it only.
+    fn bound(&mut self, at: Ktime, change: Ktime) {
+        if change <= at {
+            self.from = self.from.max(change);
+        } else {
+            self.until = self.until.min(change);
+        }
     }
 }
 
@@ -93,6 +136,11 @@ impl EndpointHistory {
             self.conditions.reserve_exact(1);
         }
         self.conditions.push(new);
+    }
+
+    /// When what the slices said of it changed.
+    fn changes(&self) -> impl Iterator<Item = Ktime> {
+        self.conditions.iter().map(|c| c.at)
     }
 
     fn usable_at(&self, at: Ktime) -> Usable {
@@ -174,11 +222,7 @@ impl Endpoints {
             {
                 continue;
             }
-            match endpoint.usable_at(at) {
-                Usable::Ready => choice.ready += 1,
-                Usable::Fallback => choice.fallback += 1,
-                Usable::No => {}
-            }
+            choice.count(endpoint.usable_at(at));
         }
         Some(choice)
     }
@@ -188,6 +232,14 @@ impl Endpoints {
         &'a self,
         dialled: &Dialled<'a>,
     ) -> impl Iterator<Item = (SocketAddr, &'a EndpointHistory)> + use<'a> {
+        self.numbered(dialled).map(|(addr, _, e)| (addr, e))
+    }
+
+    /// The same, each with its place among the histories of its address.
+    fn numbered<'a>(
+        &'a self,
+        dialled: &Dialled<'a>,
+    ) -> impl Iterator<Item = (SocketAddr, usize, &'a EndpointHistory)> + use<'a> {
         let Dialled {
             service, port, v4, ..
         } = *dialled;
@@ -195,9 +247,38 @@ impl Endpoints {
         addrs.filter(move |ip| ip.is_ipv4() == v4).flat_map(move |ip| {
             let all = self.by_addr.get(ip).map_or(&[][..], Vec::as_slice);
             all.iter()
-                .filter(move |e| *e.service == *service)
-                .filter_map(move |e| Some((e.port(*ip, port)?, e)))
+                .enumerate()
+                .filter(move |(_, e)| *e.service == *service)
+                .filter_map(move |(n, e)| Some((e.port(*ip, port)?, n, e)))
         })
+    }
+
+    /// What this service port had to choose from at `at`, and what it had lost last, in one look at its endpoints.
+    pub(in crate::correlate) fn had(&self, dialled: &Dialled<'_>, at: Ktime) -> Had {
+        let mut had = Had::at_all_times();
+        let since = self.known_since.get(dialled.service).copied();
+        had.bound(at, since.unwrap_or(had.until));
+        let mut choice = Choice::default();
+        for (addr, n, endpoint) in self.numbered(dialled) {
+            choice.count(endpoint.usable_at(at));
+            if let Some(lost) = endpoint.lost(at)
+                && had.lost.is_none_or(|(last, of, _)| (last, of) <= (lost, addr))
+            {
+                had.lost = Some((lost, addr, n));
+            }
+            had.bound(at, endpoint.added);
+            for change in endpoint.removed.into_iter().chain(endpoint.changes()) {
+                had.bound(at, change);
+            }
+        }
+        had.choice = since.filter(|since| *since <= at).map(|_| choice);
+        had
+    }
+
+    /// The endpoint that was lost last.
+    pub(in crate::correlate) fn lost_of(&self, had: &Had) -> Option<(Ktime, SocketAddr, &EndpointHistory)> {
+        let (at, addr, n) = had.lost?;
+        Some((at, addr, self.by_addr.get(&addr.ip())?.get(n)?))
     }
 
     /// The endpoint that this service port lost last by `at`, and when. Under [`Policy::Local`], of those of the node.

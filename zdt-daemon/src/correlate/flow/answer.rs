@@ -38,13 +38,17 @@ impl AnswerSeen {
 impl Flow {
     /// The request that this is was answered with an error.
     pub fn served_error(&self) -> Option<&AnswerSeen> {
-        self.answer.as_ref().filter(|a| a.end.is_none() && a.is_error())
+        self.seldom()
+            .answer
+            .as_ref()
+            .filter(|a| a.end.is_none() && a.is_error())
     }
 
     /// The answer that the server's process cut. One with an error had failed before; and a client that left, or that could not
     /// be reached any more, cut it itself.
     pub fn cut_answer(&self) -> Option<&AnswerSeen> {
-        self.answer
+        self.seldom()
+            .answer
             .as_ref()
             .filter(|a| a.is_cut() && !a.is_error() && self.cut_by_server())
     }

@@ -43,7 +43,11 @@ impl Flow {
     /// The client gave up on silence: its request was never acknowledged, or its answer never ended. The latter is a
     /// failure only where the server's process is gone: a living one may lose a packet, or a client its patience.
     pub fn cut_off(&self) -> Option<&GivenUp> {
-        let given_up = self.given_up.as_ref().filter(|_| self.client_end.is_none())?;
+        let given_up = self
+            .seldom()
+            .given_up
+            .as_ref()
+            .filter(|_| self.client_end.is_none())?;
         let unheard = given_up.request() > CLOSE_NOTIFY_MOST && self.server_end.is_none();
         (unheard || self.stalled(given_up)).then_some(given_up)
     }
@@ -61,15 +65,16 @@ impl Flow {
 
     /// Bytes that the server's process had written when it closed, where its kernel tells.
     fn written(&self) -> Option<u64> {
-        let lost = self.lost_answer.map(|l| l.acked + u64::from(l.bytes));
+        let lost = self.seldom().lost_answer.map(|l| l.acked + u64::from(l.bytes));
         let closed = self.server_end.as_deref().filter(|e| e.closed_first());
         lost.or_else(|| closed.map(End::written))
     }
 
     /// Bytes of an answer that no client can have: they never left, or it hung up without them.
     pub fn lost(&self) -> Option<&LostAnswer> {
-        let without = || self.given_up.as_ref().is_some_and(|g| self.stalled(g));
-        self.lost_answer
+        let without = || self.seldom().given_up.as_ref().is_some_and(|g| self.stalled(g));
+        self.seldom()
+            .lost_answer
             .as_ref()
             .filter(|l| l.never_left > 0 || without())
     }
