@@ -19,6 +19,8 @@ mod filter;
 mod flood;
 #[path = "kernel/processes.rs"]
 mod processes;
+#[path = "kernel/resets.rs"]
+mod resets;
 #[path = "kernel/world.rs"]
 mod world;
 

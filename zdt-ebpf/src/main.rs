@@ -13,6 +13,7 @@ mod emit;
 mod filter;
 mod hooks;
 mod maps;
+mod open;
 mod packet;
 mod queue;
 mod rate;

@@ -122,6 +122,12 @@ pub fn joined(child: Sock) {
     known.full = full;
 }
 
+/// Whether a pod listens where this socket is.
+#[inline(always)]
+pub fn listens_at(sk: Ptr, port: u16) -> bool {
+    LISTENERS.get_ptr(place(sk, port)).is_some()
+}
+
 #[inline(always)]
 fn place(sk: Ptr, port: u16) -> Place {
     Place {

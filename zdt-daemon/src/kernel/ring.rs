@@ -4,15 +4,15 @@
 
 use std::{
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd as _, OwnedFd},
     time::Duration,
 };
 
 use aya::maps::{MapData, RingBuf};
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     sync::watch,
-    time::sleep,
 };
 use zdt_common::{DecodeError, Decoded, decode};
 
@@ -54,12 +54,18 @@ impl EventRing {
         &mut self,
         mut each: impl FnMut(Result<Decoded<'_>, DecodeError>) -> bool,
     ) -> io::Result<std::convert::Infallible> {
-        let wakeup = wakeup(self.ring.as_fd().try_clone_to_owned()?)?;
+        let wakeup = readable(self.ring.as_fd().try_clone_to_owned()?)?;
+        // Not the runtime's timer: that wakes up once more on the way to anything that is more than 64 ms off.
+        let alarm = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC)?;
+        let time_to_look = readable(alarm.as_fd().try_clone_to_owned()?)?;
         let mut looks = 0_u32;
         loop {
             let expected = *self.moving.borrow_and_update() || looks > 0;
+            let wait = if expected { DRAIN_EVERY } else { DRAIN_IDLE };
+            let once = Expiration::OneShot(wait.into());
+            alarm.set(once, TimerSetTimeFlags::empty())?;
             tokio::select! {
-                () = sleep(if expected { DRAIN_EVERY } else { DRAIN_IDLE }) => {}
+                ready = time_to_look.readable() => ready?.clear_ready(),
                 ready = wakeup.readable() => ready?.clear_ready(),
                 Ok(()) = self.moving.changed() => {}
             }
@@ -74,12 +80,13 @@ impl EventRing {
     }
 }
 
-/// Becomes readable when the kernel half asks for a drain.
+/// Becomes readable when the kernel half asks for a drain, or when the alarm's time has come. Neither is ever read: each time
+/// makes a new edge for epoll(7).
 #[expect(
     unsafe_code,
     reason = "registering a file descriptor with epoll is unsafe in tokio"
 )]
-fn wakeup(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` names the same open file until it is dropped, which `AsyncFd` does after deregistering.
     unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(Into::into)
 }

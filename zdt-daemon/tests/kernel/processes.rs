@@ -15,6 +15,7 @@ use zdt_daemon::input::{Attribution, Observation, Place, PodUid, Side, TcpState}
 
 use crate::{
     eyes::Eyes,
+    resets::answer_and_reset,
     world::{PORT, World},
 };
 
@@ -38,6 +39,13 @@ fn server_in_a_pod() {
     let mut request = [0; 64];
     let read = stream.read(&mut request).unwrap();
     assert!(read > 0);
+    if behaviour == "answer and reset" {
+        answer_and_reset(stream);
+        println!("\nreset");
+        loop {
+            std::thread::park();
+        }
+    }
     if behaviour == "answer half" {
         stream
             .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n")

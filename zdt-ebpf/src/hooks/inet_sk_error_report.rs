@@ -4,7 +4,9 @@
 //! net/core/sock.c sk_error_report for sockets of the internet families of any protocol, hence the filter for TCP.
 //! `sk_err` is set by then.
 //!
-//! Every error that passes the address filter is reported: healthy traffic has none.
+//! Every error that passes the address filter is reported, but for two that healthy traffic has: a client's RST with nothing open
+//! (open.rs), and that of a socket which its own process has just reset: net/ipv4/tcp.c tcp_disconnect calls this behind having
+//! cleared the counters and the peer's port.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use zdt_common::{Hook, SockErr};
@@ -12,7 +14,8 @@ use zdt_common::{Hook, SockErr};
 use crate::{
     emit::emit,
     filter,
-    read::{self, IPPROTO_TCP, arg, field},
+    open::{self, ECONNRESET, EPIPE},
+    read::{self, IPPROTO_TCP, arg, field, tcp},
 };
 
 #[btf_tracepoint(function = "inet_sk_error_report")]
@@ -29,9 +32,22 @@ fn report(ctx: &BtfTracePointContext) -> Option<()> {
         return None;
     }
     let tuple = read::tuple(sk)?;
-    let server = filter::side(&tuple)?;
+    if tuple.rport == 0 {
+        return None;
+    }
+    let server = filter::serves_here(&tuple);
+    // The state is CLOSE by now; the error tells what it was.
+    let err: i32 = field!(sk, sk_err);
+    let before = match err {
+        ECONNRESET => tcp::ESTABLISHED,
+        EPIPE => tcp::CLOSE_WAIT,
+        _ => tcp::SYN_SENT,
+    };
+    if open::hung_up_on(sk, before, server) || !filter::is_ours(&tuple, server) {
+        return None;
+    }
     emit(Hook::InetSkErrorReport, |event: &mut SockErr| {
-        read::full_view(&mut event.view, sk, &tuple, server);
+        read::full_view(&mut event.view, sk, &tuple, u8::from(server));
     });
     Some(())
 }

@@ -6,7 +6,7 @@
 //!
 //! This fires a few times in the life of every connection of the machine, so it looks at the two state numbers
 //! first, then at the socket's counters, at addresses last. An end is reported only when the counters leave open that a
-//! request was unanswered (see [`suspicious_server`]); a connection that nobody answered (SYN_SENT to CLOSE) always; and one that the server of
+//! request was unanswered (see open.rs); a connection that nobody answered (SYN_SENT to CLOSE) always; and one that the server of
 //! a pod in transition ends behind an HTTP answer (see [`last_answer`]), with that answer.
 
 use aya_ebpf::{
@@ -21,6 +21,7 @@ use crate::{
     emit::emit,
     filter,
     maps::ANSWERS,
+    open::{self, Counted, ECONNRESET, EPIPE},
     queue, rate,
     read::{self, IPPROTO_TCP, Ptr, Sock, Tuple, arg, field, sock_field, tcp},
 };
@@ -53,15 +54,6 @@ fn is_end(old: u8, new: u8) -> bool {
     }
 }
 
-/// What a connection has counted: whether a request may be unanswered is asked of it first, since for nearly all ends of
-/// connections that says enough, and each look into a map costs as much as all of it.
-struct Counted {
-    received: u64,
-    sent: u64,
-    /// The peer's FIN counts as one byte in bytes_received and in rcv_nxt (net/ipv4/tcp_input.c tcp_fin).
-    fin: u64,
-}
-
 #[inline(always)]
 fn end(sock: Sock, old: u8, new: u8) -> Option<()> {
     let protocol: u16 = sock_field!(sock, sk_protocol);
@@ -70,16 +62,14 @@ fn end(sock: Sock, old: u8, new: u8) -> Option<()> {
     }
     let sk = sock.ptr();
     let err: i32 = sock_field!(sock, sk_err);
-    let always = old == tcp::SYN_SENT || err != 0;
-    let counted = Counted {
-        received: field!(sk, tp_bytes_received),
-        sent: field!(sk, tp_bytes_sent),
-        fin: u64::from(old == tcp::CLOSE_WAIT),
-    };
-    if !always
+    // A server's may be a client's way to hang up (open.rs).
+    let reset = err == ECONNRESET || err == EPIPE;
+    let always = old == tcp::SYN_SENT || (err != 0 && !reset);
+    let counted = Counted::of(sk, old == tcp::CLOSE_WAIT);
+    if err == 0
         && old == tcp::CLOSE_WAIT
-        && !suspicious_client(sk, new, &counted)
-        && !suspicious_server(sk, new, &counted)
+        && !open::for_client(sk, new, &counted)
+        && !open::for_server(sk, new, &counted)
     {
         return None;
     }
@@ -87,9 +77,9 @@ fn end(sock: Sock, old: u8, new: u8) -> Option<()> {
     let server = filter::serves_here(&tuple);
     let open = always
         || if server {
-            suspicious_server(sk, new, &counted)
+            open::for_server(sk, new, &counted) || (reset && open::unacknowledged(sk) > 0)
         } else {
-            suspicious_client(sk, new, &counted)
+            reset || open::for_client(sk, new, &counted)
         };
     // Only a server that ends what is established may cut an answer.
     let answers = server && old == tcp::ESTABLISHED && filter::may_go(&tuple.laddr);
@@ -132,56 +122,6 @@ fn last_answer(sk: Ptr, tuple: &Tuple) -> Option<&'static LastAnswer> {
     let answer = answer::known(field!(sk, sk_cookie))?;
     let ends = answer.begun == 1 && (filter::is_in_transit(&tuple.laddr) || current_exiting() == 1);
     (ends && rate::has_room(Hook::CgroupSkbEgress, unsafe { bpf_ktime_get_ns() })).then_some(answer)
-}
-
-/// Whether a request may be unanswered, where this is its client: it asked and got nothing, or asked again since the last
-/// answer. When the client closes first, only a request without any answer is one: a TLS client's close_notify
-/// (RFC 8446 6.1) is data after the last answer, too.
-#[inline(always)]
-fn suspicious_client(sk: Ptr, new: u8, counted: &Counted) -> bool {
-    if counted.sent == 0 {
-        return false;
-    }
-    if counted.received <= counted.fin {
-        return true;
-    }
-    new != tcp::FIN_WAIT1 && after(field!(sk, tp_lsndtime), field!(sk, icsk_lrcvtime))
-}
-
-/// The same, where this is its server. One sign alone is not enough: the times have the resolution of a jiffy, and a
-/// response that was cut short looks like one that was finished.
-#[inline(always)]
-fn suspicious_server(sk: Ptr, new: u8, counted: &Counted) -> bool {
-    let &Counted { received, sent, fin } = counted;
-    if received <= fin {
-        // Nobody asked: a probe, or an idle connection. Where the server closes first, the request may be on its way.
-        return fin == 0 && sent == 0 && new == tcp::FIN_WAIT1;
-    }
-    if sent == 0 || fin == 1 {
-        return sent == 0;
-    }
-    if after(field!(sk, icsk_lrcvtime), field!(sk, tp_lsndtime)) {
-        return true;
-    }
-    let rcv_nxt: u32 = field!(sk, tp_rcv_nxt);
-    let rcv_wup: u32 = field!(sk, tp_rcv_wup);
-    let copied_seq: u32 = field!(sk, tp_copied_seq);
-    // Data came after our last segment, or was never read.
-    if rcv_nxt != rcv_wup || rcv_nxt != copied_seq {
-        return true;
-    }
-    // Everything we sent is acknowledged, and data came in or after the segment that acknowledged the last of it: a
-    // request that the client sent when it had our last answer.
-    let write_seq: u32 = field!(sk, tp_write_seq);
-    let snd_una: u32 = field!(sk, tp_snd_una);
-    let snd_wl1: u32 = field!(sk, tp_snd_wl1);
-    write_seq == snd_una && rcv_nxt != snd_wl1
-}
-
-/// `a` is later than `b`, both jiffies (include/linux/jiffies.h time_after).
-#[inline(always)]
-fn after(a: u32, b: u32) -> bool {
-    (b.wrapping_sub(a) as i32) < 0
 }
 
 #[inline(always)]

@@ -8,14 +8,14 @@
 //! `sk` is null when no socket matched, and may be a listener, a request socket or TIME_WAIT. These have no
 //! connection of their own, so the ends are taken from the packet.
 //!
-//! Every RST that passes the address filter is reported: healthy traffic sends none.
+//! Every RST that passes the address filter is reported, but for that of a client that hangs up with nothing open (open.rs).
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use zdt_common::{Hook, ResetSent};
 
 use crate::{
     emit::emit,
-    filter,
+    filter, open,
     read::{self, Ptr, Segment, arg, field, global, tcp},
 };
 
@@ -57,7 +57,13 @@ pub fn report<const HOOK: u16>(sk: Ptr, skb: Ptr, reason: u32) -> Option<()> {
     } else {
         read::tuple(sk)?
     };
-    let server = filter::side(&tuple)?;
+    let server = filter::serves_here(&tuple);
+    // The functions see no full socket, nor a RST that answers nothing.
+    let active = HOOK == Hook::TcpSendReset as u16 && full && skb == 0 && !server;
+    if (active && open::hangs_up(sk, state, &tuple)) || !filter::is_ours(&tuple, server) {
+        return None;
+    }
+    let server = u8::from(server);
     emit(hook, |event: &mut ResetSent| {
         if full {
             let socket: Ptr = field!(sk, sk_socket);
