@@ -5,6 +5,7 @@ mod objects;
 mod observation;
 mod packet;
 mod rules;
+mod uid;
 
 use std::{fmt, net::IpAddr};
 
@@ -19,6 +20,7 @@ pub use observation::{
 };
 pub use packet::{ConntrackState, Packet, Pinned};
 pub use rules::{Backend, Protocol, Route, RouteChange, RulesState};
+pub use uid::UidText;
 
 /// CLOCK_MONOTONIC, nanoseconds: the only clock that orders inputs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -67,11 +69,11 @@ pub struct CgroupId(pub u64);
 /// `metadata.uid` of a pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct PodUid(pub String);
+pub struct PodUid(pub UidText);
 
 impl fmt::Display for PodUid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        self.0.fmt(f)
     }
 }
 

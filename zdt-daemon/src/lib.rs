@@ -3,6 +3,7 @@
 //! One direction, one type per arrow: `kernel`, `netfilter` and `cluster` make [`input::Input`]s, `record` keeps them,
 //! `correlate` (pure) turns them into [`verdict::Output`]s, `sink` delivers those.
 
+mod addrs;
 pub mod app;
 pub mod causes;
 pub mod cli;
@@ -13,6 +14,7 @@ pub mod correlate;
 pub mod input;
 pub mod kernel;
 pub mod live;
+mod memory;
 pub mod netfilter;
 pub mod pipe;
 pub mod record;

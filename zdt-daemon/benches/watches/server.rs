@@ -176,7 +176,7 @@ fn slice(size: Size, n: usize, changed: Option<(usize, Ktime)>) -> String {
         // Writing to a String cannot fail.
         let _ = write!(
             endpoints,
-            r#"{comma}{{"addresses":["{}"],"conditions":{{"ready":{},"serving":true,"terminating":{}}},"nodeName":"n{}","zone":"a","targetRef":{{"kind":"Pod","namespace":"shop","name":"{name}","uid":"p-{n}-{pod}"}}}}"#,
+            r#"{comma}{{"addresses":["{}"],"conditions":{{"ready":{},"serving":true,"terminating":{}}},"nodeName":"n{}","zone":"a","targetRef":{{"kind":"Pod","namespace":"shop","name":"{name}","uid":"{n:08x}-{pod:04x}-4000-8000-000000000000"}}}}"#,
             ip(n, pod),
             new.is_none(),
             new.is_some(),

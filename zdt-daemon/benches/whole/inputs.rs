@@ -40,7 +40,7 @@ fn name(name: String) -> NsName {
 }
 
 fn uid(n: usize) -> PodUid {
-    PodUid(format!("{n:08x}-0000-4000-8000-000000000000"))
+    PodUid(format!("{n:08x}-0000-4000-8000-000000000000").into())
 }
 
 impl Cluster {

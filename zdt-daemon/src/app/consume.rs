@@ -4,7 +4,12 @@ use anyhow::Context as _;
 use tokio::sync::mpsc;
 
 use super::{WRITE, meter::Meter, paused::Pauses, questions::Questions, tick::Waiting};
-use crate::{clock, input::Input, pipe::Pipe};
+use crate::{
+    clock,
+    input::{Input, What},
+    memory,
+    pipe::Pipe,
+};
 
 /// Takes inputs until there are no more. Blocks.
 pub(super) fn consume(
@@ -21,6 +26,10 @@ pub(super) fn consume(
             pipe.step(&input).context(WRITE)?;
             waiting.follow(&input, pipe);
             meter.tables(&input, pipe);
+            if matches!(input.what, What::Synced) {
+                // The pages of the first lists.
+                memory::give_back();
+            }
         }
     }
     pipe.finish().context(WRITE)

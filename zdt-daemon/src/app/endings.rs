@@ -7,8 +7,9 @@ use std::{
     net::IpAddr,
 };
 
-use crate::input::{
-    Attribution, Input, Ktime, NsName, Observation, PodState, PodUid, RulesState, SliceState, What,
+use crate::{
+    addrs::{AddrMap, AddrSet},
+    input::{Attribution, Input, Ktime, NsName, Observation, PodState, PodUid, RulesState, SliceState, What},
 };
 
 /// An ending is over so long after nothing names the address any more: stragglers come until the slowest node's rules
@@ -22,19 +23,23 @@ enum Owner {
     Slice(NsName),
 }
 
-/// How many own an address; numbers, since a cluster has 150,000 of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How many own each address; numbers, since a cluster has 150,000 of them.
+#[derive(Debug, Default)]
 struct Owners {
-    pods: u32,
-    slices: u32,
+    pods: AddrMap<u32>,
+    slices: AddrMap<u32>,
 }
 
 impl Owners {
-    fn of(&mut self, owner: &Owner) -> &mut u32 {
+    fn of(&mut self, owner: &Owner) -> &mut AddrMap<u32> {
         match owner {
             Owner::Pod(_) => &mut self.pods,
             Owner::Slice(_) => &mut self.slices,
         }
+    }
+
+    fn any(&self, ip: IpAddr) -> bool {
+        self.pods.contains_key(&ip) || self.slices.contains_key(&ip)
     }
 }
 
@@ -79,11 +84,11 @@ pub(super) fn goes_on(what: &What) -> bool {
 pub(super) struct Endings {
     /// The node's own, once [`What::Start`] has passed.
     node: BTreeSet<IpAddr>,
-    owned: BTreeMap<Owner, BTreeSet<IpAddr>>,
-    owners: BTreeMap<IpAddr, Owners>,
+    owned: BTreeMap<Owner, AddrSet>,
+    owners: Owners,
     stages: BTreeMap<IpAddr, Stage>,
     /// Rules of this node that lead to an address, by number; None: the rules cannot be read.
-    routes: Option<BTreeMap<IpAddr, u32>>,
+    routes: Option<AddrMap<u32>>,
 }
 
 impl Endings {
@@ -94,9 +99,9 @@ impl Endings {
         match &input.what {
             What::Start(start) => self.node = start.node_addrs.iter().copied().collect(),
             What::Pod(pod) => self.pod(at, pod, out),
-            What::PodGone { uid } => self.own(at, Owner::Pod(uid.clone()), BTreeSet::new(), out),
+            What::PodGone { uid } => self.own(at, Owner::Pod(uid.clone()), AddrSet::default(), out),
             What::Slice(slice) => self.slice(at, slice, out),
-            What::SliceGone { slice } => self.own(at, Owner::Slice(slice.clone()), BTreeSet::new(), out),
+            What::SliceGone { slice } => self.own(at, Owner::Slice(slice.clone()), AddrSet::default(), out),
             What::Rules(rules) => self.rules(rules),
             What::Tick => self.stages.retain(|_, stage| match stage {
                 Stage::Ends => true,
@@ -117,7 +122,7 @@ impl Endings {
     }
 
     fn is_pod(&self, ip: IpAddr) -> bool {
-        self.owners.get(&ip).is_some_and(|owners| owners.pods > 0)
+        self.owners.pods.contains_key(&ip)
     }
 
     /// Whether connections of this node may lead there.
@@ -132,10 +137,10 @@ impl Endings {
             return;
         }
         let ends = pod.told_to_go() || matches!(pod.phase.as_str(), "Succeeded" | "Failed");
-        let ips: BTreeSet<IpAddr> = pod.ips.iter().copied().collect();
+        let ips: AddrSet = pod.ips.iter().copied().collect();
         self.own(at, Owner::Pod(pod.uid.clone()), ips.clone(), out);
         if ends {
-            for ip in ips {
+            for ip in ips.addrs() {
                 self.begin(ip, out);
             }
         }
@@ -144,12 +149,9 @@ impl Endings {
     fn slice(&mut self, at: Ktime, slice: &SliceState, out: &mut Vec<IpAddr>) {
         let owner = Owner::Slice(slice.slice.clone());
         let all = slice.endpoints.iter().flat_map(|e| &e.addrs).copied();
-        let all: BTreeSet<IpAddr> = all.collect();
-        let dropped = self
-            .owned
-            .get(&owner)
-            .map(|before| before - &all)
-            .unwrap_or_default();
+        let all: AddrSet = all.collect();
+        let before = self.owned.get(&owner).into_iter().flat_map(AddrSet::addrs);
+        let dropped: Vec<IpAddr> = before.filter(|ip| !all.contains(*ip)).collect();
         // Before it is gone: a selector that changes takes it away without ever calling it terminating.
         for ip in dropped {
             self.begin(ip, out);
@@ -173,27 +175,28 @@ impl Endings {
     }
 
     /// Makes `ips` all that `owner` has.
-    fn own(&mut self, at: Ktime, owner: Owner, ips: BTreeSet<IpAddr>, out: &mut Vec<IpAddr>) {
+    fn own(&mut self, at: Ktime, owner: Owner, ips: AddrSet, out: &mut Vec<IpAddr>) {
         let before = self.owned.remove(&owner).unwrap_or_default();
-        for ip in &ips - &before {
-            *self.owners.entry(ip).or_default().of(&owner) += 1;
+        for ip in ips.addrs().filter(|ip| !before.contains(*ip)) {
+            *self.owners.of(&owner).or_default(ip) += 1;
             // The next pod has the address of one that is gone.
             if matches!(self.stages.get(&ip), Some(Stage::Gone(_))) {
                 self.stages.remove(&ip);
             }
         }
-        for ip in &before - &ips {
-            let left = self.owners.get_mut(&ip).is_some_and(|owners| {
-                // Each owner owns it once.
-                *owners.of(&owner) -= 1;
-                *owners != Owners::default()
-            });
-            if left {
+        for ip in before.addrs().filter(|ip| !ips.contains(*ip)) {
+            let of = self.owners.of(&owner);
+            // Each owner owns it once.
+            if let Some(owners) = of.get_mut(&ip).filter(|owners| **owners > 1) {
+                *owners -= 1;
+            } else {
+                of.remove(&ip);
+            }
+            if self.owners.any(ip) {
                 continue;
             }
             let concerns =
                 self.concerns(ip) || self.stages.contains_key(&ip) || matches!(owner, Owner::Pod(_));
-            self.owners.remove(&ip);
             if concerns
                 && !matches!(self.stages.insert(ip, Stage::Gone(at)), Some(Stage::Gone(_)))
                 && !out.contains(&ip)
@@ -209,7 +212,7 @@ impl Endings {
     fn rules(&mut self, rules: &RulesState) {
         let routes = self.routes.get_or_insert_default();
         for route in &rules.change.added {
-            *routes.entry(route.to.ip()).or_default() += 1;
+            *routes.or_default(route.to.ip()) += 1;
         }
         for route in &rules.change.removed {
             let ip = route.to.ip();

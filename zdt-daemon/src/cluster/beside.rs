@@ -8,7 +8,10 @@ use std::{
 };
 
 use super::watch_set::Change;
-use crate::input::{Ktime, NsName, PodState, PodUid, ReplicaSetState, SliceState, What, Workload};
+use crate::{
+    addrs::AddrSet,
+    input::{Ktime, NsName, PodState, PodUid, ReplicaSetState, SliceState, What, Workload},
+};
 
 /// A rollout's first pod is there this long after its template, in milliseconds, or is pulling its image still; from then on its
 /// endpoint in transition keeps the others here.
@@ -18,14 +21,14 @@ const BEGINS_WITHIN_MS: u64 = 60_000;
 type Owner = (String, Workload);
 
 /// Namespace and service.
-type Of = (String, String);
+type Of = (String, Box<str>);
 
 #[derive(Debug, Default)]
 pub struct Beside {
     /// Pods of this node.
     pods: BTreeMap<PodUid, (Option<Owner>, BTreeSet<IpAddr>)>,
     /// Services, and the addresses behind them.
-    slices: BTreeMap<NsName, (String, BTreeSet<IpAddr>)>,
+    slices: BTreeMap<NsName, (Box<str>, AddrSet)>,
     /// The addresses of this node's pods.
     own: BTreeSet<IpAddr>,
     /// The slices of each service that has one of them, or had: a cluster has many more, and something there always moves.
@@ -98,9 +101,9 @@ impl Beside {
                 slices
                     .iter()
                     .filter_map(|name| self.slices.get(name))
-                    .flat_map(|(_, a)| a)
+                    .flat_map(|(_, a)| a.addrs())
             };
-            if addrs().any(|addr| self.transit.contains(addr)) {
+            if addrs().any(|addr| self.transit.contains(&addr)) {
                 beside.extend(addrs().filter(|addr| self.own.contains(addr)));
             }
         }
@@ -117,8 +120,8 @@ impl Beside {
 
     /// Which services have a pod of this node behind them, and all of their slices: a service of many endpoints has several.
     fn look_around(&mut self) {
-        let of = |(name, (service, _)): (&NsName, &(String, _))| (name.namespace.clone(), service.clone());
-        let mine = |addrs: &BTreeSet<IpAddr>| addrs.iter().any(|addr| self.own.contains(addr));
+        let of = |(name, (service, _)): (&NsName, &(Box<str>, _))| (name.namespace.clone(), service.clone());
+        let mine = |addrs: &AddrSet| addrs.addrs().any(|addr| self.own.contains(&addr));
         let near = self.slices.iter().filter(|(_, (_, addrs))| mine(addrs));
         self.near = near.map(|slice| (of(slice), BTreeSet::new())).collect();
         for slice in &self.slices {
@@ -163,18 +166,15 @@ impl Beside {
     }
 
     fn slice(&mut self, slice: &SliceState) {
-        let addrs: BTreeSet<IpAddr> = slice.endpoints.iter().flat_map(|e| &e.addrs).copied().collect();
-        let mine = addrs.iter().any(|addr| self.own.contains(addr));
-        let now = (slice.service.clone(), addrs);
+        let addrs: AddrSet = slice.endpoints.iter().flat_map(|e| &e.addrs).copied().collect();
+        let mine = addrs.addrs().any(|addr| self.own.contains(&addr));
+        let now: (Box<str>, _) = (slice.service.as_str().into(), addrs);
         let before = self.slices.get(&slice.slice);
         if before == Some(&now) {
             return;
         }
-        self.stale |= before.is_some_and(|(service, _)| *service != slice.service);
-        if let Some(near) = self
-            .near
-            .get_mut(&(slice.slice.namespace.clone(), slice.service.clone()))
-        {
+        self.stale |= before.is_some_and(|(service, _)| *service != now.0);
+        if let Some(near) = self.near.get_mut(&(slice.slice.namespace.clone(), now.0.clone())) {
             near.insert(slice.slice.clone());
             self.changed = true;
         } else {

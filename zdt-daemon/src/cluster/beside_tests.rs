@@ -174,7 +174,7 @@ proptest::proptest! {
                     pods.insert(ip(&address(*a)));
                 }
                 Happens::PodGone(a) => {
-                    beside.follow(Ktime(0), &What::PodGone { uid: PodUid(address(*a)) });
+                    beside.follow(Ktime(0), &What::PodGone { uid: PodUid(address(*a).into()) });
                     pods.remove(&ip(&address(*a)));
                 }
                 Happens::Slice(name, service, addrs) => {

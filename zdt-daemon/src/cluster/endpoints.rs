@@ -46,7 +46,7 @@ fn endpoint(endpoint: &Endpoint) -> EndpointState {
             .target_ref
             .as_ref()
             .filter(|t| t.kind.as_deref() == Some("Pod"))
-            .and_then(|t| Some((PodUid(t.uid.clone()?), t.name.clone()?))),
+            .and_then(|t| Some((PodUid(t.uid.as_deref()?.into()), t.name.clone()?))),
         node: endpoint.node_name.clone(),
     }
 }

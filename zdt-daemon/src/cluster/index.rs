@@ -83,15 +83,15 @@ macro_rules! tracked {
     };
 }
 
-// A pod's name is used again (StatefulSets), its uid never. Slices are remembered by a number, for a cluster's hold 150,000
-// endpoints: of two states of one slice none has the other's but once in 2^64.
+// A pod's name is used again (StatefulSets), its uid never. What is there for the whole cluster (150,000 endpoints in its slices) is
+// remembered by a number: of two states of one object none has the other's but once in 2^64.
 tracked!(PodState: Pod, pod_state, uid: PodUid, Pod, PodGone, "pods", "apiGroups: [\"\"], resources: [pods]", Self: whole);
 tracked!(SliceState: EndpointSlice, slice_state, slice: NsName, Slice, SliceGone, "endpointslices",
     "apiGroups: [discovery.k8s.io], resources: [endpointslices]", u64: RandomState::hash_one);
 tracked!(ServiceState: Service, service_state, service: NsName, Service, ServiceGone, "services",
-    "apiGroups: [\"\"], resources: [services]", Self: whole);
+    "apiGroups: [\"\"], resources: [services]", u64: RandomState::hash_one);
 tracked!(ReplicaSetState: ReplicaSet, replica_set_state, replica_set: NsName, ReplicaSet, ReplicaSetGone, "replicasets",
-    "apiGroups: [apps], resources: [replicasets]", Self: whole);
+    "apiGroups: [apps], resources: [replicasets]", u64: RandomState::hash_one);
 
 fn whole<S: Clone>(_: &RandomState, state: &S) -> S {
     state.clone()

@@ -26,7 +26,7 @@ pub fn pod_state(pod: &Pod) -> PodState {
     let spec = pod.spec.as_ref();
     let status = pod.status.as_ref();
     PodState {
-        uid: PodUid(meta.uid.clone().unwrap_or_default()),
+        uid: PodUid(meta.uid.as_deref().unwrap_or_default().into()),
         cgroup_uid: static_uid(meta),
         pod: ns_name(meta),
         ips: status.map(ips).unwrap_or_default(),
@@ -67,7 +67,7 @@ fn static_uid(meta: &ObjectMeta) -> Option<PodUid> {
     let annotations = meta.annotations.as_ref()?;
     annotations.get("kubernetes.io/config.mirror")?;
     let hash = annotations.get("kubernetes.io/config.hash")?;
-    (!hash.is_empty()).then(|| PodUid(hash.clone()))
+    (!hash.is_empty()).then(|| PodUid(hash.as_str().into()))
 }
 
 fn wall(time: &Time) -> Wall {
@@ -267,7 +267,7 @@ mod tests {
                 r#"{{"metadata":{{"uid":"api","name":"etcd-n1","annotations":{annotations}}}}}"#
             ));
             assert_eq!(state.uid, PodUid("api".into()));
-            state.cgroup_uid.map(|uid| uid.0)
+            state.cgroup_uid.map(|uid| uid.to_string())
         };
         let mirror = r#"{"kubernetes.io/config.hash":"7c1b","kubernetes.io/config.mirror":"7c1b",
             "kubernetes.io/config.source":"file"}"#;

@@ -10,7 +10,10 @@ use std::{
 };
 
 use super::watch_set::Change;
-use crate::input::{Ktime, NsName, PodState, PodUid, SliceState, What};
+use crate::{
+    addrs::AddrList,
+    input::{Ktime, NsName, PodState, PodUid, SliceState, What},
+};
 
 /// How long an address stays after its pod is gone, in milliseconds: an unanswered SYN's conntrack entry leads there for
 /// 120 s (net/netfilter/nf_conntrack_proto_tcp.c, tcp_timeouts of SYN_SENT), and a while for what comes late.
@@ -50,7 +53,7 @@ struct Seen {
 /// The addresses in transition, and what tells that others come into it.
 #[derive(Debug, Default)]
 pub struct Transit {
-    slices: BTreeMap<NsName, BTreeMap<IpAddr, Seen>>,
+    slices: BTreeMap<NsName, AddrList<Seen>>,
     /// Addresses of the pods that are deleted; a late update may have none.
     pods: BTreeMap<PodUid, BTreeSet<IpAddr>>,
     slots: BTreeMap<IpAddr, Slot>,
@@ -76,9 +79,9 @@ impl Transit {
     /// Follows an object; what is not about pods or slices changes nothing.
     pub fn follow(&mut self, at: Ktime, what: &What, out: &mut Vec<Change>) {
         match what {
-            What::Slice(slice) => self.slice(at, &slice.slice, &endpoints(slice), out),
+            What::Slice(slice) => self.slice(at, &slice.slice, endpoints(slice), out),
             What::SliceGone { slice } => {
-                self.slice(at, slice, &BTreeMap::new(), out);
+                self.slice(at, slice, AddrList::default(), out);
                 self.slices.remove(slice);
             }
             What::Pod(pod) => self.pod(at, pod, out),
@@ -108,17 +111,17 @@ impl Transit {
         });
     }
 
-    fn slice(&mut self, at: Ktime, name: &NsName, now: &BTreeMap<IpAddr, Seen>, out: &mut Vec<Change>) {
-        let before = self.slices.insert(name.clone(), now.clone()).unwrap_or_default();
+    fn slice(&mut self, at: Ktime, name: &NsName, now: AddrList<Seen>, out: &mut Vec<Change>) {
+        let before = self.slices.remove(name).unwrap_or_default();
         let holder = || Holder::Slice(name.clone());
-        for (addr, seen) in now {
+        for (addr, seen) in now.iter() {
             let was = before.get(addr);
             if seen.terminating {
-                self.hold(*addr, holder(), out);
+                self.hold(addr, holder(), out);
                 continue;
             }
             // The address has another pod.
-            self.release(at, *addr, &holder());
+            self.release(at, addr, &holder());
             let was_ready = was.is_some_and(|was| was.ready);
             if !self.settled || was == Some(seen) {
                 continue;
@@ -128,12 +131,13 @@ impl Transit {
                 (true, false) => GONE_MS,
                 _ => UNREADY_MS,
             };
-            self.until(*addr, at.plus_ms(stays_ms), out);
+            self.until(addr, at.plus_ms(stays_ms), out);
         }
-        for addr in before.keys().filter(|addr| !now.contains_key(addr)) {
-            self.until(*addr, at.plus_ms(GONE_MS), out);
-            self.release(at, *addr, &holder());
+        for addr in before.addrs().filter(|addr| !now.contains(*addr)) {
+            self.until(addr, at.plus_ms(GONE_MS), out);
+            self.release(at, addr, &holder());
         }
+        self.slices.insert(name.clone(), now);
     }
 
     fn pod(&mut self, at: Ktime, pod: &PodState, out: &mut Vec<Change>) {
@@ -185,7 +189,7 @@ impl Transit {
 }
 
 /// Endpoints by address. In one slice an address is there once, unless a pod is just taking over another's.
-fn endpoints(slice: &SliceState) -> BTreeMap<IpAddr, Seen> {
+fn endpoints(slice: &SliceState) -> AddrList<Seen> {
     let mut endpoints = BTreeMap::new();
     for endpoint in &slice.endpoints {
         for addr in &endpoint.addrs {
@@ -197,7 +201,7 @@ fn endpoints(slice: &SliceState) -> BTreeMap<IpAddr, Seen> {
             seen.terminating |= endpoint.terminating;
         }
     }
-    endpoints
+    endpoints.into_iter().collect()
 }
 
 #[cfg(test)]

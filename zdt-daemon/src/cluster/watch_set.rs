@@ -11,7 +11,10 @@ use std::{
 
 use zdt_common::{ADDR_LOCAL_POD, ADDR_NODE, ADDR_POD, ADDR_VIP};
 
-use crate::input::{Ktime, NsName, PodUid, Protocol, ServiceState, What};
+use crate::{
+    addrs::{AddrMap, AddrSet},
+    input::{Ktime, NsName, PodUid, Protocol, ServiceState, What},
+};
 
 /// How long an address outlives its last object, in milliseconds.
 pub const RETENTION_MS: u64 = 15 * 60_000;
@@ -59,26 +62,112 @@ enum Owner {
     Service(NsName),
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Slot {
-    owners: u32,
-    /// Leaves then, unless somebody owns it again.
-    leaves: Option<Ktime>,
+/// What one object names. A slice's endpoints have all of its ports.
+#[derive(Debug, Default)]
+struct Owned {
+    /// What its addresses are.
+    bit: u32,
+    addrs: AddrSet,
+    ports: Box<[u16]>,
+    services: Box<[(Option<IpAddr>, u16, Protocol)]>,
+}
+
+impl Owned {
+    fn addrs(bit: u32, addrs: impl Iterator<Item = IpAddr>) -> Self {
+        Self {
+            bit,
+            addrs: addrs.collect(),
+            ..Self::default()
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.addrs.is_empty() && self.services.is_empty()
+    }
+
+    fn entries(&self) -> impl Iterator<Item = Entry> {
+        let addrs = self.addrs.addrs().map(|addr| Entry::Addr(addr, self.bit));
+        let ports = |addr| self.ports.iter().map(move |port| Entry::Endpoint(addr, *port));
+        let services = self.services.iter();
+        addrs
+            .chain(self.addrs.addrs().flat_map(ports))
+            .chain(services.map(|(addr, port, protocol)| Entry::Service(*addr, *port, *protocol)))
+    }
+
+    fn has(&self, entry: Entry) -> bool {
+        match entry {
+            Entry::Addr(addr, bit) => bit == self.bit && self.addrs.contains(addr),
+            Entry::Endpoint(addr, port) => self.ports.contains(&port) && self.addrs.contains(addr),
+            Entry::Service(addr, port, protocol) => self.services.contains(&(addr, port, protocol)),
+        }
+    }
+}
+
+/// How many objects name each entry. With none it stays until it leaves.
+#[derive(Debug, Default)]
+struct Slots {
+    /// By bit.
+    addrs: BTreeMap<u32, AddrMap<u32>>,
+    /// By port: a cluster has many endpoints on few ports.
+    endpoints: BTreeMap<u16, AddrMap<u32>>,
+    services: BTreeMap<(Option<IpAddr>, u16, Protocol), u32>,
+}
+
+impl Slots {
+    fn get(&self, entry: Entry) -> Option<u32> {
+        match entry {
+            Entry::Addr(addr, bit) => self.addrs.get(&bit)?.get(&addr),
+            Entry::Endpoint(addr, port) => self.endpoints.get(&port)?.get(&addr),
+            Entry::Service(addr, port, protocol) => self.services.get(&(addr, port, protocol)),
+        }
+        .copied()
+    }
+
+    fn or_default(&mut self, entry: Entry) -> &mut u32 {
+        match entry {
+            Entry::Addr(addr, bit) => self.addrs.entry(bit).or_default().or_default(addr),
+            Entry::Endpoint(addr, port) => self.endpoints.entry(port).or_default().or_default(addr),
+            Entry::Service(addr, port, protocol) => self.services.entry((addr, port, protocol)).or_default(),
+        }
+    }
+
+    fn remove(&mut self, entry: Entry) {
+        match entry {
+            Entry::Addr(addr, bit) => {
+                if let Some(addrs) = self.addrs.get_mut(&bit) {
+                    addrs.remove(&addr);
+                }
+            }
+            Entry::Endpoint(addr, port) => {
+                if let Some(addrs) = self.endpoints.get_mut(&port) {
+                    addrs.remove(&addr);
+                    if addrs.len() == 0 {
+                        self.endpoints.remove(&port);
+                    }
+                }
+            }
+            Entry::Service(addr, port, protocol) => {
+                self.services.remove(&(addr, port, protocol));
+            }
+        }
+    }
 }
 
 /// What the maps hold, and why.
 #[derive(Debug, Default)]
 pub struct WatchSet {
-    owned: BTreeMap<Owner, BTreeSet<Entry>>,
-    slots: BTreeMap<Entry, Slot>,
+    owned: BTreeMap<Owner, Owned>,
+    slots: Slots,
+    /// When those leave that nobody owns, unless somebody owns them again.
+    leaves: BTreeMap<Entry, Ktime>,
     leaving: BTreeSet<(Ktime, Entry)>,
 }
 
 impl WatchSet {
     /// The node's own addresses.
     pub fn node(&mut self, at: Ktime, addrs: &[IpAddr], out: &mut Vec<Change>) {
-        let entries = addrs.iter().map(|a| Entry::Addr(*a, ADDR_NODE)).collect();
-        self.own(at, Owner::Node, entries, out);
+        let owned = Owned::addrs(ADDR_NODE, addrs.iter().copied());
+        self.own(at, Owner::Node, owned, out);
     }
 
     /// Follows an object; what is not about pods, slices or services changes nothing.
@@ -87,26 +176,33 @@ impl WatchSet {
             What::Pod(pod) => {
                 // A pod on the host network has the node's addresses; it is told apart by its cgroup.
                 let ips = if pod.host_network { &[] } else { pod.ips.as_slice() };
-                let entries = ips.iter().map(|ip| Entry::Addr(*ip, ADDR_LOCAL_POD)).collect();
-                self.own(at, Owner::Pod(pod.uid.clone()), entries, out);
+                let owned = Owned::addrs(ADDR_LOCAL_POD, ips.iter().copied());
+                self.own(at, Owner::Pod(pod.uid.clone()), owned, out);
             }
-            What::PodGone { uid } => self.own(at, Owner::Pod(uid.clone()), BTreeSet::new(), out),
+            What::PodGone { uid } => self.own(at, Owner::Pod(uid.clone()), Owned::default(), out),
             What::Slice(slice) => {
-                let addrs = || slice.endpoints.iter().flat_map(|e| &e.addrs);
-                let mut entries: BTreeSet<_> = addrs().map(|a| Entry::Addr(*a, ADDR_POD)).collect();
-                for port in slice.ports.iter().filter(|p| p.protocol == "TCP") {
-                    entries.extend(addrs().map(|a| Entry::Endpoint(*a, port.port)));
-                }
-                self.own(at, Owner::Slice(slice.slice.clone()), entries, out);
+                let addrs = slice.endpoints.iter().flat_map(|e| &e.addrs).copied();
+                let ports = slice.ports.iter().filter(|p| p.protocol == "TCP");
+                let owned = Owned {
+                    ports: ports
+                        .map(|p| p.port)
+                        .collect::<BTreeSet<_>>()
+                        .into_iter()
+                        .collect(),
+                    ..Owned::addrs(ADDR_POD, addrs)
+                };
+                self.own(at, Owner::Slice(slice.slice.clone()), owned, out);
             }
-            What::SliceGone { slice } => self.own(at, Owner::Slice(slice.clone()), BTreeSet::new(), out),
+            What::SliceGone { slice } => self.own(at, Owner::Slice(slice.clone()), Owned::default(), out),
             What::Service(service) => {
-                let mut entries = dialled(service);
-                entries.extend(service.vips.iter().map(|a| Entry::Addr(*a, ADDR_VIP)));
-                self.own(at, Owner::Service(service.service.clone()), entries, out);
+                let owned = Owned {
+                    services: dialled(service).into_iter().collect(),
+                    ..Owned::addrs(ADDR_VIP, service.vips.iter().copied())
+                };
+                self.own(at, Owner::Service(service.service.clone()), owned, out);
             }
             What::ServiceGone { service } => {
-                self.own(at, Owner::Service(service.clone()), BTreeSet::new(), out);
+                self.own(at, Owner::Service(service.clone()), Owned::default(), out);
             }
             _ => {}
         }
@@ -119,82 +215,78 @@ impl WatchSet {
                 break;
             }
             self.leaving.pop_first();
-            if self.slots.get(&entry).is_some_and(|slot| slot.leaves == Some(at)) {
-                self.slots.remove(&entry);
-                out.push(self.change(entry));
-            }
+            self.leaves.remove(&entry);
+            self.slots.remove(entry);
+            out.push(self.change(entry));
         }
     }
 
-    /// Makes `entries` all that `owner` owns.
-    fn own(&mut self, at: Ktime, owner: Owner, entries: BTreeSet<Entry>, out: &mut Vec<Change>) {
+    /// Makes `now` all that `owner` owns.
+    fn own(&mut self, at: Ktime, owner: Owner, now: Owned, out: &mut Vec<Change>) {
         let before = self.owned.remove(&owner).unwrap_or_default();
-        for &entry in entries.difference(&before) {
-            let new = !self.slots.contains_key(&entry);
-            let slot = self.slots.entry(entry).or_default();
-            slot.owners += 1;
-            if let Some(leaves) = slot.leaves.take() {
+        for entry in now.entries().filter(|entry| !before.has(*entry)) {
+            let new = self.slots.get(entry).is_none();
+            *self.slots.or_default(entry) += 1;
+            if let Some(leaves) = self.leaves.remove(&entry) {
                 self.leaving.remove(&(leaves, entry));
             }
             if new {
                 out.push(self.change(entry));
             }
         }
-        for &entry in before.difference(&entries) {
-            let Some(slot) = self.slots.get_mut(&entry) else {
+        for entry in before.entries().filter(|entry| !now.has(*entry)) {
+            if self.slots.get(entry).is_none() {
                 continue;
-            };
-            slot.owners = slot.owners.saturating_sub(1);
-            if slot.owners == 0 {
+            }
+            let owners = self.slots.or_default(entry);
+            *owners = owners.saturating_sub(1);
+            if *owners == 0 {
                 let leaves = at.plus_ms(RETENTION_MS);
-                slot.leaves = Some(leaves);
+                self.leaves.insert(entry, leaves);
                 self.leaving.insert((leaves, entry));
             }
         }
-        if !entries.is_empty() {
-            self.owned.insert(owner, entries);
+        if !now.is_empty() {
+            self.owned.insert(owner, now);
         }
     }
 
     /// What the maps must hold for an entry now.
     fn change(&self, entry: Entry) -> Change {
+        let watched = self.slots.get(entry).is_some();
         match entry {
             Entry::Addr(addr, _) => Change::Addr {
                 addr,
                 bits: BITS
                     .into_iter()
-                    .filter(|bit| self.slots.contains_key(&Entry::Addr(addr, *bit)))
+                    .filter(|bit| self.slots.get(Entry::Addr(addr, *bit)).is_some())
                     .fold(0, |bits, bit| bits | bit),
             },
-            Entry::Endpoint(addr, port) => Change::Endpoint {
-                addr,
-                port,
-                watched: self.slots.contains_key(&entry),
-            },
+            Entry::Endpoint(addr, port) => Change::Endpoint { addr, port, watched },
             Entry::Service(addr, port, protocol) => Change::Service {
                 addr,
                 port,
                 protocol,
-                watched: self.slots.contains_key(&entry),
+                watched,
             },
         }
     }
 }
 
 /// Where clients dial a service.
-fn dialled(service: &ServiceState) -> BTreeSet<Entry> {
-    let mut entries = BTreeSet::new();
+fn dialled(service: &ServiceState) -> BTreeSet<(Option<IpAddr>, u16, Protocol)> {
+    let mut all = BTreeSet::new();
     for port in &service.ports {
         let Some(protocol) = Protocol::from_name(&port.protocol) else {
             continue;
         };
         let vips = service.vips.iter();
-        entries.extend(vips.map(|vip| Entry::Service(Some(*vip), port.port, protocol)));
+        all.extend(vips.map(|vip| (Some(*vip), port.port, protocol)));
         if port.node_port != 0 {
-            entries.insert(Entry::Service(None, port.node_port, protocol));
+            all.insert((None, port.node_port, protocol));
         }
     }
-    entries
+    all
 }
 
 #[cfg(test)]

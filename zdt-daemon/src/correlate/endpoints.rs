@@ -4,9 +4,10 @@ mod choice;
 mod forget;
 mod held;
 mod news;
+mod services;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -16,8 +17,14 @@ pub use choice::{Choice, Dialled, Policy};
 use held::{Held, Owner, Ports, uid};
 pub(super) use news::{News, Told};
 
-use super::bound::Cost;
-use crate::input::{Ktime, NsName, PodUid, ServiceState, SliceState};
+use super::{
+    bound::Cost,
+    shared::{Few, Shared, add},
+};
+use crate::{
+    addrs::{AddrMap, AddrSet},
+    input::{Ktime, NsName, PodUid, ServiceState, SliceState},
+};
 
 /// The slices of one service are listed within this time; a choice with room for a busy API server.
 const LISTING_MS: u64 = 1_000;
@@ -31,7 +38,7 @@ const MAX_OF_ADDR: usize = 64;
 pub struct EndpointHistory {
     pub service: Arc<NsName>,
     pub pod: Option<Arc<(PodUid, String)>>,
-    pub node: Option<Box<str>>,
+    pub node: Option<Arc<str>>,
     /// Its slice's.
     ports: Arc<Ports>,
     pub added: Ktime,
@@ -41,7 +48,13 @@ pub struct EndpointHistory {
     pub removed: Option<Ktime>,
     pub ready: bool,
     pub serving: bool,
-    conditions: Vec<Condition>,
+    conditions: Few<Condition>,
+    noted: Option<Box<Noted>>,
+}
+
+/// What is noted of few endpoints.
+#[derive(Clone, Copy, Debug, Default)]
+struct Noted {
     /// When a slice first said ready, after it had not been.
     became_ready: Option<Ktime>,
     /// The first and the last new connection that this node was seen to send to it.
@@ -50,25 +63,32 @@ pub struct EndpointHistory {
 
 #[derive(Debug)]
 pub struct Endpoints {
-    services: BTreeMap<NsName, ServiceState>,
+    /// Without their selectors.
+    services: BTreeMap<Arc<NsName>, ServiceState>,
+    /// Of the services, label by label.
+    selectors: BTreeMap<Arc<NsName>, Box<[(Box<str>, Box<str>)]>>,
     /// (address, port) → service, for cluster, external and load balancer addresses.
-    vips: HashMap<SocketAddr, NsName>,
-    node_ports: HashMap<u16, NsName>,
-    by_addr: HashMap<IpAddr, Vec<EndpointHistory>>,
+    vips: HashMap<SocketAddr, Arc<NsName>>,
+    node_ports: HashMap<u16, Arc<NsName>>,
+    by_addr: AddrMap<Box<[EndpointHistory]>>,
     /// The addresses that each service's slices hold or held.
-    addrs_of: BTreeMap<NsName, BTreeSet<IpAddr>>,
+    addrs_of: BTreeMap<Arc<NsName>, AddrSet>,
     /// When each service's selector last changed.
     selector_changed: BTreeMap<NsName, Ktime>,
     /// Since when each service's slices are known.
-    known_since: BTreeMap<NsName, Ktime>,
+    known_since: BTreeMap<Arc<NsName>, Ktime>,
     /// No endpoint that is remembered was removed before: until then there is none to forget, and none to look through.
     removed_since: Ktime,
     /// A slice or a service has gone since the last look at what is left of both.
     let_go: bool,
     /// What each slice holds now, and for which service.
-    slices: BTreeMap<NsName, Held>,
+    slices: BTreeMap<Arc<NsName>, Held>,
     /// The slices of each service.
-    slices_of: BTreeMap<NsName, BTreeSet<NsName>>,
+    slices_of: BTreeMap<Arc<NsName>, Vec<Arc<NsName>>>,
+    /// Names of services and slices.
+    names: Shared<NsName>,
+    nodes: Shared<str>,
+    ports: Shared<Ports>,
     /// Most addresses, and most slices.
     max: usize,
     max_services: usize,
@@ -79,9 +99,10 @@ impl Endpoints {
     pub(super) fn new(max: usize, max_services: usize) -> Self {
         Self {
             services: BTreeMap::new(),
+            selectors: BTreeMap::new(),
             vips: HashMap::new(),
             node_ports: HashMap::new(),
-            by_addr: HashMap::new(),
+            by_addr: AddrMap::default(),
             addrs_of: BTreeMap::new(),
             selector_changed: BTreeMap::new(),
             known_since: BTreeMap::new(),
@@ -89,6 +110,9 @@ impl Endpoints {
             let_go: false,
             slices: BTreeMap::new(),
             slices_of: BTreeMap::new(),
+            names: Shared::default(),
+            nodes: Shared::default(),
+            ports: Shared::default(),
             max,
             max_services,
             cost: Cost::default(),
@@ -101,12 +125,12 @@ impl Endpoints {
 
     /// The service that a client dials with this address and port.
     pub fn service_at(&self, addr: SocketAddr) -> Option<&NsName> {
-        self.vips.get(&addr)
+        self.vips.get(&addr).map(|name| &**name)
     }
 
     /// The service of a node port.
     pub fn node_port(&self, port: u16) -> Option<&NsName> {
-        self.node_ports.get(&port)
+        self.node_ports.get(&port).map(|name| &**name)
     }
 
     /// The endpoint that had this address at `at`: the last one added by then.
@@ -149,9 +173,9 @@ impl Endpoints {
 
     /// The nodes of the endpoints that this service has or had, where its slices name them.
     pub fn nodes_of<'a>(&'a self, service: &'a NsName) -> impl Iterator<Item = &'a str> + Clone {
-        let addrs = self.addrs_of.get(service).into_iter().flatten();
+        let addrs = self.addrs_of.get(service).into_iter().flat_map(AddrSet::addrs);
         addrs
-            .filter_map(|addr| self.by_addr.get(addr))
+            .filter_map(|addr| self.by_addr.get(&addr))
             .flatten()
             .filter(move |e| *e.service == *service)
             .filter_map(|e| e.node.as_deref())
@@ -175,10 +199,10 @@ impl Endpoints {
         &'a self,
         service: &'a NsName,
     ) -> impl Iterator<Item = (IpAddr, &'a EndpointHistory)> {
-        let addrs = self.addrs_of.get(service).into_iter().flatten();
+        let addrs = self.addrs_of.get(service).into_iter().flat_map(AddrSet::addrs);
         addrs.flat_map(move |ip| {
-            let all = self.by_addr.get(ip).into_iter().flatten();
-            all.filter(move |e| *e.service == *service).map(move |e| (*ip, e))
+            let all = self.by_addr.get(&ip).into_iter().flatten();
+            all.filter(move |e| *e.service == *service).map(move |e| (ip, e))
         })
     }
 
@@ -189,7 +213,7 @@ impl Endpoints {
     }
 
     fn of_pod<'a>(&'a self, ip: IpAddr, pod: &'a PodUid) -> impl Iterator<Item = &'a EndpointHistory> {
-        let all = self.by_addr.get(&ip).map_or(&[][..], Vec::as_slice);
+        let all = self.by_addr.get(&ip).map_or(&[][..], |all| &**all);
         all.iter().filter(move |e| uid(&e.pod) == Some(pod))
     }
 
@@ -205,43 +229,6 @@ impl Endpoints {
         self.selector_changed.get(service).copied()
     }
 
-    /// Returns whether it selects other pods than before.
-    pub(super) fn service_applied(&mut self, at: Ktime, service: &ServiceState) -> bool {
-        let before = self.services.get(&service.service);
-        if before.is_none() && self.services.len() >= self.max_services {
-            self.cost.one();
-            return false;
-        }
-        let switched = before.is_some_and(|b| b.selector != service.selector);
-        if switched {
-            self.selector_changed.insert(service.service.clone(), at);
-        }
-        self.service_gone(&service.service);
-        for port in &service.ports {
-            for vip in &service.vips {
-                self.vips
-                    .insert(SocketAddr::new(*vip, port.port), service.service.clone());
-            }
-            if port.node_port != 0 {
-                self.node_ports.insert(port.node_port, service.service.clone());
-            }
-        }
-        self.services.insert(service.service.clone(), service.clone());
-        switched
-    }
-
-    pub(super) fn service_gone(&mut self, name: &NsName) {
-        self.let_go = true;
-        if let Some(service) = self.services.remove(name) {
-            for port in &service.ports {
-                for vip in &service.vips {
-                    self.vips.remove(&SocketAddr::new(*vip, port.port));
-                }
-                self.node_ports.remove(&port.node_port);
-            }
-        }
-    }
-
     /// Returns what it tells of endpoints that were there before.
     pub(super) fn slice_applied(&mut self, at: Ktime, slice: &SliceState) -> Vec<News> {
         let service = NsName {
@@ -252,24 +239,28 @@ impl Endpoints {
             self.cost.one();
             return Vec::new();
         }
-        let before = self.slices.get(&slice.slice);
+        let before = self.slices.get_key_value(&slice.slice);
+        let name = before.map(|(name, _)| Arc::clone(name));
+        let name = name.unwrap_or_else(|| self.names.one(slice.slice.clone()));
         let service = before
-            .map(|held| Arc::clone(&held.service))
+            .map(|(_, held)| Arc::clone(&held.service))
             .filter(|known| **known == service)
-            .unwrap_or_else(|| Arc::new(service));
+            .unwrap_or_else(|| self.names.one(service));
         let ports = Ports {
             numbers: slice.ports.iter().map(|p| p.port).collect(),
             names: slice.ports.iter().map(|p| p.name.clone()).collect(),
         };
         let ports = before
-            .map(|held| Arc::clone(&held.ports))
+            .map(|(_, held)| Arc::clone(&held.ports))
             .filter(|known| **known == ports)
-            .unwrap_or_else(|| Arc::new(ports));
-        let known_since = *self.known_since.entry(NsName::clone(&service)).or_insert(at);
+            .unwrap_or_else(|| self.ports.one(ports));
+        let known_since = *self.known_since.entry(Arc::clone(&service)).or_insert(at);
         // What the first listing of a service holds has been there for a time that nobody knows.
         let old = at > known_since.plus_ms(LISTING_MS);
         let mut news = Vec::new();
         let mut held = Vec::new();
+        let addrs = self.addrs_of.entry(Arc::clone(&service)).or_default();
+        let mut unknown = Vec::new();
         for endpoint in &slice.endpoints {
             let mut owner: Owner = None;
             for addr in &endpoint.addrs {
@@ -277,12 +268,10 @@ impl Endpoints {
                     self.cost.one();
                     continue;
                 }
-                let addrs = match self.addrs_of.get_mut(&*service) {
-                    Some(addrs) => addrs,
-                    None => self.addrs_of.entry(NsName::clone(&service)).or_default(),
-                };
-                addrs.insert(*addr);
-                let all = self.by_addr.entry(*addr).or_default();
+                if !addrs.contains(*addr) {
+                    unknown.push(*addr);
+                }
+                let all = self.by_addr.or_default(*addr);
                 let same = |e: &&mut EndpointHistory| {
                     e.service == service
                         && e.removed.is_none()
@@ -290,13 +279,8 @@ impl Endpoints {
                 };
                 let first_sight = !all.iter_mut().any(|e| same(&e));
                 if first_sight {
-                    if all.len() >= MAX_OF_ADDR {
-                        all.remove(0);
-                    }
                     owner = owner.or_else(|| endpoint.pod.clone().map(Arc::new));
-                    // Few addresses ever have a second one.
-                    all.reserve_exact(1);
-                    all.push(EndpointHistory {
+                    let new = EndpointHistory {
                         service: Arc::clone(&service),
                         pod: owner.clone(),
                         node: None,
@@ -306,23 +290,23 @@ impl Endpoints {
                         removed: None,
                         ready: false,
                         serving: false,
-                        conditions: Vec::new(),
-                        became_ready: None,
-                        connections: None,
-                    });
+                        conditions: Few::default(),
+                        noted: None,
+                    };
+                    add(all, new, MAX_OF_ADDR);
                 }
                 let Some(history) = all.iter_mut().rev().find(same) else {
                     continue;
                 };
                 held.push((*addr, history.pod.clone()));
                 if history.node.as_deref() != endpoint.node.as_deref() {
-                    history.node = endpoint.node.as_deref().map(Box::from);
+                    history.node = endpoint.node.as_deref().map(|node| self.nodes.one(node));
                 }
                 history.ports = Arc::clone(&ports);
                 history.condition(Condition::of(at, endpoint));
-                if endpoint.ready && !history.ready && history.became_ready.is_none() && (!first_sight || old)
-                {
-                    history.became_ready = Some(at);
+                let became = history.noted.as_ref().and_then(|noted| noted.became_ready);
+                if endpoint.ready && !history.ready && became.is_none() && (!first_sight || old) {
+                    history.noted.get_or_insert_default().became_ready = Some(at);
                     news.extend(News::of(Told::Ready, *addr, history));
                 }
                 if endpoint.terminating && history.terminating.is_none() && !first_sight {
@@ -335,16 +319,22 @@ impl Endpoints {
                 }
             }
         }
-        self.slices_of
-            .entry(NsName::clone(&service))
-            .or_default()
-            .insert(slice.slice.clone());
+        if !unknown.is_empty() {
+            *addrs = addrs.addrs().chain(unknown).collect();
+        }
+        if addrs.is_empty() {
+            self.addrs_of.remove(&service);
+        }
+        let own = self.slices_of.entry(Arc::clone(&service)).or_default();
+        if !own.contains(&name) {
+            own.push(Arc::clone(&name));
+        }
         let held = Held {
             service,
             ports,
             endpoints: held.into(),
         };
-        let before = self.slices.insert(slice.slice.clone(), held);
+        let before = self.slices.insert(name, held);
         self.left(at, before, &mut news);
         news
     }
@@ -353,7 +343,7 @@ impl Endpoints {
         self.let_go = true;
         let before = self.slices.remove(slice);
         if let Some(of) = before.as_ref().and_then(|b| self.slices_of.get_mut(&*b.service)) {
-            of.remove(slice);
+            of.retain(|name| **name != *slice);
         }
         let mut news = Vec::new();
         self.left(at, before, &mut news);
@@ -373,8 +363,8 @@ impl Endpoints {
         let slices = own.filter_map(|name| self.slices.get(name));
         let held: HashSet<(IpAddr, Option<&PodUid>)> = slices
             .filter(|h| h.service == service)
-            .flat_map(|h| &h.endpoints)
-            .map(|(ip, owner)| (*ip, uid(owner)))
+            .flat_map(|h| h.endpoints.iter())
+            .map(|(ip, owner)| (ip, uid(owner)))
             .collect();
         let gone: Vec<_> = endpoints
             .iter()
@@ -382,7 +372,7 @@ impl Endpoints {
             .collect();
         for endpoint in gone {
             for history in self.by_addr.get_mut(&endpoint.0).into_iter().flatten() {
-                let own = uid(&history.pod) == uid(&endpoint.1);
+                let own = uid(&history.pod) == uid(endpoint.1);
                 if history.service == service && own && history.removed.is_none() {
                     history.removed = Some(at);
                     self.removed_since = self.removed_since.min(at);

@@ -25,6 +25,7 @@ mod revisions;
 mod rollout;
 mod routes;
 mod served;
+mod shared;
 mod signs;
 mod strays;
 mod switches;

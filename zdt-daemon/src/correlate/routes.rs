@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, collections::HashMap, net::SocketAddr};
 
-use super::bound::Cost;
+use super::{bound::Cost, shared::add};
 use crate::input::{Ktime, Protocol, RulesState};
 
 /// Most spans kept of one endpoint; the oldest goes first.
@@ -19,7 +19,7 @@ struct Span {
 pub struct Routes {
     /// Since when the rules are known.
     since: Option<Ktime>,
-    spans: HashMap<(Protocol, SocketAddr), Vec<Span>>,
+    spans: HashMap<(Protocol, SocketAddr), Box<[Span]>>,
     max: usize,
     pub(super) cost: Cost,
 }
@@ -79,10 +79,7 @@ impl Routes {
             }
             let spans = self.spans.entry(key).or_default();
             if spans.last().is_none_or(|s| s.to.is_some()) {
-                if spans.len() >= MAX_SPANS {
-                    spans.remove(0);
-                }
-                spans.push(Span { from, to: None });
+                add(spans, Span { from, to: None }, MAX_SPANS);
             }
         }
         for route in &rules.change.removed {
@@ -149,7 +146,10 @@ impl Routes {
 
     pub(super) fn forget(&mut self, before: Ktime) {
         self.spans.retain(|_, spans| {
-            spans.retain(|s| s.to.is_none_or(|to| to >= before));
+            let stays = |s: &&Span| s.to.is_none_or(|to| to >= before);
+            if !spans.iter().all(|s| stays(&s)) {
+                *spans = spans.iter().filter(stays).copied().collect();
+            }
             !spans.is_empty()
         });
     }

@@ -7,7 +7,7 @@ use std::{
 
 use super::{endpoints::Endpoints, judge::wall, trigger::SLICES_FOLLOW_MS};
 use crate::{
-    input::{Ktime, NsName, Pinned, Start},
+    input::{Ktime, NsName, Pinned, PodUid, Start},
     verdict::{Output, SelectorSwitch},
 };
 
@@ -76,10 +76,10 @@ fn left<'a>(
     endpoints: &'a Endpoints,
     service: &'a NsName,
     since: Ktime,
-) -> impl Iterator<Item = (IpAddr, &'a str)> {
+) -> impl Iterator<Item = (IpAddr, &'a PodUid)> {
     endpoints.of_service(service).filter_map(move |(ip, e)| {
         let left = e.terminating.is_none() && e.removed.is_some_and(|r| r >= since);
         let (uid, _) = e.pod.as_deref()?;
-        left.then_some((ip, uid.0.as_str()))
+        left.then_some((ip, uid))
     })
 }

@@ -129,7 +129,7 @@ pub struct EndpointState {
 }
 
 /// One service.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ServiceState {
     pub service: NsName,
     /// Cluster, external and load balancer addresses.
@@ -146,7 +146,7 @@ pub struct ServiceState {
     pub internal_local: bool,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ServicePort {
     pub name: String,
     pub port: u16,
@@ -156,7 +156,7 @@ pub struct ServicePort {
 }
 
 /// One ReplicaSet: which revision its template hash is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ReplicaSetState {
     pub replica_set: NsName,
     /// Name of the owning Deployment (or of what `kind` says).

@@ -23,6 +23,7 @@ use super::{
     map::{Map, Ports},
     table::{Class, PROGRAMS, Place, Program},
 };
+use crate::memory;
 
 /// The object as `build.rs` embedded it; empty where there was none.
 static OBJECT: &[u8] = include!(concat!(env!("OUT_DIR"), "/ebpf_object.rs"));
@@ -104,17 +105,6 @@ pub struct Loaded {
     btf: Btf,
     facts: KernelFacts,
 }
-
-/// The kernel's types took 50 MiB while they were read, and glibc keeps what is freed between pieces that live on.
-#[cfg(target_env = "gnu")]
-#[expect(unsafe_code, reason = "no crate offers malloc_trim(3)")]
-fn give_memory_back() {
-    // SAFETY: it takes no pointer, and may be called at any time (malloc_trim(3)).
-    unsafe { libc::malloc_trim(0) };
-}
-
-#[cfg(not(target_env = "gnu"))]
-fn give_memory_back() {}
 
 impl Loaded {
     /// Asks BTF, sets the globals and loads the object.
@@ -209,7 +199,8 @@ impl Loaded {
         }
         let Self { mut ebpf, btf, facts } = self;
         drop(btf);
-        give_memory_back();
+        // They took 50 MiB while they were read.
+        memory::give_back();
         let maps = Maps {
             addrs: Map::take(&mut ebpf, "ADDRS")?,
             endpoints: Map::take(&mut ebpf, "ENDPOINTS")?,

@@ -246,7 +246,7 @@ fn attribution(pod: &str, container: &str) -> Attribution {
     }
     match pod_uid(pod) {
         Some(uid) => Attribution::Pod {
-            uid: PodUid(uid),
+            uid: PodUid(uid.into()),
             container: container_id(container).to_owned(),
         },
         None => Attribution::Unknown(format!("cgroup {pod} names no pod")),

@@ -11,7 +11,7 @@ const ID: &str = "4f1c8ad0c4b14d5f9a1c6a1f3f2d9e0b7c6d5e4f3a2b1c0d9e8f7a6b5c4d3e
 
 fn pod(uid: &str, container: &str) -> Attribution {
     Attribution::Pod {
-        uid: PodUid(uid.to_owned()),
+        uid: PodUid(uid.into()),
         container: container.to_owned(),
     }
 }

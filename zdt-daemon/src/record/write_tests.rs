@@ -87,7 +87,7 @@ fn gone(at: u64) -> Input {
     Input {
         at: Ktime(at),
         what: What::PodGone {
-            uid: PodUid("x".repeat(1000)),
+            uid: PodUid("x".repeat(1000).into()),
         },
     }
 }

@@ -169,7 +169,7 @@ impl Eyes {
     }
 
     fn is_our_place(&self, place: &Place) -> bool {
-        matches!(&place.attribution, Attribution::Pod { uid, .. } if uid.0 == self.uid)
+        matches!(&place.attribution, Attribution::Pod { uid, .. } if uid.0 == self.uid.as_str())
     }
 }
 

@@ -65,7 +65,7 @@ fn pod_place(world: &World, place: &Place) {
     assert_eq!(
         place.attribution,
         Attribution::Pod {
-            uid: PodUid(world.uid.clone()),
+            uid: PodUid(world.uid.as_str().into()),
             container
         }
     );
@@ -135,7 +135,7 @@ fn a_server_killed_after_it_read_a_request_ends_with_a_fin_and_an_unanswered_req
     let (exited_at, place, tgid, exit_code) = exit.unwrap();
     assert!(exited_at >= killed_at);
     assert_eq!((tgid, exit_code), (server.pid(), Signal::SIGKILL as i32));
-    assert!(matches!(place.attribution, Attribution::Pod { uid, .. } if uid.0 == world.uid));
+    assert!(matches!(place.attribution, Attribution::Pod { uid, .. } if uid.0 == world.uid.as_str()));
     let (sock, old, new, exiting) = end.unwrap();
     // The socket is an IPv6 one; its IPv4 connection has IPv4 addresses.
     assert_eq!(

@@ -3,7 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{EndpointHistory, Endpoints};
-use crate::input::{EndpointState, Ktime, NsName, Protocol, ServicePort};
+use crate::{
+    addrs::AddrSet,
+    input::{EndpointState, Ktime, NsName, Protocol, ServicePort},
+};
 
 /// Most changes of conditions kept of one endpoint: a pod whose readiness flaps forgets its oldest.
 const MAX_CONDITIONS: usize = 64;
@@ -86,11 +89,7 @@ impl EndpointHistory {
             return;
         }
         if self.conditions.len() >= MAX_CONDITIONS {
-            self.conditions.remove(0);
-        }
-        // Most endpoints become ready and stay so.
-        if self.conditions.is_empty() {
-            self.conditions.reserve_exact(1);
+            self.conditions.remove_first();
         }
         self.conditions.push(new);
     }
@@ -191,12 +190,12 @@ impl Endpoints {
         let Dialled {
             service, port, v4, ..
         } = *dialled;
-        let addrs = self.addrs_of.get(service).into_iter().flatten();
+        let addrs = self.addrs_of.get(service).into_iter().flat_map(AddrSet::addrs);
         addrs.filter(move |ip| ip.is_ipv4() == v4).flat_map(move |ip| {
-            let all = self.by_addr.get(ip).map_or(&[][..], Vec::as_slice);
+            let all = self.by_addr.get(&ip).map_or(&[][..], |all| &**all);
             all.iter()
                 .filter(move |e| *e.service == *service)
-                .filter_map(move |e| Some((e.port(*ip, port)?, e)))
+                .filter_map(move |e| Some((e.port(ip, port)?, e)))
         })
     }
 

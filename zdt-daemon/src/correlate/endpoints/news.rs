@@ -58,13 +58,16 @@ impl Endpoints {
 
     /// The first and the last new connection that this node was seen to send to this pod.
     pub(in crate::correlate) fn connections(&self, ip: IpAddr, uid: &PodUid) -> Option<(Ktime, Ktime)> {
-        let seen = self.of_pod(ip, uid).filter_map(|e| e.connections);
+        let seen = self.of_pod(ip, uid).filter_map(|e| e.noted.as_ref()?.connections);
         seen.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
     }
 
     /// When a slice first said that this pod is ready, having said otherwise before.
     pub(in crate::correlate) fn became_ready(&self, ip: IpAddr, uid: &PodUid) -> Option<Ktime> {
-        self.of_pod(ip, uid).filter_map(|e| e.became_ready).min()
+        let ready = self
+            .of_pod(ip, uid)
+            .filter_map(|e| e.noted.as_ref()?.became_ready);
+        ready.min()
     }
 
     /// Since when no slice holds this pod at this address. None: one does.
@@ -79,7 +82,8 @@ impl Endpoints {
 
 impl EndpointHistory {
     fn note(&mut self, at: Ktime) {
-        let (first, last) = self.connections.unwrap_or((at, at));
-        self.connections = Some((first.min(at), last.max(at)));
+        let connections = &mut self.noted.get_or_insert_default().connections;
+        let (first, last) = connections.unwrap_or((at, at));
+        *connections = Some((first.min(at), last.max(at)));
     }
 }

@@ -39,7 +39,7 @@ fn ip(n: u32) -> IpAddr {
 
 /// A pod, its workload's ReplicaSet, its service, its slice and the rules to it; the pod is deleted at once.
 fn objects(n: u32) -> Vec<What> {
-    let uid = PodUid(format!("pod-{n}"));
+    let uid = PodUid(format!("pod-{n}").into());
     let workload = Some(Workload {
         kind: "deployment".into(),
         name: format!("web-{n}"),

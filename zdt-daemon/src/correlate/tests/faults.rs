@@ -73,7 +73,7 @@ fn five_hundred_other_pods_of_the_node_change_nothing() {
         addrs: vec![ip(n).parse().unwrap()],
         ready: true,
         serving: true,
-        pod: Some((PodUid(format!("other-{n}")), format!("other-9-{n}"))),
+        pod: Some((PodUid(format!("other-{n}").into()), format!("other-9-{n}"))),
         ..EndpointState::default()
     });
     crowd.push(What::Slice(SliceState {

@@ -139,7 +139,7 @@ fn pods_on_the_host_network_are_told_apart_by_cgroup_and_port() {
     }
     let whose = |port, cgroup: Option<u64>, t| {
         let pod = pods.on_host(port, cgroup.map(CgroupId), ms(t));
-        pod.map(|p| p.state.uid.0.clone())
+        pod.map(|p| p.state.uid.to_string())
     };
     assert_eq!(whose(9090, None, 50).as_deref(), Some("b"));
     assert_eq!(

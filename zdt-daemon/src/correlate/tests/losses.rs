@@ -79,7 +79,7 @@ fn what_a_bound_costs_is_counted() {
     });
     for n in 1..=5 {
         let state = PodState {
-            uid: PodUid(format!("uid-{n}")),
+            uid: PodUid(format!("uid-{n}").into()),
             ..PodState::default()
         };
         let what = What::Pod(state);

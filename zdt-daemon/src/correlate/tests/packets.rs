@@ -252,7 +252,7 @@ fn silence_of_a_pod_of_another_node_is_counted_where_it_was_translated() {
         (verdict.cause(), verdict.dialled),
         ("pod-ip-gone", Some(addr(NODE_PORT)))
     );
-    assert_eq!(verdict.pod.map(|p| p.uid.0), Some("far".into()));
+    assert_eq!(verdict.pod.map(|p| p.uid.to_string()), Some("far".into()));
 }
 
 #[test]

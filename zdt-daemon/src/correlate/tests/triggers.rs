@@ -333,7 +333,10 @@ fn a_pod_that_was_evicted_long_ago_begins_nothing_and_has_its_address_no_more() 
     world.reset(140, "NO_SOCKET", true);
     world.inputs.sort_by_key(|i: &Input| i.at);
     let (verdicts, rollouts) = world.run();
-    assert_eq!(verdicts[0].pod.as_ref().map(|p| p.uid.0.as_str()), Some("old"));
+    assert_eq!(
+        verdicts[0].pod.as_ref().map(|p| p.uid.to_string()).as_deref(),
+        Some("old")
+    );
     assert_eq!(
         rollouts.iter().map(|r| r.pods).collect::<Vec<_>>(),
         [1],

@@ -96,7 +96,7 @@ fn attributes(verdict: &Verdict) -> Vec<KeyValue> {
     all.extend(namespace.map(|n| text("k8s.namespace.name", n)));
     if let Some(pod) = &verdict.pod {
         all.push(text("k8s.pod.name", &pod.pod.name));
-        all.push(text("k8s.pod.uid", &pod.uid.0));
+        all.push(text("k8s.pod.uid", &pod.uid.to_string()));
         let hash = pod.template_hash.as_deref();
         all.extend(hash.map(|hash| text("k8s.pod.label.pod-template-hash", hash)));
         all.extend(pod.workload.iter().flat_map(workload));
