@@ -119,7 +119,7 @@ impl<V> AddrList<V> {
     }
 
     pub(crate) fn get(&self, addr: IpAddr) -> Option<&V> {
-        let value = match addr {
+        match addr {
             IpAddr::V4(addr) => {
                 let at = self.v4.binary_search_by_key(&addr, |(addr, _)| *addr);
                 self.v4.get(at.ok()?).map(|(_, value)| value)
@@ -128,8 +128,7 @@ impl<V> AddrList<V> {
                 let at = self.v6.binary_search_by_key(&addr, |(addr, _)| *addr);
                 self.v6.get(at.ok()?).map(|(_, value)| value)
             }
-        };
-        value
+        }
     }
 
     pub(crate) fn contains(&self, addr: IpAddr) -> bool {

@@ -62,12 +62,14 @@ struct Noted {
     connections: Option<(Ktime, Ktime)>,
 }
 
+/// Of a service, label by label.
+type Selector = Box<[(Box<str>, Box<str>)]>;
+
 #[derive(Debug)]
 pub struct Endpoints {
     /// Without their selectors.
     services: BTreeMap<Arc<NsName>, ServiceState>,
-    /// Of the services, label by label.
-    selectors: BTreeMap<Arc<NsName>, Box<[(Box<str>, Box<str>)]>>,
+    selectors: BTreeMap<Arc<NsName>, Selector>,
     /// (address, port) → service, for cluster, external and load balancer addresses.
     vips: HashMap<SocketAddr, Arc<NsName>>,
     node_ports: HashMap<u16, Arc<NsName>>,
