@@ -84,8 +84,11 @@ fn replica_set(_: Size, n: usize) -> What {
     })
 }
 
+/// What one of a kind looks like.
+type Made = fn(Size, usize) -> What;
+
 /// Each kind of object, and its name.
-const KINDS: [(&str, fn(Size, usize) -> What); 3] = [
+const KINDS: [(&str, Made); 3] = [
     ("slices", slice),
     ("services", service),
     ("ReplicaSets", replica_set),
