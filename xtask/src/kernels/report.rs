@@ -220,7 +220,7 @@ pub fn json(rows: &[Row]) -> Result<String> {
 /// Hooks by kernels: what was written, and below it what the verifier needed.
 pub fn table(rows: &[Row]) -> String {
     let mut text = format!("{:<22}", "hook: events seen");
-    let wide = 10;
+    let wide = 12;
     let heading = |text: &mut String| {
         for row in rows {
             let _ = write!(text, "{:>wide$}", row.series);
@@ -243,15 +243,14 @@ pub fn table(rows: &[Row]) -> String {
             .map_or_else(|| "?".to_owned(), of)
     };
     let fired = |hook: &Hook| match hook.state.as_str() {
-        "attached" if SILENT.contains(&hook.hook.as_str()) => "attached".to_owned(),
-        "attached" => hook.fired.to_string(),
+        "attached" if hook.fired > 0 => hook.fired.to_string(),
         state => state.to_owned(),
     };
     let verified = |hook: &Hook| hook.verified.map_or_else(|| "-".to_owned(), |n| n.to_string());
     for name in &names {
         let _ = write!(text, "{name:<22}");
         for row in rows {
-            let _ = write!(text, "{:>wide$} ", cell(row, name, &fired)).map(|()| text.pop());
+            let _ = write!(text, "{:>wide$}", cell(row, name, &fired));
         }
         text.push('\n');
     }
