@@ -145,12 +145,12 @@ impl Routes {
     }
 
     pub(super) fn forget(&mut self, before: Ktime) {
-        self.spans.retain(|_, spans| {
+        self.spans.retain(|_, of_one| {
             let stays = |s: &&Span| s.to.is_none_or(|to| to >= before);
-            if !spans.iter().all(|s| stays(&s)) {
-                *spans = spans.iter().filter(stays).copied().collect();
+            if !of_one.iter().all(|s| stays(&s)) {
+                *of_one = of_one.iter().filter(stays).copied().collect();
             }
-            !spans.is_empty()
+            !of_one.is_empty()
         });
     }
 }
