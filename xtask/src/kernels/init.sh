@@ -12,7 +12,8 @@ $B mount -t overlay -o lowerdir=/lower,upperdir=/upper/u,workdir=/upper/w o /roo
 for d in proc sys dev; do $B mkdir -p /root/$d; $B mount --move /$d /root/$d; done
 $B mkdir -p /root/dev/pts /root/dev/shm
 $B mount -t devpts d /root/dev/pts; $B mount -t tmpfs t /root/dev/shm
-$B mount -t tmpfs t /root/run; $B mount -t tmpfs t /root/tmp
+$B mount -t tmpfs t /root/run
+case "$DIR" in /tmp/*) ;; *) $B mount -t tmpfs t /root/tmp ;; esac
 $B mount -t cgroup2 cgroup2 /root/sys/fs/cgroup; $B mount -t tracefs tracefs /root/sys/kernel/tracing
 $B mkdir -p "/root/usr/lib/modules/$RELEASE"
 $B mount --bind "/root$MODULES" "/root/usr/lib/modules/$RELEASE" || die "no modules"

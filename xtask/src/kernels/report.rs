@@ -3,16 +3,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
-    fs,
-    path::PathBuf,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{archive::Kernel, score, vm::Outcome};
-use crate::layout;
+use super::{archive::Kernel, budget::Budget, score, vm::Outcome};
 
 /// One program of the kernel half on one kernel.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -43,6 +40,9 @@ pub struct Row {
     pub parts: BTreeMap<String, f64>,
     pub complaints: Vec<String>,
     pub ok: bool,
+    /// The machine ran everything that it was to run, well or not.
+    #[serde(skip)]
+    pub ended: bool,
 }
 
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
@@ -77,9 +77,10 @@ impl Row {
             parts: times(&parts),
             complaints: Vec::new(),
             ok: false,
+            ended: parts.iter().any(|(name, _)| *name == "end"),
         };
         let mut complaints = row.complaints(tested, scenarios, &lost);
-        if !parts.iter().any(|(name, _)| *name == "end") {
+        if !row.ended {
             let last = outcome.console.lines().rfind(|l| !l.trim().is_empty());
             complaints.push(format!(
                 "the machine did not come to the end; its kernel's last words: {}",
@@ -286,59 +287,6 @@ pub fn table(rows: &[Row]) -> String {
     text
 }
 
-/// What the verifier needed when it was last looked at: by series, by program.
-#[derive(Debug, Default)]
-pub struct Budget(BTreeMap<String, BTreeMap<String, u64>>);
-
-/// Growth that is not worth a look.
-const SLACK_PERCENT: u64 = 10;
-
-impl Budget {
-    fn path() -> PathBuf {
-        layout::root().join("tests/kernels/verifier.json")
-    }
-
-    pub fn read() -> Result<Self> {
-        let path = Self::path();
-        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        Ok(Self(serde_json::from_str(&text)?))
-    }
-
-    pub fn write(&self) -> Result<()> {
-        fs::write(Self::path(), serde_json::to_string_pretty(&self.0)? + "\n")?;
-        Ok(())
-    }
-
-    pub fn take(&mut self, row: &Row) {
-        let of = row
-            .hooks
-            .iter()
-            .filter_map(|h| Some((h.hook.clone(), h.verified?)));
-        let of: BTreeMap<String, u64> = of.collect();
-        // Before 5.16 the kernel does not tell.
-        if !of.is_empty() {
-            self.0.insert(row.series.clone(), of);
-        }
-    }
-
-    fn complaints(&self, row: &Row) -> Vec<String> {
-        let Some(budget) = self.0.get(&row.series) else {
-            return Vec::new();
-        };
-        let grown = row.hooks.iter().filter_map(|hook| {
-            let (now, was) = (hook.verified?, *budget.get(&hook.hook)?);
-            let most = was + was * SLACK_PERCENT / 100;
-            (now > most).then(|| {
-                format!(
-                    "{}: the verifier needs {now} instructions, it was {was}; `cargo xtask kernels --bless` if that is meant",
-                    hook.hook
-                )
-            })
-        });
-        grown.collect()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -354,7 +302,7 @@ mod tests {
         let kernel = Kernel {
             series: "6.1".to_owned(),
             release: "6.1.0".to_owned(),
-            root: PathBuf::new(),
+            root: "".into(),
         };
         let outcome = Outcome {
             stdout: SAID.to_owned(),
@@ -362,7 +310,7 @@ mod tests {
             console: String::new(),
         };
         let budget = Budget(BTreeMap::from([(
-            "6.1".to_owned(),
+            "6.1.0".to_owned(),
             BTreeMap::from([("kfree_skb".to_owned(), 90)]),
         )]));
         Row::of(&kernel, &outcome, 1.0, (true, 1), &budget, false)
