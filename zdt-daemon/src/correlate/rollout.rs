@@ -68,6 +68,8 @@ pub(super) struct Rollouts {
     revisions: BTreeMap<Key, Revisions>,
     replica_sets: ReplicaSets,
     workload_of: BTreeMap<PodUid, Key>,
+    /// A pod has left its workload since the last look at which workloads have any.
+    left: bool,
     max: usize,
     pub(super) cost: Cost,
 }
@@ -86,11 +88,16 @@ impl Rollouts {
         self.replica_sets.gone(name, missed_since.unwrap_or(at));
     }
 
+    fn belongs(&mut self, pod: &PodUid, to: &Key) {
+        let before = self.workload_of.insert(pod.clone(), to.clone());
+        self.left |= before.is_some_and(|before| before != *to);
+    }
+
     /// `deleted`: when it was, if it was.
     pub(super) fn pod_changed(&mut self, at: Ktime, state: &PodState, change: PodChange, deleted: Ktime) {
         let Some(workload) = &state.workload else { return };
         let key = (state.pod.namespace.clone(), workload.clone());
-        self.workload_of.insert(state.uid.clone(), key.clone());
+        self.belongs(&state.uid, &key);
         let revisions = self.revisions.entry(key.clone()).or_default();
         if change == PodChange::New {
             revisions.first_seen.push((at, state.template_hash.clone()));
@@ -157,7 +164,7 @@ impl Rollouts {
         if !self.has_room(&key, elsewhere.uid) {
             return;
         }
-        self.workload_of.insert(elsewhere.uid.clone(), key.clone());
+        self.belongs(&elsewhere.uid, &key);
         let rollout = self.open(at, &key);
         if rollout.from.is_none() {
             rollout.from.clone_from(&hash);
@@ -361,10 +368,12 @@ impl Rollouts {
         // What a workload remembers goes with its last pod.
         let rollouts = self.open.values().chain(self.closed.iter().map(|(_, r)| r));
         let elsewhere: BTreeSet<&PodUid> = rollouts.flat_map(|r| r.elsewhere.keys()).collect();
+        let known = self.workload_of.len();
         self.workload_of
             .retain(|uid, _| pods.get(uid).is_some() || elsewhere.contains(uid));
-        let workload_of = &self.workload_of;
-        self.revisions
-            .retain(|key, _| workload_of.values().any(|k| k == key));
+        if std::mem::take(&mut self.left) || self.workload_of.len() < known {
+            let with_pods: BTreeSet<_> = self.workload_of.values().collect();
+            self.revisions.retain(|key, _| with_pods.contains(key));
+        }
     }
 }

@@ -20,6 +20,7 @@ impl Rollouts {
             revisions: BTreeMap::new(),
             replica_sets: ReplicaSets::new(max),
             workload_of: BTreeMap::new(),
+            left: false,
             max,
             cost: Cost::default(),
         }
