@@ -164,7 +164,7 @@ impl Rollouts {
         if !self.has_room(&key, elsewhere.uid) {
             return;
         }
-        self.belongs(&elsewhere.uid, &key);
+        self.belongs(elsewhere.uid, &key);
         let rollout = self.open(at, &key);
         if rollout.from.is_none() {
             rollout.from.clone_from(&hash);
