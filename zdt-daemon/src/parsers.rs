@@ -4,9 +4,11 @@
 //! to the API server, not what reads what they say.
 #![allow(
     dead_code,
+    unused_imports,
     reason = "what the daemon uses of these and a fuzz target does not"
 )]
 
+mod addrs;
 pub mod causes;
 pub mod clock;
 pub mod correlate;
