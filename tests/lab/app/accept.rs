@@ -58,7 +58,7 @@ pub(super) async fn until_told(
     loop {
         let accepted = tokio::select! {
             biased;
-            last = &mut told => return last,
+            last = &mut told => return last.stalled().await,
             accepted = listener.accept() => accepted,
         };
         let wait = match accepted {
@@ -74,15 +74,28 @@ pub(super) async fn until_told(
         };
         if !wait.is_zero() {
             tokio::select! {
-                last = &mut told => return last,
+                last = &mut told => return last.stalled().await,
                 () = sleep(wait) => {}
             }
         }
     }
 }
 
-/// Ends when the listener is to be closed.
-async fn told(signals: &mut Signals, stages: &watch::Sender<Stage>, args: &Args) -> Stage {
+/// How the connections end, and how long nobody accepts before.
+struct Told(Stage, Duration);
+
+impl Told {
+    async fn stalled(self) -> Stage {
+        let Self(stage, stall) = self;
+        sleep(stall).await;
+        stage
+    }
+}
+
+/// Ends when nobody accepts any more.
+async fn told(signals: &mut Signals, stages: &watch::Sender<Stage>, args: &Args) -> Told {
+    let now = |stage| Told(stage, Duration::ZERO);
+    let drain = Duration::from_millis(args.drain_ms);
     loop {
         let asked = signals.next(args).await;
         if asked != OnSigterm::Ignore {
@@ -93,12 +106,13 @@ async fn told(signals: &mut Signals, stages: &watch::Sender<Stage>, args: &Args)
                 sleep(Duration::from_millis(args.exit_delay_ms)).await;
                 std::process::exit(0);
             }
-            OnSigterm::CloseListener => return Stage::Closing,
+            OnSigterm::CloseListener => return now(Stage::Closing),
             OnSigterm::DrainFirst => {
-                sleep(Duration::from_millis(args.drain_ms)).await;
-                return Stage::Closing;
+                sleep(drain).await;
+                return now(Stage::Closing);
             }
-            OnSigterm::HalfClose => return Stage::HalfClosed,
+            OnSigterm::StallFirst => return Told(Stage::Closing, drain),
+            OnSigterm::HalfClose => return now(Stage::HalfClosed),
             OnSigterm::Ignore => tracing::info!("a signal ignored, as asked"),
         }
     }

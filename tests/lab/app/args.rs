@@ -14,6 +14,8 @@ pub enum OnSigterm {
     CloseListener,
     /// Accepts for `drain_ms` more, then as `close-listener`.
     DrainFirst,
+    /// Accepts nothing for `drain_ms` more, then as `close-listener`: what ends it keeps the thread that accepts.
+    StallFirst,
     /// Closes the listener and the sending side of every connection at once, reads on until the clients close, exits.
     HalfClose,
     /// Nothing: SIGKILL ends it.
@@ -32,7 +34,7 @@ pub struct Args {
     /// What SIGQUIT does; without it SIGQUIT is not handled
     #[arg(long, value_enum)]
     pub on_sigquit: Option<OnSigterm>,
-    /// With `drain-first`: how long it still accepts after SIGTERM
+    /// With `drain-first` and `stall-first`: time between SIGTERM and the close of the listener
     #[arg(long, default_value_t = 3000)]
     pub drain_ms: u64,
     /// With `exit`: time between the signal and the exit

@@ -15,7 +15,7 @@ pub struct App {
     pub on_sigterm: OnSigterm,
     /// What SIGQUIT does; absent: it is not handled.
     pub on_sigquit: Option<OnSigterm>,
-    /// With `drain-first`: how long it still accepts after SIGTERM.
+    /// With `drain-first` and `stall-first`: time between SIGTERM and the close of the listener.
     pub drain_ms: u64,
     /// With `exit`: time between SIGTERM and the exit.
     pub exit_delay_ms: u64,

@@ -196,7 +196,7 @@ fn the_documentation_names_every_field_and_word() {
     let mut names = Vec::new();
     keys(&json, &mut names);
     for words in [
-        "exit close-listener drain-first half-close ignore short keepalive udp",
+        "exit close-listener drain-first stall-first half-close ignore short keepalive udp",
         "cluster-ip node-port pod-ip same-node other-node outside Cluster Local v4 v6 iptables-nft iptables-legacy nftables",
         "rolling-update recreate replace apply scale autoscale delete-pod force-delete-pod evict-pod preempt-pod",
         "restart-container drain-node cordon-node uncordon-node switch-selector reload-proxy switch-backend",

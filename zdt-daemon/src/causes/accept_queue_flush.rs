@@ -56,9 +56,11 @@ fn judge(case: &Case<'_>) -> Option<Finding> {
             "RST to a connection that waited to be accepted, TCP_STATE",
         ),
     ];
+    // An application with connections in its queue when its listener closes did not serve until then: when it accepted the
+    // last one is not known, so that no time after SIGTERM is counted.
     let measures = vec![
         (Measure::ListenerClosedAfterTerm, closed.ms_since(asked.at)),
-        (Measure::StoppedServingAfterDeletion, closed.ms_since(deleted)),
+        (Measure::StoppedServingAfterDeletion, asked.at.ms_since(deleted)),
         (Measure::RoutedAfterDeletion, reset.at.ms_since(deleted)),
     ];
     Some(Finding {
