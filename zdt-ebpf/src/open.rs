@@ -17,7 +17,7 @@
 
 use crate::{
     queue,
-    read::{Ptr, Tuple, field, tcp},
+    read::{Fields, Ptr, Tuple, field, tcp},
 };
 
 /// errno(3): what tcp_reset leaves in `sk_err`, the second where the peer's FIN had come.
@@ -36,7 +36,7 @@ pub struct Counted {
 impl Counted {
     /// `fin`: the peer's has come.
     #[inline(always)]
-    pub fn of(sk: Ptr, fin: bool) -> Self {
+    pub fn of(sk: impl Fields, fin: bool) -> Self {
         Self {
             received: field!(sk, tp_bytes_received),
             sent: field!(sk, tp_bytes_sent),
@@ -49,7 +49,7 @@ impl Counted {
 /// answer. When the client closes first, only a request without any answer is one: a TLS client's close_notify
 /// (RFC 8446 6.1) is data after the last answer, too.
 #[inline(always)]
-pub fn for_client(sk: Ptr, new: u8, counted: &Counted) -> bool {
+pub fn for_client(sk: impl Fields, new: u8, counted: &Counted) -> bool {
     if counted.sent == 0 {
         return false;
     }
@@ -62,7 +62,7 @@ pub fn for_client(sk: Ptr, new: u8, counted: &Counted) -> bool {
 /// The same, where this is its server. One sign alone is not enough: the times have the resolution of a jiffy, and a
 /// response that was cut short looks like one that was finished.
 #[inline(always)]
-pub fn for_server(sk: Ptr, new: u8, counted: &Counted) -> bool {
+pub fn for_server(sk: impl Fields, new: u8, counted: &Counted) -> bool {
     let &Counted { received, sent, fin } = counted;
     if received <= fin {
         // Nobody asked: a probe, or an idle connection. Where the server closes first, the request may be on its way.
@@ -89,7 +89,7 @@ pub fn for_server(sk: Ptr, new: u8, counted: &Counted) -> bool {
 
 /// What this side has sent or is to send, and the peer has not acknowledged; a FIN is one.
 #[inline(always)]
-pub fn unacknowledged(sk: Ptr) -> u32 {
+pub fn unacknowledged(sk: impl Fields) -> u32 {
     let write_seq: u32 = field!(sk, tp_write_seq);
     let snd_una: u32 = field!(sk, tp_snd_una);
     write_seq.wrapping_sub(snd_una)

@@ -6,7 +6,7 @@
 
 use zdt_common::{Addr, Ends, IPS_TEMPLATE, PacketView};
 
-use crate::read::{AF_INET, AF_INET6, IPPROTO_TCP, Ptr, field, global, load, netns_of_dev, netns_of_sock};
+use crate::read::{self, AF_INET, AF_INET6, IPPROTO_TCP, Ptr, field, global, load, netns_of_dev, netns_of_sock};
 
 pub const TCP: u8 = IPPROTO_TCP as u8;
 pub const UDP: u8 = 17;
@@ -36,35 +36,43 @@ impl Opening {
     };
 }
 
-/// Reads a packet's headers; false: it is neither a SYN without ACK nor a UDP datagram. Behind extension headers of
-/// IPv6 and in later fragments nothing is looked for.
+/// Where a packet's network header is.
 #[inline(always)]
-pub fn opening(to: &mut Opening, skb: Ptr) -> bool {
+pub fn network(skb: Ptr) -> Ptr {
     let head: Ptr = field!(skb, skb_head);
-    let network: u16 = field!(skb, skb_network_header);
-    let ip = head + network as u64;
-    // Both headers' first 20 bytes at once. RFC 791 3.1: length of the header at 0, fragment offset at 6, protocol at
-    // 9, addresses at 12 and 16. RFC 8200 3: next header at 6, addresses at 8 and 24.
-    let start: [u8; 20] = load(ip);
+    let at: u16 = field!(skb, skb_network_header);
+    head + at as u64
+}
+
+/// Reads a packet's headers, the first of which is at `ip`; false: it is neither a SYN without ACK nor a UDP datagram. Behind
+/// extension headers of IPv6 and in later fragments nothing is looked for.
+#[inline(always)]
+pub fn opening(to: &mut Opening, ip: Ptr) -> bool {
+    // RFC 791 3.1: length of the header at 0, fragment offset at 6, protocol at 9, addresses at 12 and 16. RFC 8200 3: next
+    // header at 6, addresses at 8 and 24. With them, what nearly every packet has there: the ports behind a header of 20 bytes.
+    // Behind a packet's last byte the kernel has more of its own (include/linux/skbuff.h skb_shared_info).
+    let start: [u8; 34] = read::bytes(ip);
     let (protocol, transport) = match start[0] >> 4 {
-        4 if (start[6] & 0x1f) | start[7] == 0 => (start[9], ip + 4 * (start[0] & 15) as u64),
-        6 => (start[6], ip + 40),
+        4 if (start[6] & 0x1f) | start[7] == 0 => (start[9], 4 * (start[0] & 15) as u64),
+        6 => (start[6], 40),
         _ => return false,
     };
+    if protocol != TCP && protocol != UDP {
+        return false;
+    }
     // RFC 9293 3.1, RFC 768: ports at 0 and 2. Sequence number at 4, flags at 13.
-    let ports: [u8; 14] = match protocol {
-        TCP => load(transport),
-        UDP => {
-            let udp: [u8; 4] = load(transport);
-            [udp[0], udp[1], udp[2], udp[3], 0, 0, 0, 0, 0, 0, 0, 0, 0, SYN]
-        }
-        _ => return false,
+    let ports: [u8; 14] = if transport == 20 {
+        core::array::from_fn(|n| start[20 + n])
+    } else {
+        load(ip + transport)
     };
-    if ports[13] & (SYN | ACK) != SYN {
+    if protocol == TCP && ports[13] & (SYN | ACK) != SYN {
         return false;
     }
     to.protocol = protocol;
-    to.isn = u32::from_be_bytes([ports[4], ports[5], ports[6], ports[7]]);
+    if protocol == TCP {
+        to.isn = u32::from_be_bytes([ports[4], ports[5], ports[6], ports[7]]);
+    }
     to.ends.sport = u16::from_be_bytes([ports[0], ports[1]]);
     to.ends.dport = u16::from_be_bytes([ports[2], ports[3]]);
     if start[0] >> 4 == 4 {

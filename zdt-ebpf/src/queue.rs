@@ -15,7 +15,7 @@ use zdt_common::{Hook, QueueLook};
 use crate::{
     emit::{emit, lost},
     maps::LISTENERS,
-    read::{self, Ptr, Sock, field, sock_field, tcp},
+    read::{self, Object, Ptr, field, tcp},
 };
 
 /// A queue that stays full is reported once in this time.
@@ -74,20 +74,20 @@ pub fn listener(sk: Ptr, port: u16, open: bool) {
 /// A connection has joined its listener's queue (net/ipv4/inet_connection_sock.c inet_csk_reqsk_queue_add comes before
 /// tcp_child_process).
 #[inline(always)]
-pub fn joined(child: Sock) {
-    let port: u16 = sock_field!(child, sk_num);
-    let net: Ptr = sock_field!(child, sk_net);
+pub fn joined(child: Object) {
+    let port: u16 = field!(child, sk_num);
+    let net: Ptr = field!(child, sk_net);
     let place = Place {
         netns: field!(net, net_inum),
         port,
-        family: sock_field!(child, sk_family),
+        family: field!(child, sk_family),
     };
     let Some(known) = LISTENERS.get_ptr_mut(place) else {
         return;
     };
     // Two CPUs may look at once: then one interval is told twice.
     let known = unsafe { &mut *known };
-    if known.shared == 1 || !listens(known.sk, &place) {
+    if known.shared == 1 {
         return;
     }
     let sk = known.sk;
@@ -97,15 +97,19 @@ pub fn joined(child: Sock) {
     // include/net/sock.h sk_acceptq_is_full
     let full = u16::from(backlog > max);
     let now = unsafe { bpf_ktime_get_ns() };
+    // As nearly always. Of what is no listener any more this says nothing.
     if full == 0 && known.full == 0 && drops == known.drops {
         known.looked_ns = now;
+        return;
+    }
+    if !listens(sk, &place) {
         return;
     }
     // That it is full now is told at once: nothing may come any more.
     if now - known.reported_ns < QUIET_NS && full <= known.full {
         return;
     }
-    let Some(tuple) = child.tuple() else { return };
+    let Some(tuple) = read::tuple(child.ptr()) else { return };
     emit(Hook::ListenQueue, |event: &mut QueueLook| {
         event.since_ns = known.looked_ns;
         event.laddr = tuple.laddr;

@@ -1,7 +1,7 @@
 //! The only reader of kernel memory. Each field is read at the offset that the daemon found in the running kernel's
 //! BTF. What the kernel does not have, or what cannot be read, is zero.
 
-use aya_ebpf::{EbpfContext, helpers::bpf_probe_read_kernel, programs::BtfTracePointContext};
+use aya_ebpf::{EbpfContext, helpers::{bpf_probe_read_kernel, generated::bpf_skc_to_tcp_sock}, programs::BtfTracePointContext};
 use zdt_common::{ABSENT, Addr, SockView};
 
 pub const AF_INET: u16 = 2;
@@ -37,35 +37,41 @@ macro_rules! global {
 }
 pub(crate) use global;
 
-/// `field!(base, name)`: the field of [`zdt_common::Offsets`] of that name, of the object at `base`.
+/// `field!(base, name)`: the field of [`zdt_common::Offsets`] of that name, of the object that is or is at `base`.
 macro_rules! field {
     ($base:expr, $name:ident) => {
-        $crate::read::at($base, unsafe {
+        $crate::read::Fields::at($base, unsafe {
             core::ptr::read_volatile(&raw const crate::OFFSETS.$name)
         })
     };
 }
 pub(crate) use field;
 
-/// `sock_field!(sock, name)`: the same of a [`Sock`], for a field that `struct sock` itself holds.
-macro_rules! sock_field {
-    ($sock:expr, $name:ident) => {
-        $sock.at(unsafe { core::ptr::read_volatile(&raw const crate::OFFSETS.$name) })
-    };
+/// What has fields: the address of an object, or an [`Object`].
+pub trait Fields: Copy {
+    /// The field at an offset; zero where the kernel has none.
+    fn at<T: Copy + Default>(self, offset: u16) -> T;
 }
-pub(crate) use sock_field;
 
-#[inline(always)]
-pub fn at<T: Copy + Default>(base: Ptr, offset: u16) -> T {
-    if offset == ABSENT {
-        return T::default();
+impl Fields for Ptr {
+    #[inline(always)]
+    fn at<T: Copy + Default>(self, offset: u16) -> T {
+        if offset == ABSENT {
+            return T::default();
+        }
+        load(self + offset as u64)
     }
-    load(base + offset as u64)
 }
 
 #[inline(always)]
 pub fn load<T: Copy + Default>(address: Ptr) -> T {
     unsafe { bpf_probe_read_kernel(address as *const T) }.unwrap_or_default()
+}
+
+/// So many bytes.
+#[inline(always)]
+pub fn bytes<const N: usize>(address: Ptr) -> [u8; N] {
+    unsafe { bpf_probe_read_kernel(address as *const [u8; N]) }.unwrap_or([0; N])
 }
 
 /// Argument `n` of a BTF tracepoint, read as memory and not as a typed pointer: before 6.13 the verifier takes every
@@ -76,12 +82,12 @@ pub fn arg(ctx: &impl EbpfContext, n: usize) -> u64 {
     load(ctx.as_ptr() as u64 + 8 * n as u64)
 }
 
-/// A `struct sock` that the verifier knows as such, for a tracepoint that always passes one: what the struct itself holds is
-/// then one instruction away, where the helper takes ten nanoseconds. What surrounds it (`tcp_sock`) is not known.
+/// A kernel object whose type the verifier knows, for a tracepoint that always passes one: what the struct itself holds is then
+/// one instruction away, where the helper takes ten nanoseconds. What surrounds it (`tcp_sock` a `sock`) is not known.
 #[derive(Clone, Copy)]
-pub struct Sock(*const u8);
+pub struct Object(*const u8);
 
-impl Sock {
+impl Object {
     /// The first argument.
     #[inline(always)]
     pub fn of(ctx: &BtfTracePointContext) -> Self {
@@ -93,40 +99,27 @@ impl Sock {
         self.0 as Ptr
     }
 
-    /// A field of `struct sock` that is 1, 2, 4 or 8 bytes long. The offset has to be a number that the verifier knows: one of
-    /// [`zdt_common::Offsets`], which is read-only to the kernel, too.
+    /// The `tcp_sock` that a `sock` is the beginning of. None: it is of another protocol, or a request's or TIME_WAIT
+    /// (net/core/filter.c bpf_skc_to_tcp_sock, since 5.9).
     #[inline(always)]
-    pub fn at<T: Copy + Default>(self, offset: u16) -> T {
+    pub fn tcp_sock(self) -> Option<Self> {
+        let tcp: *const u8 = unsafe { bpf_skc_to_tcp_sock(self.0.cast_mut().cast()) }.cast();
+        if tcp.is_null() { None } else { Some(Self(tcp)) }
+    }
+}
+
+impl Fields for Object {
+    /// The offset has to be a number that the verifier knows: one of [`zdt_common::Offsets`], which is read-only to the kernel, too.
+    /// An address of IPv6 is an array, which the helper reads.
+    #[inline(always)]
+    fn at<T: Copy + Default>(self, offset: u16) -> T {
+        if size_of::<T>() > 8 {
+            return self.ptr().at(offset);
+        }
         if offset == ABSENT {
             return T::default();
         }
         unsafe { self.0.add(offset as usize).cast::<T>().read_volatile() }
-    }
-
-    /// As [`tuple`].
-    #[inline(always)]
-    pub fn tuple(self) -> Option<Tuple> {
-        let family: u16 = sock_field!(self, sk_family);
-        let (laddr, raddr) = if family == AF_INET {
-            let laddr: u32 = sock_field!(self, sk_rcv_saddr);
-            let raddr: u32 = sock_field!(self, sk_daddr);
-            (Addr::v4(laddr.to_ne_bytes()), Addr::v4(raddr.to_ne_bytes()))
-        } else if family == AF_INET6 {
-            let sk = self.ptr();
-            (Addr(field!(sk, sk_v6_rcv_saddr)), Addr(field!(sk, sk_v6_daddr)))
-        } else {
-            return None;
-        };
-        let mut lport: u16 = sock_field!(self, sk_num);
-        if lport == 0 {
-            lport = u16::from_be(field!(self.ptr(), inet_sport));
-        }
-        Some(Tuple {
-            laddr,
-            raddr,
-            lport,
-            rport: u16::from_be(sock_field!(self, sk_dport)),
-        })
     }
 }
 
@@ -142,10 +135,12 @@ pub struct Tuple {
 /// The ends of a socket of any kind (`sock_common` is common to full sockets, request sockets and TIME_WAIT).
 /// None: neither IPv4 nor IPv6.
 #[inline(always)]
-pub fn tuple(sk: Ptr) -> Option<Tuple> {
+pub fn tuple(sk: impl Fields) -> Option<Tuple> {
     let family: u16 = field!(sk, sk_family);
     let (laddr, raddr) = if family == AF_INET {
-        (Addr::v4(field!(sk, sk_rcv_saddr)), Addr::v4(field!(sk, sk_daddr)))
+        let laddr: u32 = field!(sk, sk_rcv_saddr);
+        let raddr: u32 = field!(sk, sk_daddr);
+        (Addr::v4(laddr.to_ne_bytes()), Addr::v4(raddr.to_ne_bytes()))
     } else if family == AF_INET6 {
         (Addr(field!(sk, sk_v6_rcv_saddr)), Addr(field!(sk, sk_v6_daddr)))
     } else {

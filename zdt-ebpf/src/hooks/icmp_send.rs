@@ -22,7 +22,7 @@ pub fn icmp_send(ctx: BtfTracePointContext) -> i32 {
     let mut opening = packet::Opening::ZERO;
     if !ERRORS.contains(&kind)
         || !packet::is_the_nodes(skb)
-        || !packet::opening(&mut opening, skb)
+        || !packet::opening(&mut opening, packet::network(skb))
         || !filter::is_for_a_service(skb, &opening)
         || !rate::allows(Hook::IcmpSend, &opening)
     {

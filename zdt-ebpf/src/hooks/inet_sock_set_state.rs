@@ -23,7 +23,7 @@ use crate::{
     maps::ANSWERS,
     open::{self, Counted, ECONNRESET, EPIPE},
     queue, rate,
-    read::{self, IPPROTO_TCP, Ptr, Sock, Tuple, arg, field, sock_field, tcp},
+    read::{self, IPPROTO_TCP, Object, Ptr, Tuple, arg, field, tcp},
 };
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
@@ -35,9 +35,9 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
     if new == tcp::LISTEN || (old == tcp::LISTEN && new == tcp::CLOSE) {
         listener(arg(&ctx, 0), new == tcp::LISTEN);
     } else if old == tcp::SYN_RECV && new == tcp::ESTABLISHED {
-        queue::joined(Sock::of(&ctx));
+        queue::joined(Object::of(&ctx));
     } else if is_end(old, new) {
-        end(Sock::of(&ctx), old, new);
+        end(Object::of(&ctx), old, new);
     }
     0
 }
@@ -55,34 +55,34 @@ fn is_end(old: u8, new: u8) -> bool {
 }
 
 #[inline(always)]
-fn end(sock: Sock, old: u8, new: u8) -> Option<()> {
-    let protocol: u16 = sock_field!(sock, sk_protocol);
-    if protocol != IPPROTO_TCP {
-        return None;
-    }
+fn end(sock: Object, old: u8, new: u8) -> Option<()> {
+    let tcp = sock.tcp_sock()?;
     let sk = sock.ptr();
-    let err: i32 = sock_field!(sock, sk_err);
+    let err: i32 = field!(sock, sk_err);
     // A server's may be a client's way to hang up (open.rs).
     let reset = err == ECONNRESET || err == EPIPE;
     let always = old == tcp::SYN_SENT || (err != 0 && !reset);
-    let counted = Counted::of(sk, old == tcp::CLOSE_WAIT);
-    if err == 0
-        && old == tcp::CLOSE_WAIT
-        && !open::for_client(sk, new, &counted)
-        && !open::for_server(sk, new, &counted)
-    {
+    let counted = Counted::of(tcp, old == tcp::CLOSE_WAIT);
+    let to_client = open::for_client(tcp, new, &counted);
+    let to_server = open::for_server(tcp, new, &counted);
+    let unfinished = always || reset || to_client || to_server;
+    if !unfinished && old == tcp::CLOSE_WAIT {
         return None;
     }
-    let tuple = sock.tuple()?;
+    let tuple = read::tuple(tcp)?;
+    // Only a server that ends what is established may cut an answer. Nearly always nothing is going: that is asked of the small map.
+    let may_cut = old == tcp::ESTABLISHED && filter::may_go(&tuple.laddr);
+    if !unfinished && !may_cut {
+        return None;
+    }
     let server = filter::serves_here(&tuple);
     let open = always
         || if server {
-            open::for_server(sk, new, &counted) || (reset && open::unacknowledged(sk) > 0)
+            to_server || (reset && open::unacknowledged(tcp) > 0)
         } else {
-            reset || open::for_client(sk, new, &counted)
+            reset || to_client
         };
-    // Only a server that ends what is established may cut an answer.
-    let answers = server && old == tcp::ESTABLISHED && filter::may_go(&tuple.laddr);
+    let answers = server && may_cut;
     if !open && !answers {
         return None;
     }

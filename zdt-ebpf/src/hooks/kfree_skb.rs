@@ -38,7 +38,7 @@ pub fn kfree_skb(ctx: BtfTracePointContext) -> i32 {
     }
     let mut opening = packet::Opening::ZERO;
     if !packet::is_the_nodes(skb)
-        || !packet::opening(&mut opening, skb)
+        || !packet::opening(&mut opening, packet::network(skb))
         || !filter::is_for_a_service(skb, &opening)
         || !rate::allows(Hook::KfreeSkb, &opening)
     {

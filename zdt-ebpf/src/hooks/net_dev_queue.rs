@@ -21,7 +21,7 @@ use crate::{
     maps::QUEUED,
     packet::{self, Opening, TCP},
     rate,
-    read::{arg, field},
+    read::{Object, Ptr, field},
 };
 
 /// Nothing longer is a SYN, and datagrams of the usual MTU are shorter; what is longer was put together from segments.
@@ -42,11 +42,16 @@ pub struct Queued {
 
 #[btf_tracepoint(function = "net_dev_queue")]
 pub fn net_dev_queue(ctx: BtfTracePointContext) -> i32 {
-    let skb = arg(&ctx, 0);
-    let len: u32 = field!(skb, skb_len);
+    let packet = Object::of(&ctx);
+    let skb = packet.ptr();
+    let len: u32 = field!(packet, skb_len);
+    if len > MAX_LEN {
+        return 0;
+    }
+    let head: Ptr = field!(packet, skb_head);
+    let network: u16 = field!(packet, skb_network_header);
     let mut opening = Opening::ZERO;
-    if len > MAX_LEN
-        || !packet::opening(&mut opening, skb)
+    if !packet::opening(&mut opening, head + network as u64)
         || !packet::is_the_nodes(skb)
         || !filter::is_in_transit(&opening.ends.daddr)
         || is_repeated(&opening)
