@@ -21,6 +21,9 @@ use crate::{
 /// A queue that stays full is reported once in this time.
 const QUIET_NS: u64 = 100_000_000;
 
+/// That a queue had room is kept this precisely: what was dropped is known to be so much younger at most.
+const LOOKED_NS: u64 = 1_000_000;
+
 /// Where connections come to. A connection's socket has its listener's family, whatever its own addresses are.
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -99,7 +102,10 @@ pub fn joined(child: Object) {
     let now = unsafe { bpf_ktime_get_ns() };
     // As nearly always. Of what is no listener any more this says nothing.
     if full == 0 && known.full == 0 && drops == known.drops {
-        known.looked_ns = now;
+        // A store makes the other CPUs wait for their next look.
+        if now - known.looked_ns > LOOKED_NS {
+            known.looked_ns = now;
+        }
         return;
     }
     if !listens(sk, &place) {
