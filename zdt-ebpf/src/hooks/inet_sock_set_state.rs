@@ -55,10 +55,23 @@ fn is_end(old: u8, new: u8) -> bool {
 }
 
 #[inline(always)]
-fn end(sock: Object, old: u8, new: u8) -> Option<()> {
-    let tcp = sock.tcp_sock()?;
-    let sk = sock.ptr();
-    let err: i32 = field!(sock, sk_err);
+fn end(sock: Object, old: u8, new: u8) {
+    let Some(tcp) = sock.tcp_sock() else {
+        return;
+    };
+    report(tcp, old, new);
+    // Nearly none has one: the programs that remember answers ask for it (answer.rs). What they remember is given back while it
+    // is still in a cache, since to make room for the next answer costs more.
+    let cookie: u64 = field!(tcp, sk_cookie);
+    if cookie != 0 {
+        let _ = ANSWERS.remove(cookie);
+    }
+}
+
+#[inline(always)]
+fn report(tcp: Object, old: u8, new: u8) -> Option<()> {
+    let sk = tcp.ptr();
+    let err: i32 = field!(tcp, sk_err);
     // A server's may be a client's way to hang up (open.rs).
     let reset = err == ECONNRESET || err == EPIPE;
     let always = old == tcp::SYN_SENT || (err != 0 && !reset);
@@ -109,8 +122,6 @@ fn end(sock: Object, old: u8, new: u8) -> Option<()> {
             answer::write_whole(event, answer);
             event.ends_in = new;
         });
-        let cookie: u64 = field!(sk, sk_cookie);
-        let _ = ANSWERS.remove(cookie);
     }
     Some(())
 }
