@@ -2,7 +2,7 @@
 
 use super::{Sample, Setting, sample::say_ms};
 use crate::{
-    correlate::{Case, End, Phase, QueueLook},
+    correlate::{Case, End, Flow, Phase, QueueLook},
     input::Ktime,
     verdict::{Finding, Outcome},
 };
@@ -24,18 +24,30 @@ pub(super) fn dropped(case: &Case<'_>) -> Option<Dropped> {
     }
     let server = case.server?;
     let (to, what) = match case.phase {
-        Phase::Connect => (flow.last_syn.unwrap_or(flow.began), "SYN"),
+        Phase::Connect => (at_the_pod(flow, flow.last_syn.unwrap_or(flow.began)), "SYN"),
         Phase::Established if unacknowledged(case) => (flow.began, "end of the handshake"),
         Phase::Established if heard_too_late(case) => (flow.began, "SYN"),
         Phase::Established => return None,
     };
-    let first = case.queues.dropped(server, flow.began)?;
+    let first = case.queues.dropped(server, at_the_pod(flow, flow.began))?;
     let last = case.queues.dropped(server, to)?;
     let pod = case.target.pod?;
     let gone = pod.network_down().is_some_and(|down| down <= to);
     // One that was open before zdt is not in the pod's history before it closes; it was looked at all the same.
     let closed = pod.listener_closed(server.port(), to).is_some();
     (!closed && !gone).then_some(Dropped { first, last, what })
+}
+
+/// A SYN is sent again after this time at the earliest (TCP_TIMEOUT_INIT, include/net/tcp.h).
+const AGAIN_MS: f64 = 1_000.0;
+
+/// When a SYN that was sent at `sent` came to its pod: on a busy machine it may wait for milliseconds on its way, and the listener
+/// have room meanwhile.
+fn at_the_pod(flow: &Flow, sent: Ktime) -> Ktime {
+    let seen = flow.forwarded.iter().flat_map(|seen| [seen.first, seen.last]);
+    seen.filter(|at| (0.0..AGAIN_MS).contains(&at.ms_since(sent)))
+        .max()
+        .unwrap_or(sent)
 }
 
 /// The client believes itself connected, and the pod's kernel has acknowledged nothing of its request: it has no connection, or had
