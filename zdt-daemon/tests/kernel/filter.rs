@@ -192,7 +192,7 @@ fn without_the_capabilities_loading_says_which_are_missing() {
     })
     .join()
     .unwrap();
-    assert!(matches!(error, LoadError::NotPermitted(_)), "{error:?}");
+    assert!(matches!(error, LoadError::NotPermitted { .. }), "{error:?}");
     assert!(error.to_string().contains("CAP_BPF"), "{error}");
 }
 
