@@ -34,7 +34,7 @@ const SERIES: [&str; 5] = ["5.10", "6.1", "6.12", "6.18", "7"];
 
 /// Tests on real packets, by binary: of each hook what it reports beside what the socket, /proc and conntrack say. Not those of
 /// floods, and of times that an emulated machine does not keep.
-const TESTS: [(&str, &[&str]); 3] = [
+const TESTS: [(&str, &[&str]); 4] = [
     (
         "kernel",
         &[
@@ -58,6 +58,11 @@ const TESTS: [(&str, &[&str]); 3] = [
         ],
     ),
     ("iptables_legacy", &["a_replaced_ipv4_table"]),
+    // With the capabilities of the manifest, and no more.
+    (
+        "run",
+        &["with_the_manifests_capabilities", "little_locked_memory"],
+    ),
 ];
 
 /// For whoever reads what the machine said: one failure that has no cause there, and what was recorded of its client.

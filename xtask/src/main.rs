@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod child;
 mod demo;
+mod deny;
 mod e2e;
 mod fuzz;
 mod image;
@@ -54,6 +55,8 @@ enum Verb {
     Image(image::Args),
     /// Boot other kernels in QEMU, and see each hook, its fields and some scenarios in each.
     Kernels(kernels::Args),
+    /// What is linked in: licences, sources, and known advisories. Not in CI, since the advisories change without a commit.
+    Deny,
     /// rustfmt and clippy, as CI asks for them.
     Lint,
     /// Everything that CI checks: lints, tests, the eBPF build, the lab with root, the score table.
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Image(args) => image::run(&args),
         Verb::Kernels(args) => kernels::run(&args),
+        Verb::Deny => deny::run(),
         Verb::Lint => lint::run(),
         Verb::Test(args) | Verb::Ci(args) => Ok(test::run(&args)),
     };

@@ -9,6 +9,7 @@ pub const LLVM: u32 = 22;
 /// The LLVM of [`LLVM`] where Debian installs it.
 pub const LLVM_DIR: &str = "/usr/lib/llvm-22";
 pub const BPF_LINKER: &str = "0.13.0";
+pub const CARGO_DENY: &str = "0.20.2";
 
 /// One thing that must be there.
 #[derive(Debug)]

@@ -9,6 +9,8 @@
 mod api;
 #[path = "run/paused.rs"]
 mod paused;
+#[path = "run/privileges.rs"]
+mod privileges;
 #[path = "run/record.rs"]
 mod record;
 mod zdt;
@@ -18,7 +20,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader},
     path::Path,
-    process::Child,
+    process::{Child, Command},
     time::Duration,
 };
 
@@ -37,7 +39,10 @@ struct Running {
 
 impl Running {
     fn start(kubeconfig: &Path, more: &[&str]) -> Self {
-        let mut command = zdt(ZDT.as_ref());
+        Self::by(zdt(ZDT.as_ref()), kubeconfig, more)
+    }
+
+    fn by(mut command: Command, kubeconfig: &Path, more: &[&str]) -> Self {
         command
             .args(["run", "--node", "n1", "--kubeconfig"])
             .arg(kubeconfig)

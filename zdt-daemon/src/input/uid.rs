@@ -3,6 +3,7 @@
 use std::{cmp::Ordering, fmt};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use uuid::{Uuid, fmt::Hyphenated};
 
 /// A text that mostly is a UUID (RFC 9562, lower case, as Kubernetes writes them).
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -11,64 +12,25 @@ pub struct UidText(Repr);
 /// A text has one of the two only, so that they can be compared.
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Repr {
-    Uuid([u8; 16]),
+    Uuid(Uuid),
     /// A static pod's hash, and whatever else there may be.
     Other(Box<str>),
 }
 
-/// Letters of a UUID.
-type Letters = [u8; 36];
-
-fn is_dash(place: usize) -> bool {
-    matches!(place, 8 | 13 | 18 | 23)
+/// What is written otherwise (capitals, braces, no dashes) would come back as another text.
+fn parse(text: &str) -> Option<Uuid> {
+    let uuid = Uuid::try_parse(text).ok()?;
+    (written(uuid, &mut [0; Hyphenated::LENGTH]) == text).then_some(uuid)
 }
 
-fn parse(text: &str) -> Option<[u8; 16]> {
-    if text.len() != size_of::<Letters>() {
-        return None;
-    }
-    let (mut bytes, mut digits) = ([0; 16], 0);
-    for (place, letter) in text.bytes().enumerate() {
-        if is_dash(place) {
-            if letter != b'-' {
-                return None;
-            }
-            continue;
-        }
-        let digit = match letter {
-            b'0'..=b'9' => letter - b'0',
-            b'a'..=b'f' => letter - b'a' + 10,
-            _ => return None,
-        };
-        let byte: &mut u8 = bytes.get_mut(digits / 2)?;
-        *byte = *byte << 4 | digit;
-        digits += 1;
-    }
-    Some(bytes)
-}
-
-fn letters(bytes: [u8; 16]) -> Letters {
-    let mut letters = [b'-'; 36];
-    let digits = bytes.into_iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
-    let places = letters
-        .iter_mut()
-        .enumerate()
-        .filter(|(place, _)| !is_dash(*place));
-    for ((_, letter), digit) in places.zip(digits) {
-        *letter = if digit < 10 {
-            b'0' + digit
-        } else {
-            b'a' + digit - 10
-        };
-    }
-    letters
+fn written(uuid: Uuid, letters: &mut [u8; Hyphenated::LENGTH]) -> &str {
+    uuid.hyphenated().encode_lower(letters)
 }
 
 impl UidText {
     fn with<T>(&self, take: impl FnOnce(&str) -> T) -> T {
         match &self.0 {
-            // What `letters` makes is ASCII.
-            Repr::Uuid(bytes) => take(str::from_utf8(&letters(*bytes)).unwrap_or_default()),
+            Repr::Uuid(uuid) => take(written(*uuid, &mut [0; Hyphenated::LENGTH])),
             Repr::Other(text) => take(text),
         }
     }
@@ -150,6 +112,9 @@ mod tests {
         prop_oneof![
             "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",
             "[0-9a-fA-F]{8}-[0-9a-f]{4}-[0-9a-g]{4}-[0-9a-f]{4}[-0][0-9a-f]{12}",
+            "([{]|urn:uuid:)?[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}[}]?",
+            // A static pod's.
+            "[0-9a-f]{32}",
             "[0-9a-f]{8}(-[0-9a-f]{0,4})?",
             ".{0,40}",
         ]

@@ -21,6 +21,7 @@ use super::{
     btf::{Arg, BtfError, KernelFacts, VMLINUX},
     drops,
     map::{Map, Ports},
+    refusal,
     table::{Class, PROGRAMS, Place, Program},
 };
 use crate::memory;
@@ -42,11 +43,18 @@ pub enum LoadError {
     NoObject,
     #[error(transparent)]
     Btf(#[from] BtfError),
+    #[error("the kernel refuses eBPF ({reason}): run zdt as root, or give it {missing}")]
+    NotPermitted { reason: String, missing: String },
     #[error(
-        "the kernel refuses eBPF ({0}): run zdt as root, or give it CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN; before Linux 5.11 also \
-         CAP_SYS_RESOURCE, to raise the limit of locked memory, which maps count against there"
+        "the kernel refuses eBPF ({reason}), and zdt has the capabilities for it. Before Linux 5.11 maps count against the limit of \
+         locked memory, which is {limit_kib} KiB here: give zdt CAP_SYS_RESOURCE to raise it (deploy/components/before-5.11), or a \
+         container without that limit. Later kernels do not look at it: there a seccomp profile or a security module refuses bpf(2)"
     )]
-    NotPermitted(String),
+    LockedMemory { reason: String, limit_kib: u64 },
+    #[error(
+        "the kernel refuses eBPF ({0}), and zdt has the capabilities for it: a seccomp profile or a security module refuses bpf(2)"
+    )]
+    Withheld(String),
     #[error("cannot load the eBPF object: {0}")]
     Object(String),
     #[error("zdt cannot work without the tracepoint {tracepoint} (kernel {since} and later): {reason}")]
@@ -147,7 +155,7 @@ impl Loaded {
             .map_err(|e| {
                 let reason = chain(&e);
                 if refused(&e) {
-                    LoadError::NotPermitted(reason)
+                    refusal::why(reason)
                 } else {
                     LoadError::Object(reason)
                 }
@@ -183,6 +191,10 @@ impl Loaded {
             match attached {
                 Ok(()) => running.push(AttachedHook { program }),
                 Err(reason) if program.required => {
+                    let missing = refusal::lacks_for_tracing();
+                    if !missing.is_empty() {
+                        return Err(LoadError::NotPermitted { reason, missing });
+                    }
                     return Err(LoadError::Required {
                         tracepoint: program.tracepoint,
                         since: program.since,

@@ -11,6 +11,7 @@ mod loss;
 mod map;
 mod packet;
 mod place;
+mod refusal;
 mod resets;
 mod ring;
 mod split_btf;

@@ -186,13 +186,15 @@ fn a_forgotten_endpoint_is_not_seen() {
 
 #[test]
 fn without_the_capabilities_loading_says_which_are_missing() {
+    // aya asks the kernel once in a process what it can: nobody would learn that it can nothing, for all tests here.
+    drop(Loaded::load(&Options::default()).unwrap());
     let error = std::thread::spawn(|| {
         become_nobody();
         Loaded::load(&Options::default()).err().unwrap()
     })
     .join()
     .unwrap();
-    assert!(matches!(error, LoadError::NotPermitted(_)), "{error:?}");
+    assert!(matches!(error, LoadError::NotPermitted { .. }), "{error:?}");
     assert!(error.to_string().contains("CAP_BPF"), "{error}");
 }
 

@@ -104,11 +104,14 @@ fn flood_of_questions_leaves_the_metrics_alone() {
 #[test]
 fn answer_that_nobody_takes_is_given_up() {
     let (addr, pages, mut sink) = super::serve_with_sink();
-    let output = super::live::output();
+    let long = "n".repeat(2_048);
+    let output = serde_json::to_string(&super::live::output()).unwrap();
+    let output = serde_json::from_str(&output.replace("\"web\"", &format!("{long:?}"))).unwrap();
     for _ in 0..8_000 {
         zdt_daemon::sink::Sink::deliver(&mut sink, &output).unwrap();
     }
     // Megabytes, of which the kernel holds a part.
+    let whole = get(addr, "/api/v1/outputs").len();
     let mut lazy = connect(addr);
     lazy.write_all(b"GET /api/v1/outputs HTTP/1.1\r\nhost: x\r\n\r\n")
         .unwrap();
@@ -116,4 +119,33 @@ fn answer_that_nobody_takes_is_given_up() {
     lazy.read_exact(&mut first).unwrap();
     watched(addr);
     assert_eq!(pages.1.counts().1, 8_000);
+    // It may take 15 s.
+    let mut looks = 0;
+    while established(addr, lazy.local_addr().unwrap()) {
+        looks += 1;
+        assert!(looks < 600, "it waits on");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let mut rest = Vec::new();
+    drop(lazy.read_to_end(&mut rest));
+    assert!(rest.len() + 1 < whole, "the kernel held all of it");
+}
+
+/// Whether the kernel of the server's side has this connection as one that goes on: /proc/net/tcp (addresses in the machine's
+/// order of bytes, ports in hexadecimal, state 01).
+fn established(server: SocketAddr, client: SocketAddr) -> bool {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let (local, remote) = (
+        format!(":{:04X}", server.port()),
+        format!(":{:04X}", client.port()),
+    );
+    table.lines().skip(1).any(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        let (from, to, state) = (
+            words.next().unwrap(),
+            words.next().unwrap(),
+            words.next().unwrap(),
+        );
+        from.ends_with(&local) && to.ends_with(&remote) && state == "01"
+    })
 }
