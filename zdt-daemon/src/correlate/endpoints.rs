@@ -306,7 +306,7 @@ impl Endpoints {
                 if history.node.as_deref() != endpoint.node.as_deref() {
                     let node = endpoint.node.as_deref().map(|node| self.nodes.one(node));
                     if let Some(before) = std::mem::replace(&mut history.node, node) {
-                        self.nodes.let_go(before);
+                        self.nodes.let_go(&before);
                     }
                 }
                 history.ports = Arc::clone(&ports);

@@ -38,7 +38,7 @@ impl Endpoints {
                 let (old, stay): (Vec<_>, Vec<_>) = std::mem::take(all).into_iter().partition(gone);
                 *all = stay.into();
                 for node in old.into_iter().filter_map(|e| e.node) {
-                    self.nodes.let_go(node);
+                    self.nodes.let_go(&node);
                 }
             }
             let all = self.by_addr.get(&ip).map_or(&[][..], |all| &**all);
