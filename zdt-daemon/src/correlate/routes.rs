@@ -152,12 +152,12 @@ impl Routes {
     pub(super) fn forget(&mut self, before: Ktime) {
         let stays = |s: &&Span| s.to.is_none_or(|to| to >= before);
         while let Some(key) = self.passed.take(before) {
-            let Some(spans) = self.spans.get_mut(&key) else {
+            let Some(of_one) = self.spans.get_mut(&key) else {
                 continue;
             };
-            *spans = spans.iter().filter(stays).copied().collect();
-            let next = spans.iter().filter_map(|s| s.to).min();
-            if spans.is_empty() {
+            *of_one = of_one.iter().filter(stays).copied().collect();
+            let next = of_one.iter().filter_map(|s| s.to).min();
+            if of_one.is_empty() {
                 self.spans.remove(&key);
             } else if let Some(next) = next {
                 self.passed.add(next, key);

@@ -61,10 +61,16 @@ impl Told {
     }
 
     pub(super) fn forget(&mut self, now: Ktime) {
-        if self.oldest.take(now.minus_ms(REMEMBERED_MS)) {
-            self.told.retain(|_, ended| now < ended.plus_ms(REMEMBERED_MS));
-            self.told.values().for_each(|ended| self.oldest.note(*ended));
+        if !self.oldest.take(now.minus_ms(REMEMBERED_MS)) {
+            return;
         }
+        self.told.retain(|_, ended| {
+            let stays = now < ended.plus_ms(REMEMBERED_MS);
+            if stays {
+                self.oldest.note(*ended);
+            }
+            stays
+        });
     }
 }
 
