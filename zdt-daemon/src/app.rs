@@ -8,6 +8,7 @@
 mod conntrack;
 mod consume;
 mod endings;
+mod feed;
 mod gate;
 mod later;
 mod logs;
@@ -25,10 +26,7 @@ use std::{
     io::{self, Write as _},
     net::IpAddr,
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::AtomicU64},
 };
 
 use anyhow::Context as _;
@@ -38,8 +36,6 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
 };
 
-use zdt_common::{DecodeError, Decoded};
-
 pub use gate::serve_gate;
 pub use logs::daemons_logs;
 pub use meter::Serving;
@@ -48,7 +44,7 @@ pub use ways::Ways;
 use self::{
     conntrack::{Conntrack, QUESTIONS},
     consume::consume,
-    lookup::Lookups,
+    feed::Feed,
     maps::Maps,
     meter::Meter,
     questions::Questions,
@@ -61,8 +57,7 @@ use crate::{
     cluster::{self, Watched},
     config,
     input::{Input, Ktime, NetnsInum, Observation, Start, What},
-    kernel::{Attached, EventRing, Loaded, Options, Translator},
-    netfilter::losses::Loss,
+    kernel::{Attached, Loaded, Options},
     pipe::Pipe,
     record::{Recorder, Writing},
     sink::{Sink, queued::Printing},
@@ -170,15 +165,13 @@ async fn observe_async(node: &config::Node, mut pipe: Pipe, ways: Ways) -> anyho
     let ring = kernel.take_ring().context("the ring buffer is taken")?;
     let losses = kernel.take_losses().context("the loss counters are taken")?;
     let costs = kernel.costs();
-    let mut reader = tokio::spawn(feed(
-        ring,
+    let feed = Feed::new(
         kernel.translator(),
-        Lookups::new(),
         to.clone(),
         (replaced, stir),
         Arc::clone(&lost),
-        stop.clone(),
-    ));
+    );
+    let mut reader = tokio::spawn(feed.run(ring, stop.clone()));
     let follower = tokio::spawn(follow(
         rules,
         replacements,
@@ -267,61 +260,6 @@ async fn observe_async(node: &config::Node, mut pipe: Pipe, ways: Ways) -> anyho
     listened.and(ticked).and(read).and(delivered)
 }
 
-/// Kernel events to inputs, each with its look-up behind it. Never waits for room: the ring would overflow.
-async fn feed(
-    mut ring: EventRing,
-    translator: Translator,
-    mut lookups: Lookups,
-    to: mpsc::Sender<Input>,
-    (replaced, stir): (mpsc::Sender<(Ktime, Observation)>, watch::Sender<Ktime>),
-    lost: Arc<Lost>,
-    mut stop: watch::Receiver<()>,
-) -> anyhow::Result<()> {
-    let own = own_netns();
-    let mut each = |event: Result<Decoded<'_>, DecodeError>| match event {
-        Ok(event) => {
-            let input = translator.input(&event);
-            let translation = lookups.after(&input);
-            lost.lookup.fetch_add(lookups.take_skipped(), Relaxed);
-            if let What::Kernel(observation) = &input.what
-                && rules::concerns(observation, own)
-                && replaced.try_send((input.at, observation.clone())).is_err()
-            {
-                lost.rules.add(Loss::Unread, 1);
-            }
-            if endings::begins(&input.what) {
-                stir.send_replace(input.at);
-            }
-            let goes_on = endings::goes_on(&input.what);
-            send(&to, input, &lost);
-            if let Some(translation) = translation {
-                send(&to, translation, &lost);
-            }
-            goes_on
-        }
-        Err(error) => {
-            if lost.decode.fetch_add(1, Relaxed) == 0 {
-                tracing::warn!("a kernel event cannot be read: {error}; such events are counted as lost");
-            }
-            false
-        }
-    };
-    tokio::select! {
-        ended = ring.run(&mut each) => {
-            // Nothing but an error ends it.
-            let Err(error) = ended;
-            return Err(error).context("kernel events cannot be waited for");
-        }
-        // Ends when the other half is dropped.
-        _ = stop.changed() => {}
-    }
-    // What came since the last look.
-    ring.drain(|event| {
-        each(event);
-    });
-    Ok(())
-}
-
 /// Runs what blocks on a thread for that. None: it broke down.
 async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     tokio::task::spawn_blocking(work).await.ok()
@@ -338,12 +276,6 @@ async fn follow(
     tokio::select! {
         () = rules.follow(replacements, to, &lost) => {}
         _ = stop.changed() => {}
-    }
-}
-
-fn send(to: &mpsc::Sender<Input>, input: Input, lost: &Lost) {
-    if to.try_send(input).is_err() {
-        lost.channel.fetch_add(1, Relaxed);
     }
 }
 

@@ -45,8 +45,14 @@ impl Pipe {
         }
     }
 
-    /// Takes one input. An error is the sink's: nobody reads, or the disk behind it is full.
+    /// Takes one input, and says what follows from it.
     pub fn step(&mut self, input: &Input) -> io::Result<()> {
+        self.take(input);
+        self.say()
+    }
+
+    /// Takes one input. What follows from it waits to be said.
+    pub fn take(&mut self, input: &Input) {
         if let Some(recorder) = &mut self.recorder {
             // First the record: what was judged is in it.
             recorder.write(input);
@@ -57,6 +63,15 @@ impl Pipe {
         if let Some((correlator, _)) = &mut self.judging {
             correlator.step(input, &mut self.outputs);
         }
+    }
+
+    /// Outputs that wait to be said.
+    pub fn unsaid(&self) -> usize {
+        self.outputs.len()
+    }
+
+    /// Delivers what waits. An error is the sink's: nobody reads, or the disk behind it is full.
+    pub fn say(&mut self) -> io::Result<()> {
         if let Some(recorder) = self.recorder.as_mut().filter(|_| !self.outputs.is_empty()) {
             // What was said is in the record, however this process ends.
             recorder.settle();
@@ -66,6 +81,7 @@ impl Pipe {
 
     /// The input has ended: judges what waits, and flushes everything.
     pub fn finish(&mut self) -> io::Result<()> {
+        self.say()?;
         // Dropped: its end is written.
         if let Some(recorder) = self.recorder.take()
             && recorder.lost_total() > 0

@@ -120,6 +120,16 @@ pub enum Confidence {
     },
 }
 
+impl Confidence {
+    /// As JSON has it.
+    pub fn level(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Degraded { .. } => "degraded",
+        }
+    }
+}
+
 /// Whose failure it is; decides what a report counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -11,6 +11,9 @@ use crate::{
     pipe::Pipe,
 };
 
+/// Outputs are said together while more inputs are there: each saying waits for the record and wakes who writes. At most so many.
+const TOGETHER: usize = 64;
+
 /// Takes inputs until there are no more. Blocks.
 pub(super) fn consume(
     mut from: mpsc::Receiver<Input>,
@@ -23,7 +26,10 @@ pub(super) fn consume(
         for input in pauses.before(clock::now(), &input).into_iter().chain([input]) {
             meter.input(&input, from.len());
             questions.follow(&input);
-            pipe.step(&input).context(WRITE)?;
+            pipe.take(&input);
+            if from.is_empty() || matches!(input.what, What::Tick) || pipe.unsaid() >= TOGETHER {
+                pipe.say().context(WRITE)?;
+            }
             waiting.follow(&input, pipe);
             meter.tables(&input, pipe);
             if matches!(input.what, What::Synced) {

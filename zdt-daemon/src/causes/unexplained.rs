@@ -11,7 +11,9 @@ pub const NAME: &str = "unexplained";
 
 pub(crate) fn judge(case: &Case<'_>) -> Judgement {
     let flow = case.flow;
-    let mut seen = vec![case.evidence(flow.began, format!("connection from {}", flow.client()))];
+    // In a flood there are thousands of it a second: mostly a beginning, an end and what came between.
+    let mut seen = Vec::with_capacity(4);
+    seen.push(case.evidence(flow.began, format!("connection from {}", flow.client())));
     let mut missing = Vec::new();
     if let Some(deleted) = case.deletion_seen() {
         seen.push(case.evidence(deleted, "deletion of the pod seen"));

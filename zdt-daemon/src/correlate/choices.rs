@@ -7,7 +7,7 @@ use super::endpoints::{Dialled, Endpoints, Had};
 use crate::input::{Ktime, Protocol, What};
 
 /// Most kept: more services than that do not fail at a time, and nothing is lost with them but the time to look again.
-const MAX_KEPT: usize = 1_024;
+const MAX_KEPT: usize = 4_096;
 
 #[derive(Debug, Default)]
 pub(super) struct Choices {
@@ -38,8 +38,10 @@ impl Choices {
 
     /// What comes may have changed the services or their endpoints.
     pub(super) fn told(&mut self, what: &What) {
-        let beside = matches!(what, What::Kernel(_) | What::Translation(_) | What::Tick);
-        if !beside {
+        if matches!(
+            what,
+            What::Slice(_) | What::SliceGone { .. } | What::Service(_) | What::ServiceGone { .. }
+        ) {
             self.clear();
         }
     }

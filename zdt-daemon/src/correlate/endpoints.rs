@@ -20,6 +20,7 @@ pub(super) use news::{News, Told};
 
 use super::{
     bound::Cost,
+    passed::Passed,
     shared::{Few, Shared, add},
 };
 use crate::{
@@ -80,8 +81,8 @@ pub struct Endpoints {
     selector_changed: BTreeMap<NsName, Ktime>,
     /// Since when each service's slices are known.
     known_since: BTreeMap<Arc<NsName>, Ktime>,
-    /// No endpoint that is remembered was removed before: until then there is none to forget, and none to look through.
-    removed_since: Ktime,
+    /// What left the slices of a service, and when.
+    removed: Passed<(IpAddr, Arc<NsName>)>,
     /// A slice or a service has gone since the last look at what is left of both.
     let_go: bool,
     /// What each slice holds now, and for which service.
@@ -109,7 +110,7 @@ impl Endpoints {
             addrs_of: BTreeMap::new(),
             selector_changed: BTreeMap::new(),
             known_since: BTreeMap::new(),
-            removed_since: Ktime(u64::MAX),
+            removed: Passed::default(),
             let_go: false,
             slices: BTreeMap::new(),
             slices_of: BTreeMap::new(),
@@ -303,7 +304,10 @@ impl Endpoints {
                 };
                 held.push((*addr, history.pod.clone()));
                 if history.node.as_deref() != endpoint.node.as_deref() {
-                    history.node = endpoint.node.as_deref().map(|node| self.nodes.one(node));
+                    let node = endpoint.node.as_deref().map(|node| self.nodes.one(node));
+                    if let Some(before) = std::mem::replace(&mut history.node, node) {
+                        self.nodes.let_go(&before);
+                    }
                 }
                 history.ports = Arc::clone(&ports);
                 history.condition(Condition::of(at, endpoint));
@@ -374,11 +378,11 @@ impl Endpoints {
             .filter(|(ip, owner)| !held.contains(&(*ip, uid(owner))))
             .collect();
         for endpoint in gone {
+            self.removed.add(at, (endpoint.0, Arc::clone(&service)));
             for history in self.by_addr.get_mut(&endpoint.0).into_iter().flatten() {
                 let own = uid(&history.pod) == uid(endpoint.1);
                 if history.service == service && own && history.removed.is_none() {
                     history.removed = Some(at);
-                    self.removed_since = self.removed_since.min(at);
                     if history.terminating.is_none() {
                         news.extend(News::of(Told::Ending, endpoint.0, history));
                     }

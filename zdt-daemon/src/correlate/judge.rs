@@ -1,7 +1,7 @@
 //! From a flow that ended to a verdict, if a request failed: builds the case, asks the rules in order, and when none
 //! matches says what was seen and what was missing.
 
-use std::{cell::Cell, net::SocketAddr};
+use std::{cell::Cell, fmt::Write as _, net::SocketAddr};
 
 use super::{
     case::{Case, EndOf, Phase, Target},
@@ -218,10 +218,7 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>, choices: &mut Choices) -
         })
     });
     let began = context.wall(flow.began).0;
-    // A kept connection may carry many: each answer by its millisecond.
-    let request = flow
-        .served_error()
-        .map(|_| format!(".{:03}", began.rem_euclid(1_000)));
+    let id = id(flow, server, began);
     if let Some((pod, at)) = pod.and_then(|p| Some((p, p.deletion_late?))) {
         let text = format!("that {} was to go is told, late", pod.state.pod.name);
         judgement.add(case.evidence(at, text));
@@ -262,13 +259,7 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>, choices: &mut Choices) -
         to: rests_on.to,
     }));
     Some(Verdict {
-        id: format!(
-            "{}>{}@{}{}",
-            flow.client_to_all(),
-            server.map_or_else(|| "?".to_owned(), |s| s.to_string()),
-            began.div_euclid(1_000),
-            request.unwrap_or_default()
-        ),
+        id,
         node: case.node.to_owned(),
         began: flow.began,
         ended,
@@ -287,6 +278,23 @@ pub(super) fn judge(flow: &Flow, context: &Context<'_>, choices: &mut Choices) -
         confidence,
         gaps,
     })
+}
+
+/// The same on each node that sees the connection. It began at `began`, in milliseconds of the wall clock.
+fn id(flow: &Flow, server: Option<SocketAddr>, began: i64) -> String {
+    let mut id = String::with_capacity(64);
+    // Writing to a String cannot fail.
+    let _ = write!(id, "{}>", flow.client_to_all());
+    let _ = match server {
+        Some(server) => write!(id, "{server}"),
+        None => write!(id, "?"),
+    };
+    let _ = write!(id, "@{}", began.div_euclid(1_000));
+    if flow.served_error().is_some() {
+        // A kept connection may carry many: each answer by its millisecond.
+        let _ = write!(id, ".{:03}", began.rem_euclid(1_000));
+    }
+    id
 }
 
 /// What is not told on this kernel and makes the judgement unsure; an unexplained one says what it costs.

@@ -12,12 +12,17 @@ use crate::input::{Ktime, Tuple};
 /// nf_conntrack_tcp_timeout_syn_sent (net/netfilter/nf_conntrack_proto_tcp.c); each retransmitted SYN starts it anew.
 const ENTRY_LIVES_MS: u64 = 120_000;
 
+/// What is too old counts no more, and is thrown away so often.
+const LOOK_MS: u64 = 1_000;
+
 /// Most entries kept: the bound of the flow table.
 const MAX_LEFT: usize = 65_536;
 
 #[derive(Debug, Default)]
 pub(super) struct Leftovers {
     entries: HashMap<Ends, Left>,
+    /// When they are looked through again.
+    look: Ktime,
     /// What found no room.
     refused: u64,
 }
@@ -63,6 +68,10 @@ impl Leftovers {
     }
 
     pub(super) fn forget(&mut self, now: Ktime) {
+        if now < self.look {
+            return;
+        }
+        self.look = now.plus_ms(LOOK_MS);
         self.entries
             .retain(|_, left| now < left.ended.plus_ms(ENTRY_LIVES_MS));
     }

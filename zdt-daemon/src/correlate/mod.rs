@@ -19,6 +19,7 @@ mod loss;
 mod observe;
 mod ownership;
 mod packets;
+mod passed;
 mod peer;
 mod pods;
 mod propagation;
@@ -369,9 +370,10 @@ impl Correlator {
 
     fn forget(&mut self) {
         let before = self.now.minus_ms(self.settings.retention_ms);
-        self.pods.forget(before);
-        self.endpoints.forget(before);
-        self.choices.clear();
+        let pods_gone = self.pods.forget(before);
+        if self.endpoints.forget(before) {
+            self.choices.clear();
+        }
         let judged_to = self.judged_to();
         self.left.forget(judged_to);
         self.strays.forget(judged_to);
@@ -380,7 +382,7 @@ impl Correlator {
             .forget(judged_to.minus_ms(self.settings.flow_expiry_ms));
         self.conntrack.forget(before);
         self.routes.forget(before);
-        self.rollouts.forget(before, &self.pods);
+        self.rollouts.forget(before, pods_gone, &self.pods);
         self.propagations.forget(before);
         let evicted = tables::Evicted {
             flows: self.flows.forget(self.now.minus_ms(self.settings.flow_expiry_ms)),

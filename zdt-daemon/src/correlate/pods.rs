@@ -1,6 +1,7 @@
 //! Every pod of this node, and who owned an address at a given time. Kept after the pod is gone: the interesting failures
 //! come after.
 
+mod kept;
 mod mirror;
 
 use std::{
@@ -12,6 +13,7 @@ use super::{
     blind,
     bound::Cost,
     history::{ContainerHistory, ExitSeen, ListenerHistory, MAX_KEPT, PodHistory, SignalSeen},
+    passed::Passed,
 };
 use crate::input::{Attribution, CgroupId, Ktime, NetnsInum, Place, PodState, PodUid, Start, Workload};
 
@@ -31,10 +33,14 @@ pub struct Pods {
     by_cgroup_uid: HashMap<PodUid, PodUid>,
     /// Per address, in time order: (from, owner).
     owners: HashMap<IpAddr, Vec<(Ktime, PodUid)>>,
+    /// The addresses that each pod has owned.
+    addrs: HashMap<PodUid, Vec<IpAddr>>,
     /// Those that have the node's addresses.
     on_host: BTreeSet<PodUid>,
     /// Those that were terminating when they were first heard of.
     terminating: BTreeSet<PodUid>,
+    /// Those that are gone or were never named by the API, by their last change.
+    passed: Passed<PodUid>,
     max: usize,
     pub(super) cost: Cost,
 }
@@ -49,8 +55,10 @@ impl Pods {
             pods: HashMap::new(),
             by_cgroup_uid: HashMap::new(),
             owners: HashMap::new(),
+            addrs: HashMap::new(),
             on_host: BTreeSet::new(),
             terminating: BTreeSet::new(),
+            passed: Passed::default(),
             max,
             cost: Cost::default(),
         }
@@ -141,31 +149,30 @@ impl Pods {
         if let Some(cgroup_uid) = &state.cgroup_uid {
             self.joined(at, cgroup_uid, &state.uid);
         }
-        let pod = Self::entry(&mut self.pods, (self.max, &mut self.cost), at, &state.uid);
+        // It was over before this daemon heard of it: evicted pods and finished jobs stay in the API with the addresses that
+        // others have by now.
+        let known = self.pods.get(&state.uid).is_some_and(|p| p.known);
+        let was_over = !known && matches!(state.phase.as_str(), "Succeeded" | "Failed");
+        if !state.host_network && !was_over {
+            self.took(at, state);
+        }
+        let bound = (self.max, &mut self.cost, &mut self.passed);
+        let pod = Self::entry(&mut self.pods, bound, at, &state.uid);
         let new = !pod.known;
         pod.known = true;
         if new {
             pod.from_birth = state.containers.iter().all(|c| c.id.is_empty());
         }
         pod.last_change = at;
+        if pod.gone.is_some() {
+            self.passed.add(at, state.uid.clone());
+        }
         let ips = std::mem::take(&mut pod.state.ips);
         pod.state = state.clone();
         let ids = state.containers.iter().map(|c| &c.id).filter(|id| !id.is_empty());
         pod.listed.extend(ids.cloned());
         while pod.listed.len() > MAX_KEPT {
             pod.listed.pop_first();
-        }
-        // It was over before this daemon heard of it: evicted pods and finished jobs stay in the API with the addresses that
-        // others have by now.
-        let was_over = new && matches!(state.phase.as_str(), "Succeeded" | "Failed");
-        for ip in &state.ips {
-            if !state.host_network && !ips.contains(ip) && !was_over {
-                let owners = self.owners.entry(*ip).or_default();
-                if owners.len() >= MAX_KEPT {
-                    owners.remove(0);
-                }
-                owners.push((at, state.uid.clone()));
-            }
         }
         if state.host_network {
             self.on_host.insert(state.uid.clone());
@@ -202,6 +209,7 @@ impl Pods {
         let untold = pod.known && pod.deletion_seen.is_none() && pod.ended_seen.is_none();
         pod.gone = Some(at);
         pod.last_change = at;
+        self.passed.add(at, uid.clone());
         if pod.deletion_seen.is_none() {
             pod.deletion_seen = Some(at);
             if let Some(since) = missed_since {
@@ -326,29 +334,17 @@ impl Pods {
         }
     }
 
-    /// Forgets pods that are gone (or were never named by the API) and unchanged since `before`.
-    pub(super) fn forget(&mut self, before: Ktime) {
-        let old = |p: &PodHistory| (p.gone.is_some() || !p.known) && p.last_change < before;
-        if !self.pods.values().any(old) {
-            return;
-        }
-        self.pods.retain(|_, p| !old(p));
-        let pods = &self.pods;
-        self.by_cgroup_uid.retain(|_, uid| pods.contains_key(uid));
-        self.on_host.retain(|uid| pods.contains_key(uid));
-        self.terminating.retain(|uid| pods.contains_key(uid));
-        self.owners.retain(|_, owners| {
-            owners.retain(|(_, uid)| pods.contains_key(uid));
-            !owners.is_empty()
-        });
-    }
-
     fn pod(&mut self, at: Ktime, place: &Place) -> Option<&mut PodHistory> {
         let Attribution::Pod { uid, .. } = &place.attribution else {
             return None;
         };
         let uid = self.by_cgroup_uid.get(uid).unwrap_or(uid);
-        Some(Self::entry(&mut self.pods, (self.max, &mut self.cost), at, uid))
+        let bound = (self.max, &mut self.cost, &mut self.passed);
+        let pod = Self::entry(&mut self.pods, bound, at, uid);
+        if !pod.known {
+            self.passed.add(pod.last_change, uid.clone());
+        }
+        Some(pod)
     }
 
     fn container(&mut self, at: Ktime, place: &Place) -> Option<&mut ContainerHistory> {
@@ -369,7 +365,7 @@ impl Pods {
 
     fn entry<'a>(
         pods: &'a mut HashMap<PodUid, PodHistory>,
-        (max, cost): (usize, &mut Cost),
+        (max, cost, passed): (usize, &mut Cost, &mut Passed<PodUid>),
         at: Ktime,
         uid: &PodUid,
     ) -> &'a mut PodHistory {
@@ -381,6 +377,7 @@ impl Pods {
                 .map(|(u, _)| u.clone())
             {
                 pods.remove(&oldest);
+                passed.add(Ktime::default(), oldest);
                 cost.one();
             }
         }

@@ -2,12 +2,12 @@
 //! last stage, reported once.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
 };
 
-use super::{judge::wall, rollout::Known};
+use super::{judge::wall, passed::Passed, rollout::Known};
 use crate::{
     input::{Ktime, NsName, PodUid, Workload},
     verdict::{Change, Output, PodSteps, Propagation, Since},
@@ -44,15 +44,13 @@ pub(super) struct Followed {
     pub at: Ktime,
 }
 
-#[derive(Debug)]
-struct Entry {
-    followed: Followed,
-    reported: bool,
-}
-
 #[derive(Debug, Default)]
 pub(super) struct Propagations {
-    all: BTreeMap<(PodUid, Change), Entry>,
+    all: BTreeMap<(PodUid, Change), Followed>,
+    /// Those that are not reported yet.
+    open: BTreeSet<(PodUid, Change)>,
+    /// All of them, by when they began.
+    passed: Passed<(PodUid, Change)>,
     /// What found no room.
     refused: u64,
 }
@@ -64,20 +62,22 @@ impl Propagations {
 
     /// Follows a change from its first sign on; a second sign is none.
     pub(super) fn begin(&mut self, uid: &PodUid, change: Change, followed: Followed) {
-        if self.all.len() < MAX_FOLLOWED {
-            let entry = || Entry {
-                followed,
-                reported: false,
-            };
-            self.all.entry((uid.clone(), change)).or_insert_with(entry);
-        } else if !self.all.contains_key(&(uid.clone(), change)) {
-            self.refused += 1;
+        let key = (uid.clone(), change);
+        if self.all.contains_key(&key) {
+            return;
         }
+        if self.all.len() >= MAX_FOLLOWED {
+            self.refused += 1;
+            return;
+        }
+        self.passed.add(followed.at, key.clone());
+        self.open.insert(key.clone());
+        self.all.insert(key, followed);
     }
 
     /// Whether any is followed still.
     pub(super) fn any_open(&self) -> bool {
-        self.all.values().any(|entry| !entry.reported)
+        !self.open.is_empty()
     }
 
     /// Reports what is complete, or what nothing more will come of.
@@ -96,16 +96,19 @@ impl Propagations {
         out: &mut Vec<Output>,
         over: impl Fn(&Stages, &Followed, &Known<'_>) -> bool,
     ) {
-        for ((uid, change), entry) in self.all.iter_mut().filter(|(_, e)| !e.reported) {
-            let stages = stages(uid, *change, &entry.followed, known);
-            if over(&stages, &entry.followed, known) {
-                entry.reported = true;
-                let found = stages
-                    .served
-                    .then(|| propagation(*change, &entry.followed, &stages, known));
-                out.extend(found.map(|p| Output::Propagation(Box::new(p))));
+        self.open.retain(|key| {
+            let Some(followed) = self.all.get(key) else {
+                return false;
+            };
+            let (uid, change) = key;
+            let stages = stages(uid, *change, followed, known);
+            let over = over(&stages, followed, known);
+            if over && stages.served {
+                let found = propagation(*change, followed, &stages, known);
+                out.push(Output::Propagation(Box::new(found)));
             }
-        }
+            !over
+        });
     }
 
     /// Those of one workload that began in this time.
@@ -119,18 +122,21 @@ impl Propagations {
         let own = |f: &Followed| {
             time.contains(&f.at) && f.pod.namespace == namespace && f.workload.as_ref() == Some(workload)
         };
-        let all = self.all.iter().filter(|(_, e)| own(&e.followed));
-        all.filter_map(|((uid, change), e)| {
-            let stages = stages(uid, *change, &e.followed, known);
+        let all = self.all.iter().filter(|(_, followed)| own(followed));
+        all.filter_map(|((uid, change), followed)| {
+            let stages = stages(uid, *change, followed, known);
             stages
                 .served
-                .then(|| propagation(*change, &e.followed, &stages, known))
+                .then(|| propagation(*change, followed, &stages, known))
         })
         .collect()
     }
 
     pub(super) fn forget(&mut self, before: Ktime) {
-        self.all.retain(|_, e| e.followed.at >= before);
+        while let Some(key) = self.passed.take(before) {
+            self.all.remove(&key);
+            self.open.remove(&key);
+        }
     }
 }
 

@@ -83,10 +83,12 @@ impl Queues {
     }
 
     pub(super) fn forget(&mut self, before: Ktime) {
-        for looks in self.looks.values_mut() {
-            looks.retain(|l| l.at >= before);
-        }
-        self.looks.retain(|_, looks| !looks.is_empty());
+        self.looks.retain(|_, looks| {
+            while looks.front().is_some_and(|l| l.at < before) {
+                looks.pop_front();
+            }
+            !looks.is_empty()
+        });
     }
 }
 

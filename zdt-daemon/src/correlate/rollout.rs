@@ -1,18 +1,23 @@
 //! Rollouts: which pods of which workload ended together, who started it, and the sum of what it broke.
 
+mod belongs;
 mod brought;
 mod kept;
 mod one;
 mod summary;
 mod under_way;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{collections::BTreeMap, mem::take};
 
-use self::one::{MAX_SAMPLES, Member, Rollout};
+use self::{
+    belongs::Belongs,
+    one::{MAX_SAMPLES, Member, Rollout},
+};
 use super::{
     bound::Cost,
     endpoints::Endpoints,
     loss::Losses,
+    passed::Oldest,
     pods::{PodChange, Pods},
     propagation::Propagations,
     revisions::{Revisions as ReplicaSets, disrupted},
@@ -67,9 +72,9 @@ pub(super) struct Rollouts {
     closed: Vec<(Key, Rollout)>,
     revisions: BTreeMap<Key, Revisions>,
     replica_sets: ReplicaSets,
-    workload_of: BTreeMap<PodUid, Key>,
-    /// A pod has left its workload since the last look at which workloads have any.
-    left: bool,
+    /// By when anything last happened to them.
+    oldest_closed: Oldest,
+    workload_of: Belongs,
     max: usize,
     pub(super) cost: Cost,
 }
@@ -88,16 +93,11 @@ impl Rollouts {
         self.replica_sets.gone(name, missed_since.unwrap_or(at));
     }
 
-    fn belongs(&mut self, pod: &PodUid, to: &Key) {
-        let before = self.workload_of.insert(pod.clone(), to.clone());
-        self.left |= before.is_some_and(|before| before != *to);
-    }
-
     /// `deleted`: when it was, if it was.
     pub(super) fn pod_changed(&mut self, at: Ktime, state: &PodState, change: PodChange, deleted: Ktime) {
         let Some(workload) = &state.workload else { return };
         let key = (state.pod.namespace.clone(), workload.clone());
-        self.belongs(&state.uid, &key);
+        self.workload_of.put(&state.uid, &key);
         let revisions = self.revisions.entry(key.clone()).or_default();
         if change == PodChange::New {
             revisions.first_seen.push((at, state.template_hash.clone()));
@@ -164,14 +164,18 @@ impl Rollouts {
         if !self.has_room(&key, elsewhere.uid) {
             return;
         }
-        self.belongs(elsewhere.uid, &key);
+        self.workload_of.put(elsewhere.uid, &key);
         let rollout = self.open(at, &key);
         if rollout.from.is_none() {
             rollout.from.clone_from(&hash);
         }
+        let new = !rollout.elsewhere.contains_key(elsewhere.uid);
         let member = rollout.elsewhere.entry(elsewhere.uid.clone()).or_default();
         member.hash = hash;
         member.deleted = Some(at);
+        if new {
+            self.workload_of.remembered(elsewhere.uid);
+        }
     }
 
     /// A pod of another node is in no slice any more.
@@ -302,6 +306,9 @@ impl Rollouts {
         out: &mut Vec<Output>,
     ) {
         self.report(known, propagations, out, |key, newest, r| {
+            if r.last.plus_ms(quiet_ms) > known.now {
+                return false;
+            }
             let ended = r
                 .members
                 .values()
@@ -309,8 +316,8 @@ impl Rollouts {
                 .all(|m| m.gone.is_some());
             // Slow pods: between the end of one old pod and the next, nothing may happen for minutes.
             let stuck = r.last.plus_ms(PROGRESS_MS) <= known.now;
-            let goes_on = !stuck && known.pods.older_lives(&key.0, &key.1, newest);
-            ended && !goes_on && r.last.plus_ms(quiet_ms) <= known.now
+            let goes_on = || !stuck && known.pods.older_lives(&key.0, &key.1, newest);
+            ended && !goes_on()
         });
     }
 
@@ -346,7 +353,7 @@ impl Rollouts {
                 self.close(key, rollout);
             }
         }
-        let mut closed = std::mem::take(&mut self.closed);
+        let mut closed = take(&mut self.closed);
         for (key, rollout) in &mut closed {
             if rollout.has_news() && ready(key, newest(&self.revisions, key).as_deref(), rollout) {
                 let summary = self.summary(key, rollout, known, propagations);
@@ -362,18 +369,21 @@ impl Rollouts {
         !self.open.is_empty() || self.closed.iter().any(|(_, rollout)| rollout.has_news())
     }
 
-    pub(super) fn forget(&mut self, before: Ktime, pods: &Pods) {
+    /// `gone`: pods that are not remembered any more.
+    pub(super) fn forget(&mut self, before: Ktime, gone: Vec<PodUid>, pods: &Pods) {
         self.replica_sets.forget(before);
-        self.closed.retain(|(_, r)| r.last >= before);
+        if self.oldest_closed.take(before) {
+            for (key, rollout) in take(&mut self.closed) {
+                if rollout.last >= before {
+                    self.keep(key, rollout);
+                } else {
+                    self.workload_of.forgotten(&rollout);
+                }
+            }
+        }
         // What a workload remembers goes with its last pod.
-        let rollouts = self.open.values().chain(self.closed.iter().map(|(_, r)| r));
-        let elsewhere: BTreeSet<&PodUid> = rollouts.flat_map(|r| r.elsewhere.keys()).collect();
-        let known = self.workload_of.len();
-        self.workload_of
-            .retain(|uid, _| pods.get(uid).is_some() || elsewhere.contains(uid));
-        if std::mem::take(&mut self.left) || self.workload_of.len() < known {
-            let with_pods: BTreeSet<_> = self.workload_of.values().collect();
-            self.revisions.retain(|key, _| with_pods.contains(key));
+        for key in self.workload_of.forget(gone, pods) {
+            self.revisions.remove(&key);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, collections::HashMap, net::SocketAddr};
 
-use super::{bound::Cost, shared::add};
+use super::{bound::Cost, passed::Passed, shared::add};
 use crate::input::{Ktime, Protocol, RulesState};
 
 /// Most spans kept of one endpoint; the oldest goes first.
@@ -20,6 +20,8 @@ pub struct Routes {
     /// Since when the rules are known.
     since: Option<Ktime>,
     spans: HashMap<(Protocol, SocketAddr), Box<[Span]>>,
+    /// Those that the rules let go of.
+    passed: Passed<(Protocol, SocketAddr)>,
     max: usize,
     pub(super) cost: Cost,
 }
@@ -58,6 +60,7 @@ impl Routes {
         Self {
             since: None,
             spans: HashMap::new(),
+            passed: Passed::default(),
             max,
             cost: Cost::default(),
         }
@@ -83,9 +86,11 @@ impl Routes {
             }
         }
         for route in &rules.change.removed {
-            let spans = self.spans.get_mut(&(route.protocol, route.to));
-            if let Some(span) = spans.and_then(|s| s.last_mut()) {
-                span.to.get_or_insert(at);
+            let key = (route.protocol, route.to);
+            let last = self.spans.get_mut(&key).and_then(|spans| spans.last_mut());
+            if let Some(span) = last.filter(|span| span.to.is_none()) {
+                span.to = Some(at);
+                self.passed.add(at, key);
             }
         }
     }
@@ -145,12 +150,18 @@ impl Routes {
     }
 
     pub(super) fn forget(&mut self, before: Ktime) {
-        self.spans.retain(|_, of_one| {
-            let stays = |s: &&Span| s.to.is_none_or(|to| to >= before);
-            if !of_one.iter().all(|s| stays(&s)) {
-                *of_one = of_one.iter().filter(stays).copied().collect();
+        let stays = |s: &&Span| s.to.is_none_or(|to| to >= before);
+        while let Some(key) = self.passed.take(before) {
+            let Some(of_one) = self.spans.get_mut(&key) else {
+                continue;
+            };
+            *of_one = of_one.iter().filter(stays).copied().collect();
+            let next = of_one.iter().filter_map(|s| s.to).min();
+            if of_one.is_empty() {
+                self.spans.remove(&key);
+            } else if let Some(next) = next {
+                self.passed.add(next, key);
             }
-            !of_one.is_empty()
-        });
+        }
     }
 }

@@ -23,6 +23,13 @@ impl<T: ?Sized + Ord> Shared<T> {
         new
     }
 
+    /// Whoever has it lets it go: forgotten, if nobody else has it.
+    pub fn let_go(&mut self, one: &Arc<T>) {
+        if Arc::strong_count(one) == 2 {
+            self.0.remove(one);
+        }
+    }
+
     /// Forgets what nobody has any more.
     pub fn forget(&mut self) {
         self.0.retain(|one| Arc::strong_count(one) > 1);
@@ -117,7 +124,12 @@ mod tests {
         let mut nodes: Shared<str> = Shared::default();
         let (one, two) = (nodes.one("n1"), nodes.one("n1"));
         assert!(Arc::ptr_eq(&one, &two));
-        drop((one, two));
+        nodes.let_go(&one);
+        drop(one);
+        assert!(Arc::ptr_eq(&two, &nodes.one("n1")));
+        nodes.let_go(&two);
+        assert_eq!(nodes.0.len(), 0);
+        drop(nodes.one("n3"));
         let other = nodes.one("n2");
         nodes.forget();
         assert_eq!(nodes.0.len(), 1);

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
-use super::flow::Flow;
+use super::{flow::Flow, passed::Oldest};
 use crate::input::{Ktime, Observation, Side};
 
 /// Most RSTs remembered; the oldest goes first.
@@ -23,6 +23,7 @@ struct Stray {
 pub(super) struct Strays {
     /// By the client's address and the pod's.
     strays: BTreeMap<(SocketAddr, SocketAddr), Stray>,
+    oldest: Oldest,
     evicted: u64,
 }
 
@@ -53,6 +54,7 @@ impl Strays {
         }
         // The first one does the harm.
         self.strays.entry(key).or_insert(Stray { at, pod_side: None });
+        self.oldest.note(at);
         true
     }
 
@@ -90,6 +92,9 @@ impl Strays {
     }
 
     pub(super) fn forget(&mut self, now: Ktime) {
-        self.strays.retain(|_, s| now < s.at.plus_ms(REMEMBERED_MS));
+        if self.oldest.take(now.minus_ms(REMEMBERED_MS)) {
+            self.strays.retain(|_, s| now < s.at.plus_ms(REMEMBERED_MS));
+            self.strays.values().for_each(|s| self.oldest.note(s.at));
+        }
     }
 }

@@ -20,6 +20,9 @@ use super::{
 };
 use crate::input::{Ktime, Observation, Protocol, Side, Sock, TcpState, Translation};
 
+/// What is silent for too long is looked for so often.
+const LOOK_MS: u64 = 1_000;
+
 #[derive(Debug)]
 pub(super) struct Flows {
     /// Boxed: a tree moves its values about, and fills its nodes by half when keys only grow.
@@ -346,8 +349,11 @@ impl Flows {
         for id in old {
             self.remove(id);
         }
+        // All of them are looked through once a second at most.
         let silent_since = self.flows.values().map(|f| f.last).min();
-        self.silent_since = silent_since.unwrap_or(Ktime(u64::MAX));
+        self.silent_since = silent_since
+            .unwrap_or(Ktime(u64::MAX))
+            .max(before.plus_ms(LOOK_MS));
         std::mem::take(&mut self.evicted)
     }
 

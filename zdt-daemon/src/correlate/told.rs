@@ -4,7 +4,7 @@
 
 use std::{collections::HashMap, net::SocketAddr};
 
-use super::flow::Flow;
+use super::{flow::Flow, passed::Oldest};
 use crate::input::{Ktime, TcpState};
 
 /// Most remembered: the bound of the flow table. More are not, and may be told twice.
@@ -18,6 +18,7 @@ const REMEMBERED_MS: u64 = 60_000;
 pub(super) struct Told {
     /// When, by the client as the server saw it, and the server.
     told: HashMap<(SocketAddr, SocketAddr), Ktime>,
+    oldest: Oldest,
     /// What found no room.
     refused: u64,
 }
@@ -52,6 +53,7 @@ impl Told {
         if let (Some(key), Some(ended)) = (key(flow), flow.ended) {
             if self.told.len() < MAX_TOLD {
                 self.told.insert(key, ended);
+                self.oldest.note(ended);
             } else {
                 self.refused += 1;
             }
@@ -59,7 +61,16 @@ impl Told {
     }
 
     pub(super) fn forget(&mut self, now: Ktime) {
-        self.told.retain(|_, ended| now < ended.plus_ms(REMEMBERED_MS));
+        if !self.oldest.take(now.minus_ms(REMEMBERED_MS)) {
+            return;
+        }
+        self.told.retain(|_, ended| {
+            let stays = now < ended.plus_ms(REMEMBERED_MS);
+            if stays {
+                self.oldest.note(*ended);
+            }
+            stays
+        });
     }
 }
 

@@ -24,5 +24,5 @@ pub use load::{LoadError, Loaded, Options, object};
 pub use loss::{LossError, Losses};
 pub use map::MapError;
 pub use place::cgroup_root;
-pub use ring::EventRing;
+pub use ring::{EventRing, TakesEvents};
 pub use translate::Translator;

@@ -25,6 +25,25 @@ const DRAIN_IDLE: Duration = Duration::from_millis(100);
 /// So many looks behind an event find what belongs to it: 2 s, which is how long a failure waits for that.
 const LOOKS_BEHIND: u32 = 200;
 
+/// Whoever takes events as they come.
+pub trait TakesEvents {
+    /// One event. Returns whether more may follow soon.
+    fn event(&mut self, event: Result<Decoded<'_>, DecodeError>) -> bool;
+
+    /// That were all for now.
+    fn drained(&mut self);
+}
+
+struct Each<F>(F);
+
+impl<F: FnMut(Result<Decoded<'_>, DecodeError>) -> bool> TakesEvents for Each<F> {
+    fn event(&mut self, event: Result<Decoded<'_>, DecodeError>) -> bool {
+        (self.0)(event)
+    }
+
+    fn drained(&mut self) {}
+}
+
 /// The only reader of the ring buffer.
 pub struct EventRing {
     ring: RingBuf<MapData>,
@@ -52,8 +71,13 @@ impl EventRing {
     /// error of epoll(7) only. Cancel by dropping.
     pub async fn run(
         &mut self,
-        mut each: impl FnMut(Result<Decoded<'_>, DecodeError>) -> bool,
+        each: impl FnMut(Result<Decoded<'_>, DecodeError>) -> bool,
     ) -> io::Result<std::convert::Infallible> {
+        self.feed(&mut Each(each)).await
+    }
+
+    /// The same, to one who is told where each drain ends.
+    pub async fn feed(&mut self, taker: &mut impl TakesEvents) -> io::Result<std::convert::Infallible> {
         let wakeup = readable(self.ring.as_fd().try_clone_to_owned()?)?;
         // Not the runtime's timer: that wakes up once more on the way to anything that is more than 64 ms off.
         let alarm = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC)?;
@@ -70,7 +94,8 @@ impl EventRing {
                 Ok(()) = self.moving.changed() => {}
             }
             let mut more = false;
-            self.drain(|event| more |= each(event));
+            self.drain(|event| more |= taker.event(event));
+            taker.drained();
             looks = if more {
                 LOOKS_BEHIND
             } else {

@@ -208,13 +208,8 @@ impl Sink for MetricsSink {
 
 impl MetricsSink {
     fn verdict(&mut self, now: Ktime, verdict: &Verdict) {
-        let confidence = serde_json::to_value(verdict.confidence).unwrap_or_default();
-        let level = confidence
-            .get("level")
-            .and_then(|l| l.as_str())
-            .unwrap_or(UNKNOWN);
         self.verdicts
-            .with_label_values(&[word(&verdict.blame).as_str(), level])
+            .with_label_values(&[word(&verdict.blame).as_str(), verdict.confidence.level()])
             .inc();
         self.latency
             .observe(now.ms_since(verdict.ended).max(0.0) / 1000.0);

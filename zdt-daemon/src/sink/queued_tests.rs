@@ -28,6 +28,28 @@ fn queued() -> (Queued, Printing, ExportCount) {
     (sink, printing, count)
 }
 
+fn said(sink: &mut Queued, size: usize) {
+    sink.deliver(&output(size)).unwrap();
+    sink.flush().unwrap();
+}
+
+#[test]
+fn what_is_said_together_is_handed_over_together() {
+    let (mut sink, mut printing, count) = queued();
+    for _ in 0..3 {
+        sink.deliver(&output(1)).unwrap();
+    }
+    assert!(printing.from.try_recv().is_err(), "not said yet");
+    sink.flush().unwrap();
+    let lines = printing.from.try_recv().unwrap();
+    assert_eq!((lines.count, lines.text.lines().count()), (3, 3));
+    // Much is not held back.
+    sink.deliver(&output(2 * CHUNK)).unwrap();
+    assert_eq!(printing.from.try_recv().unwrap().count, 1);
+    sink.flush().unwrap();
+    assert!(printing.from.try_recv().is_err() && count.dropped.get() == 0);
+}
+
 #[test]
 fn a_pipe_that_nobody_reads_drops_and_counts_and_never_blocks() {
     let (mut sink, printing, count) = queued();
@@ -36,8 +58,7 @@ fn a_pipe_that_nobody_reads_drops_and_counts_and_never_blocks() {
     // Four times what may wait. The pipe takes 64 KiB, and the one who writes to it hangs.
     let (size, all) = (64 << 10, 4 * MOST_BYTES as u64 / (64 << 10));
     for _ in 0..all {
-        sink.deliver(&output(size)).unwrap();
-        sink.flush().unwrap();
+        said(&mut sink, size);
     }
     let dropped = count.dropped.get();
     assert!(dropped >= all / 2, "{dropped} of {all}");
@@ -54,11 +75,11 @@ fn a_pipe_that_nobody_reads_drops_and_counts_and_never_blocks() {
 }
 
 #[test]
-fn small_lines_are_bounded_in_number() {
+fn flushes_are_bounded_in_number() {
     let (mut sink, printing, count) = queued();
     let more = 10;
     for _ in 0..MOST + more {
-        sink.deliver(&output(1)).unwrap();
+        said(&mut sink, 1);
     }
     assert_eq!(count.dropped.get(), more as u64);
     drop(sink);
@@ -71,10 +92,10 @@ fn a_reader_that_is_gone_ends_the_writing_as_before() {
     let (mut sink, printing, count) = queued();
     let (reader, writer) = io::pipe().unwrap();
     drop(reader);
-    sink.deliver(&output(1)).unwrap();
+    said(&mut sink, 1);
     let error = printing.write(writer).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
-    sink.deliver(&output(1)).unwrap();
+    said(&mut sink, 1);
     assert_eq!(
         (count.delivered.get(), count.dropped.get()),
         (0, 1),
@@ -87,7 +108,7 @@ fn text_goes_the_same_way() {
     let count = ExportCounts::new().unwrap().of("stdout");
     let text = Stdout::new(Vec::new(), Format::Text, Style { colour: false });
     let (mut sink, printing) = Queued::new(text, count.clone());
-    sink.deliver(&output(1)).unwrap();
+    said(&mut sink, 1);
     drop(sink);
     let mut written = Vec::new();
     printing.write(&mut written).unwrap();

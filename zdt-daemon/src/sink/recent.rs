@@ -6,7 +6,7 @@
 
 use std::{
     collections::VecDeque,
-    io,
+    io::{self, Write as _},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -206,15 +206,17 @@ impl Recent {
         self.changes.send_modify(|n| *n += 1);
     }
 
-    fn keep(&self, output: &Output) -> io::Result<()> {
-        let mut line = report::json(output)?.into_bytes();
+    fn keep(&self, output: &Output, json: &str) {
+        const SEQ: usize = r#","seq":"#.len() + 21;
+        let mut line = Vec::with_capacity(json.len() + SEQ);
+        line.extend_from_slice(json.as_bytes());
         let about = Arc::new(About::of(output));
         let mut ring = self.ring();
         ring.newest += 1;
         let seq = ring.newest;
         // An output is an object and never empty.
         line.pop();
-        line.extend_from_slice(format!(",\"seq\":{seq}}}").as_bytes());
+        let _ = write!(line, ",\"seq\":{seq}}}");
         let line = Bytes::from(line);
         ring.bytes += line.len();
         ring.kept.push_back(Kept { seq, about, line });
@@ -224,7 +226,6 @@ impl Recent {
             };
             ring.bytes -= oldest.line.len();
         }
-        Ok(())
     }
 }
 
@@ -235,7 +236,16 @@ pub struct RecentSink {
 
 impl Sink for RecentSink {
     fn deliver(&mut self, output: &Output) -> io::Result<()> {
-        self.recent.keep(output)
+        self.deliver_json(output, &report::json(output)?)
+    }
+
+    fn deliver_json(&mut self, output: &Output, json: &str) -> io::Result<()> {
+        self.recent.keep(output, json);
+        Ok(())
+    }
+
+    fn writes_json(&self) -> bool {
+        true
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -33,6 +33,16 @@ impl<W: Write> Stdout<W> {
 }
 
 impl Stdout<Vec<u8>> {
+    /// Bytes that were written since the last time.
+    pub fn written(&self) -> usize {
+        self.to.len()
+    }
+
+    /// Takes back what was written behind so many.
+    pub fn truncate(&mut self, written: usize) {
+        self.to.truncate(written);
+    }
+
     /// What was written since the last time.
     pub fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.to)
@@ -56,6 +66,20 @@ impl<W: Write> Sink for Stdout<W> {
         };
         text.push('\n');
         self.to.write_all(text.as_bytes())
+    }
+
+    fn deliver_json(&mut self, output: &Output, json: &str) -> io::Result<()> {
+        match self.format {
+            Format::Json => {
+                self.to.write_all(json.as_bytes())?;
+                self.to.write_all(b"\n")
+            }
+            Format::Text => self.deliver(output),
+        }
+    }
+
+    fn writes_json(&self) -> bool {
+        matches!(self.format, Format::Json)
     }
 
     fn flush(&mut self) -> io::Result<()> {

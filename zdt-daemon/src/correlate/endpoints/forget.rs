@@ -1,48 +1,67 @@
-//! What is no longer remembered. Asked with every tick, so it looks only where something has gone.
+//! What is no longer remembered. Asked with every tick, so it looks only at what is due.
 
-use std::net::IpAddr;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use super::{EndpointHistory, Endpoints};
-use crate::input::Ktime;
+use crate::input::{Ktime, NsName};
 
 impl Endpoints {
-    /// Forgets what was gone before `before`.
-    pub(in crate::correlate) fn forget(&mut self, before: Ktime) {
+    /// Forgets what was gone before `before`. Returns whether any endpoint was.
+    pub(in crate::correlate) fn forget(&mut self, before: Ktime) -> bool {
         self.selector_changed.retain(|_, at| *at >= before);
-        if self.removed_since < before {
-            self.forget_removed(before);
-        }
+        let forgot = self.forget_removed(before);
         if !std::mem::take(&mut self.let_go) {
-            return;
+            return forgot;
         }
         self.slices_of.retain(|_, slices| !slices.is_empty());
         self.names.forget();
+        self.nodes.forget();
         self.ports.forget();
         let (services, slices_of) = (&self.services, &self.slices_of);
         self.known_since
             .retain(|name, _| services.contains_key(name) || slices_of.contains_key(name));
+        forgot
     }
 
-    fn forget_removed(&mut self, before: Ktime) {
-        self.removed_since = Ktime(u64::MAX);
+    fn forget_removed(&mut self, before: Ktime) -> bool {
         let gone = |e: &EndpointHistory| e.removed.is_some_and(|r| r < before);
-        self.by_addr.retain(|all| {
-            if all.iter().any(gone) {
-                *all = all.iter().filter(|e| !gone(e)).cloned().collect();
+        let mut left: BTreeMap<Arc<NsName>, BTreeSet<IpAddr>> = BTreeMap::new();
+        let mut forgot = false;
+        while let Some((ip, service)) = self.removed.take(before) {
+            let all = self.by_addr.get_mut(&ip);
+            if let Some(all) = all.filter(|all| all.iter().any(gone)) {
+                forgot = true;
+                let (old, stay): (Vec<_>, Vec<_>) = std::mem::take(all).into_iter().partition(gone);
+                *all = stay.into();
+                for node in old.into_iter().filter_map(|e| e.node) {
+                    self.nodes.let_go(&node);
+                }
             }
-            let removed = all.iter().filter_map(|e| e.removed);
-            self.removed_since = removed.fold(self.removed_since, Ktime::min);
-            !all.is_empty()
-        });
-        let by_addr = &self.by_addr;
-        self.addrs_of.retain(|service, addrs| {
-            let of = |e: &EndpointHistory| e.service == *service;
-            let stays = |ip: &IpAddr| by_addr.get(ip).is_some_and(|all| all.iter().any(of));
-            if !addrs.addrs().all(|ip| stays(&ip)) {
-                *addrs = addrs.addrs().filter(stays).collect();
+            let all = self.by_addr.get(&ip).map_or(&[][..], |all| &**all);
+            let of_service = all.iter().filter(|e| e.service == service);
+            let next = of_service.clone().filter_map(|e| e.removed).min();
+            let (none, other) = (all.is_empty(), of_service.count() == 0);
+            if none {
+                self.by_addr.remove(&ip);
             }
-            !addrs.is_empty()
-        });
-        self.nodes.forget();
+            if let Some(next) = next {
+                self.removed.add(next, (ip, service));
+            } else if other {
+                left.entry(service).or_default().insert(ip);
+            }
+        }
+        for (service, ips) in left {
+            if let Some(addrs) = self.addrs_of.get_mut(&service) {
+                *addrs = addrs.addrs().filter(|ip| !ips.contains(ip)).collect();
+                if addrs.is_empty() {
+                    self.addrs_of.remove(&service);
+                }
+            }
+        }
+        forgot
     }
 }

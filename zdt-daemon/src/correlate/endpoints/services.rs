@@ -24,7 +24,7 @@ impl Endpoints {
         if switched {
             self.selector_changed.insert(service.service.clone(), at);
         }
-        self.service_gone(&service.service);
+        self.withdraw(&service.service);
         let name = self.names.one(service.service.clone());
         for port in &service.ports {
             for vip in &service.vips {
@@ -51,6 +51,11 @@ impl Endpoints {
 
     pub(in crate::correlate) fn service_gone(&mut self, name: &NsName) {
         self.let_go = true;
+        self.withdraw(name);
+    }
+
+    /// Nothing leads to it any more.
+    fn withdraw(&mut self, name: &NsName) {
         self.selectors.remove(name);
         if let Some(service) = self.services.remove(name) {
             for port in &service.ports {

@@ -16,7 +16,8 @@ impl Pods {
             None => self.pods.remove(cgroup_uid),
         };
         if let Some(seen) = seen {
-            let pod = Self::entry(&mut self.pods, (self.max, &mut self.cost), at, uid);
+            let bound = (self.max, &mut self.cost, &mut self.passed);
+            let pod = Self::entry(&mut self.pods, bound, at, uid);
             pod.first_seen = pod.first_seen.min(seen.first_seen);
             pod.netns = pod.netns.or(seen.netns);
             pod.containers.extend(seen.containers);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{LATE_MS, Replicas, Revisions, is_of};
 use crate::{
+    correlate::passed::Oldest,
     input::{Ktime, NsName, ReplicaSetState, Workload},
     verdict::Trigger,
 };
@@ -18,9 +19,9 @@ struct Gone {
     since: Ktime,
 }
 
-/// The last of each name.
+/// The last of each name, and since when the oldest is gone.
 #[derive(Debug, Default)]
-pub(super) struct AllGone(BTreeMap<NsName, Gone>);
+pub(super) struct AllGone(BTreeMap<NsName, Gone>, Oldest);
 
 impl AllGone {
     /// `at`: when it was gone, or was told to go.
@@ -28,12 +29,16 @@ impl AllGone {
         let state = replicas.state;
         if state.replicas > 0 && (self.0.len() < max || self.0.contains_key(&state.replica_set)) {
             let since = replicas.ending.unwrap_or(at).min(at);
+            self.1.note(since);
             self.0.insert(state.replica_set.clone(), Gone { state, since });
         }
     }
 
     pub(super) fn forget(&mut self, before: Ktime) {
-        self.0.retain(|_, gone| gone.since >= before);
+        if self.1.take(before) {
+            self.0.retain(|_, gone| gone.since >= before);
+            self.0.values().for_each(|gone| self.1.note(gone.since));
+        }
     }
 
     pub(super) fn get(&self, name: &NsName) -> Option<&ReplicaSetState> {

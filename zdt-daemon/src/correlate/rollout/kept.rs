@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Key, ReplicaSets, Rollout, Rollouts};
+use super::{Belongs, Key, ReplicaSets, Rollout, Rollouts};
 use crate::{
-    correlate::bound::Cost,
+    correlate::{bound::Cost, passed::Oldest},
     input::{Ktime, PodUid},
 };
 
@@ -19,8 +19,8 @@ impl Rollouts {
             closed: Vec::new(),
             revisions: BTreeMap::new(),
             replica_sets: ReplicaSets::new(max),
-            workload_of: BTreeMap::new(),
-            left: false,
+            oldest_closed: Oldest::default(),
+            workload_of: Belongs::default(),
             max,
             cost: Cost::default(),
         }
@@ -35,7 +35,9 @@ impl Rollouts {
         if self.open.len() >= self.max && !self.open.contains_key(key) {
             let oldest = self.open.iter().min_by_key(|(key, r)| (r.last, *key));
             if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
-                self.open.remove(&oldest);
+                if let Some(oldest) = self.open.remove(&oldest) {
+                    self.workload_of.forgotten(&oldest);
+                }
                 self.cost.one();
             }
         }
@@ -46,9 +48,15 @@ impl Rollouts {
 
     pub(super) fn close(&mut self, key: Key, rollout: Rollout) {
         if self.closed.len() >= self.max {
-            self.closed.remove(0);
+            let (_, oldest) = self.closed.remove(0);
+            self.workload_of.forgotten(&oldest);
             self.cost.one();
         }
+        self.keep(key, rollout);
+    }
+
+    pub(super) fn keep(&mut self, key: Key, rollout: Rollout) {
+        self.oldest_closed.note(rollout.last);
         self.closed.push((key, rollout));
     }
 
