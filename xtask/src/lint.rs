@@ -14,9 +14,15 @@ pub fn run() -> Result<ExitCode> {
 
 pub fn format() -> Result<()> {
     child::run(child::cargo().args(["fmt", "--all", "--check"]))?;
-    // The kernel half and the fuzz targets are workspaces of their own.
+    // The kernel half, the fuzz targets and what counts instructions are workspaces of their own.
     child::run(child::cargo().args(["fmt", "--check", "--manifest-path", "zdt-ebpf/Cargo.toml"]))?;
-    child::run(child::cargo().args(["fmt", "--check", "--manifest-path", "fuzz/Cargo.toml"]))
+    child::run(child::cargo().args(["fmt", "--check", "--manifest-path", "fuzz/Cargo.toml"]))?;
+    child::run(child::cargo().args([
+        "fmt",
+        "--check",
+        "--manifest-path",
+        "zdt-daemon/instructions/Cargo.toml",
+    ]))
 }
 
 pub fn clippy() -> Result<()> {

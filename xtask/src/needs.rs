@@ -103,6 +103,13 @@ pub const TOOLS: &[Need] = &[
     },
 ];
 
+/// To count instructions (`cargo xtask bench instructions`).
+pub const INSTRUCTIONS: &[Need] = &[Need {
+    what: "valgrind",
+    package: "valgrind",
+    why: "callgrind counts what an input takes in user space",
+}];
+
 /// To build bpf-linker.
 pub const LINKER: &[Need] = &[
     Need {

@@ -98,6 +98,12 @@ pub fn cxx() -> Result<()> {
     install(&missing, false)
 }
 
+/// Only what counts instructions.
+pub fn instructions() -> Result<()> {
+    let missing = unmet(needs::INSTRUCTIONS);
+    install(&missing, false)
+}
+
 /// Only what boots other kernels.
 pub fn kernels() -> Result<()> {
     let missing = unmet(needs::KERNELS);
@@ -193,7 +199,7 @@ fn elsewhere(os_release: &str, packages: &[&str], rust_missing: bool) -> String 
     let mut lines = vec![format!(
         "this is {name}, and setup can install packages on Debian only. Install:"
     )];
-    let known = needs::LAB.iter().chain(needs::TOOLS);
+    let known = needs::LAB.iter().chain(needs::TOOLS).chain(needs::INSTRUCTIONS);
     for need in known.filter(|n| packages.contains(&n.package)) {
         lines.push(format!(
             "  {:<22} {} (Debian's package {})",

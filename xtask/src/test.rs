@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use crate::{build, child, fuzz, kernels, layout, lint, setup};
+use crate::{bench, build, child, fuzz, kernels, layout, lint, setup};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -23,6 +23,10 @@ const STEPS: &[Step] = &[
     (
         "test: units, architecture, laws, fixtures, the kernel half, the lab",
         tests,
+    ),
+    (
+        "instructions: no input takes more of them than its budget",
+        bench::instructions,
     ),
     ("fuzz: what comes from outside, 5 s each", fuzz::short),
     ("build: the daemon and the lab", || build::all(false)),

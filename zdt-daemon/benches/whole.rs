@@ -38,6 +38,8 @@ mod repeat;
 mod report;
 #[path = "whole/rounds.rs"]
 mod rounds;
+#[path = "whole/served.rs"]
+mod served;
 #[path = "watches/server.rs"]
 mod server;
 #[path = "whole/start.rs"]
@@ -63,7 +65,8 @@ address (DNAT); both ends are on this one kernel, which doubles the events of a 
 every fourth), in an order that rotates, beside each load; ratios and extra CPU are to \"nobody\" of the same round. \"In transition\":
 another pod of the loaded service ends, and each second a new one begins to. Correlator: generated connections that are refused an
 answer, each opened, translated, ended and judged, one core, each size in a process of its own. Kernel half: run time of the
-programs as the kernel counts it, by the connections of that time. Latency: from the kernel's time of the failure to the line read.
+programs as the kernel counts it, by the connections of that time. Latency: from the kernel's time of the failure to the line read,
+to the first scrape that counts it (16 a second, of a text that is made at most once a second), and to the page's stream.
 Start: an API server that generates its objects, against `kubectl get --raw` of the same lists from it.";
 
 /// A recorded rollout with refused connections.

@@ -20,6 +20,8 @@ mod plot;
 mod repeat;
 #[path = "../benches/whole/report.rs"]
 mod report;
+#[path = "../benches/whole/served.rs"]
+mod served;
 
 use std::{fs::File, io::BufReader, time::Duration};
 
@@ -129,6 +131,8 @@ fn whole() -> Report {
         latency: Some(Latency {
             grace_ms: 2_000.0,
             printed_ms: [2_010.0, 2_020.0, 2_030.0].into_iter().collect(),
+            counted_ms: [2_400.0, 2_500.0].into_iter().collect(),
+            page_ms: [2_011.0, 2_021.0, 2_031.0].into_iter().collect(),
             failures: 3,
         }),
         start: vec![Start {
@@ -161,6 +165,8 @@ fn json_has_the_promised_shape() {
     assert_eq!(json["kernel"]["ns_per_connection_in_transition"], 400.0);
     assert_eq!(json["kernel"]["in_transition"]["events_per_connection"], 0.5);
     assert_eq!(json["latency"]["beyond_grace_p50_ms"], 20.0);
+    assert_eq!(json["latency"]["counted_beyond_grace_p99_ms"], 500.0);
+    assert_eq!(json["latency"]["page_beyond_grace_p50_ms"], 21.0);
     assert_eq!(json["start"][0]["endpoints"], 100);
     // What was not measured is no number.
     assert!(json["start"][0]["ratio_to_kubectl"].is_null());
@@ -185,10 +191,28 @@ fn text_has_a_row_for_each_load_and_observer_and_names_who_is_left_out() {
         "| keep-alive | nobody | 1 | 1.000 [1.000 .. 1.000] |",
         "bcc tcplife is left out: tcplife-bpfcc is not installed",
         "250 ns for each connection",
-        "p99 30 ms (3 verdicts of 3 failures)",
+        "| verdict printed | 20.0 | 30.0 | 3 |",
+        "| counted in a scrape | 400.0 | 500.0 | 2 |",
     ] {
         assert!(text.contains(wanted), "{wanted:?} is not in\n{text}");
     }
+}
+
+#[test]
+fn failure_counts_from_its_end_to_the_first_scrape_that_has_it() {
+    let at = |ms: u64| Ktime::default().plus_ms(ms);
+    let scrapes = [(at(10), 0.0), (at(20), 2.0), (at(30), 2.0), (at(40), 3.0)];
+    let ended = [at(1), at(5), at(7), at(8)];
+    assert_eq!(served::counted_ms(&ended, &scrapes), [19.0, 15.0, 33.0]);
+    let text = "# TYPE x counter\nx{a=\"1\"} 2\nx{a=\"{ 9\"} 3\nx_total 7\ny 1\n";
+    assert_eq!(
+        (
+            served::sum(text, "x"),
+            served::sum(text, "y"),
+            served::sum(text, "z")
+        ),
+        (5.0, 1.0, 0.0)
+    );
 }
 
 #[test]

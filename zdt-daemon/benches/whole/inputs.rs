@@ -104,6 +104,30 @@ impl Cluster {
         )
     }
 
+    /// Where the rules send connections to the `n`th pod.
+    pub fn server(self, n: usize) -> SocketAddr {
+        SocketAddr::new(pod(n % self.pods), 8080)
+    }
+
+    /// One of this node's pods, Ready or not.
+    pub fn own_pod(self, n: usize, ready: bool, at: Ktime) -> Input {
+        let mut pod = own(n % OWN.min(self.pods));
+        pod.ready = ready;
+        let what = What::Pod(pod);
+        Input { at, what }
+    }
+
+    /// The `n`th update of slices, each in its turn: one more of its endpoints is no longer ready, or all are again.
+    pub fn slice_update(self, n: usize, at: Ktime) -> Input {
+        let mut slice = self.slice(n % self.slices());
+        let unready = n / self.slices() % (IN_SLICE + 1);
+        for endpoint in slice.endpoints.iter_mut().take(unready) {
+            endpoint.ready = false;
+        }
+        let what = What::Slice(slice);
+        Input { at, what }
+    }
+
     /// The client of a connection sends its SYN a second time.
     pub fn retransmit(self, n: usize, at: Ktime) -> Input {
         kernel(

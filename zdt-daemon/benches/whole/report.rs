@@ -113,7 +113,55 @@ pub struct Latency {
     pub grace_ms: f64,
     /// Until the line was read from zdt's standard output.
     pub printed_ms: Figures,
+    /// Until a scrape had counted it.
+    pub counted_ms: Figures,
+    /// Until the page's stream had told it.
+    pub page_ms: Figures,
     pub failures: u64,
+}
+
+impl Latency {
+    /// Each way out, its name in JSON, and when failures were there.
+    fn ways(&self) -> [(&'static str, &'static str, &Figures); 3] {
+        [
+            ("verdict printed", "", &self.printed_ms),
+            ("counted in a scrape", "counted_", &self.counted_ms),
+            ("told to the page", "page_", &self.page_ms),
+        ]
+    }
+
+    fn json(&self) -> Value {
+        let mut all = json!({
+            "failures": self.failures, "verdicts": self.printed_ms.len(), "counted": self.counted_ms.len(),
+            "told_to_page": self.page_ms.len(), "grace_ms": self.grace_ms,
+        });
+        for (_, name, ms) in self.ways() {
+            for (percent, share) in [("p50", 0.5), ("p99", 0.99)] {
+                all[format!("{name}beyond_grace_{percent}_ms")] = number(ms.quantile(share) - self.grace_ms);
+            }
+        }
+        all
+    }
+
+    fn text(&self) -> String {
+        let mut lines = vec![
+            format!(
+                "| failure to, beyond the grace of {:.0} ms | p50 ms | p99 ms | of {} failures |",
+                self.grace_ms, self.failures
+            ),
+            "|---|---|---|---|".to_owned(),
+        ];
+        for (way, _, ms) in self.ways() {
+            let beyond = |share| ms.quantile(share) - self.grace_ms;
+            lines.push(format!(
+                "| {way} | {:.1} | {:.1} | {} |",
+                beyond(0.5),
+                beyond(0.99),
+                ms.len()
+            ));
+        }
+        lines.join("\n")
+    }
 }
 
 /// From the start of the process to its line `ready`.
@@ -193,11 +241,7 @@ impl Report {
             });
         }
         if let Some(latency) = &self.latency {
-            let beyond = |share| number(latency.printed_ms.quantile(share) - latency.grace_ms);
-            all["latency"] = json!({
-                "failures": latency.failures, "verdicts": latency.printed_ms.len(), "grace_ms": latency.grace_ms,
-                "beyond_grace_p50_ms": beyond(0.5), "beyond_grace_p99_ms": beyond(0.99),
-            });
+            all["latency"] = latency.json();
         }
         let start = |s: &Start| {
             json!({
@@ -231,15 +275,7 @@ impl Report {
             parts.push(kernel_text("pods in transition", &kernel.in_transition));
         }
         if let Some(latency) = &self.latency {
-            let beyond = |share| latency.printed_ms.quantile(share) - latency.grace_ms;
-            parts.push(format!(
-                "failure to verdict printed, beyond the grace of {:.0} ms: p50 {:.0} ms, p99 {:.0} ms ({} verdicts of {} failures)",
-                latency.grace_ms,
-                beyond(0.5),
-                beyond(0.99),
-                latency.printed_ms.len(),
-                latency.failures
-            ));
+            parts.push(latency.text());
         }
         if !self.start.is_empty() {
             let columns = [("ready s", 2), ("RSS MiB", 1), ("kubectl get s", 2)];

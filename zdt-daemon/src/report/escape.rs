@@ -26,9 +26,10 @@ pub fn escape(text: &str) -> Cow<'_, str> {
 /// U+0020: DEL, and the C1 controls, of which one begins escape sequences in some terminals (ECMA-48, 8.3.16).
 pub fn json<T: Serialize + ?Sized>(value: &T) -> serde_json::Result<String> {
     let json = serde_json::to_string(value)?;
-    // Only strings have them, and there an escape means the same. Nearly all is ASCII, where no letter has to be put together.
-    let plain = json.bytes().all(|byte| matches!(byte, b' '..=b'~'));
-    if plain || !json.chars().any(is_unsafe) {
+    // Nearly all is ASCII that can be printed, and that a few instructions see of many bytes at once: no end at the first other one.
+    let other = |seen, byte: u8| seen | !matches!(byte, b' '..=b'~');
+    // Only strings have them, and there an escape means the same.
+    if !json.bytes().fold(false, other) || !json.chars().any(is_unsafe) {
         return Ok(json);
     }
     let mut safe = String::with_capacity(json.len() + 16);
