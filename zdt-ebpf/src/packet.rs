@@ -6,7 +6,9 @@
 
 use zdt_common::{Addr, Ends, IPS_TEMPLATE, PacketView};
 
-use crate::read::{self, AF_INET, AF_INET6, IPPROTO_TCP, Ptr, field, global, load, netns_of_dev, netns_of_sock};
+use crate::read::{
+    self, AF_INET, AF_INET6, IPPROTO_TCP, Ptr, field, global, load, netns_of_dev, netns_of_sock,
+};
 
 pub const TCP: u8 = IPPROTO_TCP as u8;
 pub const UDP: u8 = 17;

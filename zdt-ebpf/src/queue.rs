@@ -115,7 +115,9 @@ pub fn joined(child: Object) {
     if now - known.reported_ns < QUIET_NS && full <= known.full {
         return;
     }
-    let Some(tuple) = read::tuple(child.ptr()) else { return };
+    let Some(tuple) = read::tuple(child.ptr()) else {
+        return;
+    };
     emit(Hook::ListenQueue, |event: &mut QueueLook| {
         event.since_ns = known.looked_ns;
         event.laddr = tuple.laddr;

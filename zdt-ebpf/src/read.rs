@@ -1,7 +1,11 @@
 //! The only reader of kernel memory. Each field is read at the offset that the daemon found in the running kernel's
 //! BTF. What the kernel does not have, or what cannot be read, is zero.
 
-use aya_ebpf::{EbpfContext, helpers::{bpf_probe_read_kernel, generated::bpf_skc_to_tcp_sock}, programs::BtfTracePointContext};
+use aya_ebpf::{
+    EbpfContext,
+    helpers::{bpf_probe_read_kernel, generated::bpf_skc_to_tcp_sock},
+    programs::BtfTracePointContext,
+};
 use zdt_common::{ABSENT, Addr, SockView};
 
 pub const AF_INET: u16 = 2;
